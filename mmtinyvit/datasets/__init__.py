@@ -1,0 +1,1 @@
+"""Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""

@@ -1,0 +1,1 @@
+"""Backbones: TinyViT, and the teachers that are not in mmpretrain."""
