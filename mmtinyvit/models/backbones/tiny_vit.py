@@ -1,0 +1,230 @@
+"""TinyViT, written from the paper "TinyViT: Fast Pretraining Distillation for Small Vision Transformers".
+
+Wu et al., ECCV 2022, https://arxiv.org/abs/2207.10666. The original code is
+https://github.com/microsoft/Cream/tree/main/TinyViT (MIT); its checkpoints, timm's and mmpretrain's load as they are.
+"""
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import MODELS
+
+from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyViTBlock
+
+__all__ = ['TinyViT']
+
+ARCHS = {
+    '5m': dict(embed_dims=(64, 128, 160, 320), num_heads=(2, 4, 5, 10)),
+    '11m': dict(embed_dims=(64, 128, 256, 448), num_heads=(2, 4, 8, 14)),
+    '21m': dict(embed_dims=(96, 192, 384, 576), num_heads=(3, 6, 12, 18)),
+}
+DEPTHS = (2, 2, 6, 2)
+WINDOW_SIZES = (7, 7, 14, 7)
+
+
+class Stage(nn.Module):
+    """Down-sampling, where there is one, and blocks."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)
+        for block in self.blocks:
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: (nullcontext(), _recompute(b)))
+            else:
+                x = block(x)
+        return x
+
+
+@contextmanager
+def _recompute(block: nn.Module):
+    """Keep the running statistics still: the forward pass has counted this batch already."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@MODELS.register_module()
+class TinyViT(BaseBackbone):
+    """TinyViT for classification and dense prediction, at any input size.
+
+    An image of H x W pixels gives maps of ``ceil(H / s)`` x ``ceil(W / s)`` at the strides s = 4, 8, 16, 32 (every
+    convolution of stride 2 rounds up). Windows that stick out of a map see zeros there, as in the original.
+
+    Args:
+        arch: ``'5m'``, ``'11m'``, ``'21m'``, or a dict with ``embed_dims`` and ``num_heads``, and optionally ``depths``
+            and ``window_sizes``, each with one entry per stage. The first stage is convolutional and ignores its
+            heads and window.
+        window_sizes: Sides of the attention windows in tokens, one per stage; (7, 7, 14, 7) by default. Checkpoints
+            for other windows are interpolated while loading.
+        in_channels: Channels of the image.
+        mlp_ratio: Hidden width of an MLP over its width.
+        mbconv_expand_ratio: Hidden width of an inverted bottleneck over its width.
+        drop_path_rate: Stochastic depth: 0 in the first block, rising linearly to this in the last.
+        out_indices: Stages to output. Later stages are not built.
+        gap_before_output: Output pooled and normalised vectors ``(B, C)``, as a linear classification head takes them;
+            if False, the plain maps ``(B, C, H, W)``.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages.
+        norm_eval: Keep BatchNorm in eval mode while training.
+        with_cp: Recompute each block in the backward pass instead of keeping its intermediates.
+        init_cfg: Initialisation of MMEngine. By default linear layers get a truncated normal of std 0.02, and
+            convolutions PyTorch's own initialisation.
+
+    Raises:
+        UserError: If ``arch``, ``window_sizes``, ``out_indices`` or ``frozen_stages`` make no sense.
+    """
+
+    def __init__(self,
+                 arch: str | dict = '5m',
+                 window_sizes: Sequence[int] | None = None,
+                 in_channels: int = 3,
+                 mlp_ratio: float = 4.,
+                 mbconv_expand_ratio: float = 4.,
+                 drop_path_rate: float = 0.,
+                 out_indices: int | Sequence[int] = (3, ),
+                 gap_before_output: bool = True,
+                 frozen_stages: int = -1,
+                 norm_eval: bool = False,
+                 with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = (
+                     dict(type='TruncNormal', layer='Linear', std=.02, bias=0.),
+                     dict(type='Constant', layer='LayerNorm', val=1., bias=0.),
+                 )):
+        super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
+        arch = _resolve_arch(arch, window_sizes)
+        self.embed_dims, self.depths = arch['embed_dims'], arch['depths']
+        num_stages = len(self.depths)
+        self.out_indices = _resolve_out_indices(out_indices, num_stages)
+        if not -1 <= frozen_stages <= num_stages:
+            raise UserError(f'frozen_stages={frozen_stages} of TinyViT must lie between -1 and {num_stages}.')
+        self.gap_before_output = gap_before_output
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+        drop_path = torch.linspace(0, drop_path_rate, sum(self.depths)).split(self.depths)
+        self.patch_embed = PatchEmbed(in_channels, self.embed_dims[0])
+        self.stages = nn.ModuleList()
+        for i in range(max(self.out_indices) + 1):
+            dim, rates = self.embed_dims[i], drop_path[i].tolist()
+            if i == 0:
+                downsample = nn.Identity()
+                blocks = [MBConv(dim, mbconv_expand_ratio, rate) for rate in rates]
+            else:
+                downsample = PatchMerging(self.embed_dims[i - 1], dim)
+                heads, window = arch['num_heads'][i], arch['window_sizes'][i]
+                blocks = [TinyViTBlock(dim, heads, window, mlp_ratio, rate) for rate in rates]
+            self.stages.append(Stage(downsample, blocks, with_cp))
+        if gap_before_output:
+            for i in self.out_indices:
+                self.add_module(f'norm{i}', nn.LayerNorm(self.embed_dims[i]))
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the stages in ``out_indices``.
+
+        Args:
+            x: Images ``(B, in_channels, H, W)``.
+
+        Returns:
+            One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``.
+        """
+        outs = []
+        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(getattr(self, f'norm{i}')(x.mean((2, 3))) if self.gap_before_output else x)
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'TinyViT':
+        super().train(mode)
+        if mode:
+            self._freeze()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def fuse(self) -> 'TinyViT':
+        """Fold every BatchNorm into its convolution, in place and for good: for inference, not for training.
+
+        The state dict changes its keys with it, so load checkpoints before.
+        """
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fuse()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rate decay, by the rule of the original.
+
+        With D blocks the i-th is scaled by ``decay ** (D - 1 - i)``. The stem counts as the first block, a
+        down-sampling layer as the block before it, the final norm and everything behind the backbone as the last.
+
+        Args:
+            param_name: Full name of the parameter.
+            prefix: Prefix of the backbone in it, for example ``'backbone.'``.
+
+        Returns:
+            The depth and the number of depths D.
+        """
+        num_depths = sum(self.depths)
+        name = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix) or name[0] not in ('patch_embed', 'stages'):
+            return num_depths - 1, num_depths
+        if name[0] == 'patch_embed':
+            return 0, num_depths
+        before = sum(self.depths[:int(name[1])])
+        return (before - 1 if name[2] == 'downsample' else before + int(name[3])), num_depths
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        for module in (self.patch_embed, *self.stages[:self.frozen_stages]):
+            module.eval()
+            module.requires_grad_(False)
+
+
+def _resolve_arch(arch: str | dict, window_sizes: Sequence[int] | None) -> dict[str, tuple[int, ...]]:
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise UserError(f'TinyViT has no arch {arch!r}: choose one of {", ".join(ARCHS)}, or pass a dict.')
+        arch = ARCHS[arch]
+    missing = {'embed_dims', 'num_heads'} - arch.keys()
+    if missing:
+        raise UserError(f'The arch dict of TinyViT lacks {", ".join(sorted(missing))}.')
+    arch = {'depths': DEPTHS, 'window_sizes': WINDOW_SIZES, **arch}
+    if window_sizes is not None:
+        arch['window_sizes'] = window_sizes
+    arch = {name: tuple(values) for name, values in arch.items()}
+    if len({len(values) for values in arch.values()}) != 1:
+        raise UserError(f'TinyViT needs one entry per stage in each of its lists, but got {arch}.')
+    if any(dim % heads for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True)):
+        raise UserError(f'In TinyViT each of embed_dims={arch["embed_dims"]} must be a multiple of its '
+                        f'num_heads={arch["num_heads"]}.')
+    return arch
+
+
+def _resolve_out_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    resolved = tuple(i + num_stages if i < 0 else i for i in indices)
+    if not resolved or any(not 0 <= i < num_stages for i in resolved):
+        raise UserError(f'out_indices={out_indices} of TinyViT must name some of its {num_stages} stages.')
+    return resolved

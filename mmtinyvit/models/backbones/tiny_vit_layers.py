@@ -1,0 +1,149 @@
+"""The parts of TinyViT: convolution with norm, stem, MBConv, down-sampling, MLP and transformer block.
+
+Every part takes and gives maps ``(B, C, H, W)`` in channels-last memory, in which ``(B, H, W, C)`` tokens are a view:
+convolutions and linear layers follow one another without a copy.
+"""
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from .window_attention import WindowAttention
+
+__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'TinyViTBlock', 'gelu']
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Exact GELU of an intermediate that nobody else holds: in its own memory where autograd does not need it."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or (x.requires_grad and torch.is_grad_enabled()):
+        return F.gelu(x)
+    return torch.ops.aten.gelu_(x)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias and BatchNorm.
+
+    Where the norm is in eval mode it is an affine map of constants, and is folded into the weight on the fly: that
+    costs one multiplication per weight rather than one per pixel, and keeps all gradients.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        kernel_size: Side of the kernel; the padding is half of it.
+        stride: Stride.
+        groups: Groups, ``in_channels`` for a depthwise convolution.
+        norm_weight: Initial weight of the norm; 0 starts a residual branch as the identity.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: int = 1,
+                 stride: int = 1,
+                 groups: int = 1,
+                 norm_weight: float = 1.):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        nn.init.constant_(self.bn.weight, norm_weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.bn, nn.Identity):
+            return self.conv(x)
+        if self.bn.training:
+            return self.bn(self.conv(x))
+        weight, bias = self.folded()
+        return self.conv._conv_forward(x, weight, bias)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that equals this module in eval mode."""
+        scale = self.bn.weight * (self.bn.running_var + self.bn.eps).rsqrt()
+        return self.conv.weight * scale[:, None, None, None], self.bn.bias - self.bn.running_mean * scale
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the norm into the convolution for good."""
+        if isinstance(self.bn, nn.Identity):
+            return
+        weight, bias = self.folded()
+        self.conv.weight = nn.Parameter(weight, requires_grad=self.conv.weight.requires_grad)
+        self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)
+        self.bn = nn.Identity()
+
+
+class PatchEmbed(nn.Module):
+    """Stem: two 3x3 convolutions of stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = ConvNorm(in_channels, out_channels // 2, 3, stride=2)
+        self.conv2 = ConvNorm(out_channels // 2, out_channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(gelu(self.conv1(x)))
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck with a GELU behind the sum."""
+
+    def __init__(self, channels: int, expand_ratio: float, drop_path: float):
+        super().__init__()
+        hidden = int(channels * expand_ratio)
+        self.conv1 = ConvNorm(channels, hidden)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
+        self.conv3 = ConvNorm(hidden, channels, norm_weight=0.)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
+        return gelu(self.drop_path(branch) + x)
+
+
+class PatchMerging(nn.Module):
+    """Halve the side of a map, rounding up, and change its channels."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = ConvNorm(in_channels, out_channels)
+        self.conv2 = ConvNorm(out_channels, out_channels, 3, stride=2, groups=out_channels)
+        self.conv3 = ConvNorm(out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
+
+
+class Mlp(nn.Module):
+    """LayerNorm and two linear layers, on tokens ``(..., C)``."""
+
+    def __init__(self, dim: int, ratio: float):
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(gelu(self.fc1(self.norm(x))))
+
+
+class TinyViTBlock(nn.Module):
+    """Window attention, a 3x3 depthwise convolution, and an MLP."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, drop_path: float):
+        super().__init__()
+        self.attn = WindowAttention(dim, num_heads, window_size)
+        self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
+        self.mlp = Mlp(dim, mlp_ratio)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _on_tokens(lambda tokens: tokens + self.drop_path(self.attn(tokens)), x)
+        x = self.local_conv(x)
+        return _on_tokens(lambda tokens: tokens + self.drop_path(self.mlp(tokens)), x)
+
+
+def _on_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return function(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

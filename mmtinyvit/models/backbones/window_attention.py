@@ -1,0 +1,126 @@
+"""Attention inside square windows, with one learnt bias per head and offset, over maps of any size.
+
+The idea of the attention bias is LeViT's (https://arxiv.org/abs/2104.01136), that of the windows Swin's; TinyViT joins
+the two without shifting the windows, because a depthwise convolution behind each attention lets them talk.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ['WindowAttention']
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention of every ``window_size`` x ``window_size`` window of a map, without the residual.
+
+    The original pads a map with zeros on the right and at the bottom until windows fill it, *before* the LayerNorm
+    and unmasked, so the padding takes part as a key. This module gives the same result without computing on padding:
+    all padded tokens of a window are the same vector, ``LayerNorm(0) = norm.bias``, hence the same key and value, and
+    softmax over n equal keys that differ only in their bias is softmax over one of them with the bias
+    ``logsumexp(bias_1, ..., bias_n)``. A window at the border therefore holds its real tokens and one more.
+
+    Args:
+        dim: Channels, ``num_heads`` times the width of a head.
+        num_heads: Number of heads.
+        window_size: Side of a window in tokens.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window_size: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        # bias of the offset (dy, dx) at column dy * window_size + dx: only the distance counts, not its sign
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
+        self._gathered: dict[tuple, tuple[Tensor, int, Tensor]] = {}
+
+    def train(self, mode: bool = True) -> 'WindowAttention':
+        self._gathered.clear()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend in every window of ``x``.
+
+        Args:
+            x: Tokens of the map, ``(B, H, W, C)``.
+
+        Returns:
+            ``(B, H, W, C)``.
+        """
+        x = self.norm(x)
+        rows = [self._columns(part) for part in self._cut(x, dim=1)]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def _columns(self, x: Tensor) -> Tensor:
+        parts = [self._attend_region(part) for part in self._cut(x, dim=2)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def _cut(self, x: Tensor, dim: int) -> list[Tensor]:
+        """Cut ``x`` into the part that whole windows cover and the rest."""
+        size = x.shape[dim]
+        rest = size % self.window_size
+        if rest in (0, size):
+            return [x]
+        return list(x.split([size - rest, rest], dim))
+
+    def _attend_region(self, x: Tensor) -> Tensor:
+        """Attend in a region whose windows all have the same number of real tokens."""
+        B, H, W, C = x.shape
+        h, w = min(H, self.window_size), min(W, self.window_size)
+        windows = x.reshape(B, H // h, h, W // w, w, C).transpose(2, 3)  # (B, rows, columns, h, w, C)
+        tokens = windows.reshape(-1, h * w, C)
+        whole = h == w == self.window_size
+        if not whole:
+            padding = self.norm.bias.to(x.dtype).expand(len(tokens), 1, C)
+            tokens = torch.cat([tokens, padding], dim=1)
+        tokens = self._attend(tokens, self._bias(h, w))
+        if not whole:
+            tokens = tokens[:, :-1]
+        tokens = self.proj(tokens)
+        return tokens.reshape(B, H // h, W // w, h, w, C).transpose(2, 3).reshape(B, H, W, C)
+
+    def _attend(self, tokens: Tensor, bias: Tensor) -> Tensor:
+        """Multi-head attention over ``tokens`` ``(windows, N, C)`` with ``bias`` ``(1, heads, N, N)``."""
+        n, N, C = tokens.shape
+        # one head's query, key and value lie side by side in the published weights
+        qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).transpose(1, 2)  # (n, heads, N, 3, C / heads)
+        q, k, v = qkv.unbind(3)
+        if bias.requires_grad and bias.device.type == 'cpu':
+            # the fused kernel for the CPU has no gradient for the bias, and its fallback is slower than this
+            attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
+            attn += bias
+            x = attn.softmax(-1) @ v
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return x.transpose(1, 2).reshape(n, N, C)
+
+    def _bias(self, h: int, w: int) -> Tensor:
+        """Bias for a window with ``h`` x ``w`` real tokens, ``(1, heads, N, N)``; gathered once if it is constant."""
+        table = self.attention_biases
+        if torch.compiler.is_compiling() or (table.requires_grad and torch.is_grad_enabled()):
+            return self._gather_bias(h, w)
+        source, version, bias = self._gathered.get((h, w), (None, None, None))
+        if source is None or source.data_ptr() != table.data_ptr() or version != table._version:
+            # a normal tensor even in inference mode, because training with frozen stages may meet it later
+            with torch.inference_mode(False), torch.no_grad():
+                bias = self._gather_bias(h, w)
+            # the reference to the table keeps its memory from being reused, so that the address identifies it
+            self._gathered[h, w] = table.detach(), table._version, bias
+        return bias
+
+    def _gather_bias(self, h: int, w: int) -> Tensor:
+        size = self.window_size
+        device = self.attention_biases.device
+        side = torch.arange(size, device=device)
+        offset = (side[:, None] - side).abs()  # (size, size)
+        rows, columns = offset[:h], offset[:w]
+        index = rows[:, None, :, None] * size + columns[:, None, :]  # (h, w, size, size)
+        bias = self.attention_biases[:, index.reshape(h * w, -1)].view(-1, h * w, size, size)
+        if h == w == size:
+            return bias.reshape(1, -1, h * w, h * w)
+        real = bias[:, :, :h, :w].flatten(2)
+        padded = torch.cat([bias[:, :, :h, w:].flatten(2), bias[:, :, h:].flatten(2)], dim=2)
+        bias = torch.cat([real, padded.logsumexp(2, keepdim=True)], dim=2)  # (heads, h * w, h * w + 1)
+        return F.pad(bias, (0, 0, 0, 1))[None]  # the padding asks too, and nobody reads what it gets
