@@ -1,0 +1,59 @@
+"""The check at import: are the OpenMMLab libraries here, and new enough?
+
+It reads installed metadata only and imports none of the libraries, so it costs milliseconds.
+"""
+import re
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from .errors import UserError
+
+__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'check_libraries']
+
+# Import name: (distributions that provide it, the maintained fork first; the lowest version that has what we use).
+MINIMUM_VERSIONS = {
+    'mmengine': (('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10.0'),
+    'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.1.0'),
+    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.2.0'),
+    'mmdet': (('onedl-mmdetection', 'mmdet'), '3.3.0'),
+}
+_OPTIONAL = {'mmdet'}  # detection only
+
+
+class IncompatibleLibraryError(UserError, ImportError):
+    """A library that mmtinyvit stands on is missing or too old."""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r'\d+', text)[:3])
+
+
+def _installed_version(distributions: tuple[str, ...]) -> str | None:
+    """The version of the first installed distribution; None for a library on the path without metadata."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def check_libraries() -> None:
+    """Check torch and the libraries of :data:`MINIMUM_VERSIONS`.
+
+    Raises:
+        IncompatibleLibraryError: One is missing or too old; the sentence names it and the command that mends it.
+    """
+    if find_spec('torch') is None:
+        raise IncompatibleLibraryError('mmtinyvit needs PyTorch, which is not installed: run `make env` in a clone, or '
+                                       'install torch and torchvision as https://pytorch.org says')
+    for module, (distributions, minimum) in MINIMUM_VERSIONS.items():
+        if find_spec(module) is None:
+            if module in _OPTIONAL:
+                continue
+            raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, which is not installed: run '
+                                           f'`make env` in a clone, or `pip install {distributions[0]}`')
+        found = _installed_version(distributions)
+        if found is not None and _numbers(found) < _numbers(minimum):
+            raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, but {found} is installed: '
+                                           f'run `pip install --upgrade {distributions[0]}`')

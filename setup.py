@@ -1,0 +1,61 @@
+"""Packaging of mmtinyvit: extras from ``requirements/``, and configs and tools inside every wheel.
+
+OpenMMLab's tools look for a library's configs under ``<package>/.mim``. A wheel gets them there as real files; an
+editable install reads them from the repository instead (see ``mmtinyvit.paths``).
+"""
+import runpy
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+
+
+def requirements(*names: str) -> list[str]:
+    """The requirement lines of ``requirements/<name>.txt``, without comments."""
+    lines = [line for name in names for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()]
+    return [bare for line in lines if (bare := line.split('#')[0].strip())]
+
+
+class BuildWithMim(build_py):
+    """``build_py`` that adds ``mmtinyvit/.mim/{configs,tools,model-index.yml}`` to what goes into a wheel."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        mim = Path(self.build_lib) / 'mmtinyvit' / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)  # a reused build folder must not ship files deleted since
+        for name in MIM_CONTENT:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, mim / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+            else:
+                mim.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, mim / name)
+
+
+setup(
+    name='mmtinyvit',
+    version=runpy.run_path(str(ROOT / 'mmtinyvit' / 'version.py'))['__version__'],
+    description='Pretraining distillation for small vision transformers, as a plugin library for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['mmtinyvit', 'mmtinyvit.*']),
+    package_data={'mmtinyvit': ['**/README.md']},
+    install_requires=requirements('runtime'),
+    extras_require={
+        'onedl': requirements('onedl', 'onedl_detection'),
+        'openmmlab': requirements('openmmlab'),
+        'demo': requirements('demo'),
+        'dev': requirements('dev', 'demo'),
+        'docs': requirements('docs'),
+    },
+    cmdclass={'build_py': BuildWithMim},
+    zip_safe=False,
+)
