@@ -1,0 +1,18 @@
+"""How one record is packed. A codec is chosen by name when a store is created."""
+from .base import MAX_CLASSES, Codec
+from .compact import CompactCodec
+from .exact import ExactCodec
+
+__all__ = ['MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'codec_names', 'make_codec']
+
+_CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec)}
+
+
+def codec_names() -> list[str]:
+    """The names that ``codec=`` may take."""
+    return sorted(_CODECS)
+
+
+def make_codec(name: str, topk: int, num_classes: int) -> Codec:
+    """The codec called ``name`` for records of ``topk`` out of ``num_classes``; an unknown name is a ``KeyError``."""
+    return _CODECS[name](topk, num_classes)

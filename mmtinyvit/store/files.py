@@ -1,0 +1,78 @@
+"""Files that are either whole or absent, and operating system errors turned into sentences."""
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StoreError
+from .layout import TMP_SUFFIX
+
+__all__ = ['make_folder', 'sync_folder', 'translated', 'write_atomically']
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def translated(root: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Turns an ``OSError`` inside the block into a :class:`StoreError` about the store at ``root``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            need = max(1, -(-needed_bytes // 2**20))
+            raise StoreError(f'The disk is full ({error.strerror}) while writing the store {root}: free {need} MB or '
+                             'more and start again; finished shards are kept.') from error
+        if error.errno in _FORBIDDEN:
+            raise StoreError(f'Cannot write to the store {root} ({error.strerror}): choose a folder that you may '
+                             'write to, or change its permissions.') from error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise StoreError(f'Cannot make the store {root}, because {error.filename} is in the way and is not a '
+                             'folder: choose another path.') from error
+        raise StoreError(f'The store {root} could not be accessed: {error}.') from error
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in folder ``path`` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Creates ``path`` and its parents, each made to survive a power cut."""
+    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in absent:
+        sync_folder(folder.parent)
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
+    """Writes ``chunks`` under a temporary name, flushes them to the disk, renames, and flushes the folder.
+
+    The temporary name depends on ``path`` alone: the caller holds the lock that covers ``path``, so whatever a killed
+    process left under that name is dead, and is overwritten.
+
+    Returns:
+        The number of bytes written.
+
+    Raises:
+        OSError: As the operating system has it; the temporary file is gone by then.
+    """
+    temporary = path.with_name(path.name + TMP_SUFFIX)
+    size = 0
+    try:
+        with open(temporary, 'wb') as file:
+            for chunk in chunks:
+                size += file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # also on Ctrl-C: nothing half-written stays behind
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return size

@@ -1,0 +1,291 @@
+"""Sample keys on disk: their text, their order, and a search that needs no memory of its own.
+
+A key is the path of a sample relative to the data root, in UTF-8 with forward slashes. ``samples.txt`` holds the keys
+in store order, one per line. ``samples.idx`` holds where each line begins, and the keys' 64-bit hashes in ascending
+order with the position of each. Looking up a key is a binary search over memory-mapped hashes, checked against the
+text; nothing is loaded per sample.
+"""
+import hashlib
+import mmap
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .errors import StoreError
+from .files import write_atomically
+from .layout import INDEX_NAME, TEXT_NAME
+
+__all__ = ['KeyTable', 'SampleFiles', 'iter_key_chunks', 'key_hash', 'text_sha256', 'write_sample_files']
+
+MAX_KEY_BYTES = 4096
+MAX_SAMPLES = 2**32 - 1
+
+_HEADER = struct.Struct('<8sIIQQ28xI')  # magic, format, salt, samples, text bytes, zeros, crc32: 64 bytes
+_MAGIC = b'MTVKEYS\n'
+_CHUNK = 65_536
+_MAX_SALT = 16
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """What the manifest records about the two samples files."""
+    text_sha256: str
+    index_sha256: str
+    key_salt: int
+
+
+def key_hash(key: str | bytes, salt: int = 0) -> int:
+    """The 64-bit name of a sample: BLAKE2b with an 8-byte digest, read as a little-endian integer.
+
+    Args:
+        key: The sample's key.
+        salt: The store's ``key_salt``; 0 unless two of its keys collided.
+    """
+    data = key.encode() if isinstance(key, str) else key
+    return int.from_bytes(_digest(data, salt), 'little')
+
+
+def _digest(data: bytes, salt: int) -> bytes:
+    return hashlib.blake2b(data, digest_size=8, salt=salt.to_bytes(4, 'little')).digest()
+
+
+# ---------------------------------------------------------------- keys that come in
+def iter_key_chunks(keys: Sequence[str] | str | Path) -> Iterator[list[bytes]]:
+    """Yields the encoded keys in lists of up to 65,536.
+
+    Args:
+        keys: A sequence of keys, or a text file with one key per line.
+
+    Raises:
+        StoreError: A key is not usable as one; it is named, with its position.
+    """
+    if isinstance(keys, str | Path):
+        try:
+            with open(keys, 'rb') as file:
+                yield from _chunks(line.removesuffix(b'\n') for line in file)
+        except OSError as error:
+            raise StoreError(f'The list of sample keys {keys} cannot be read ({error.strerror}).') from error
+    else:
+        yield from _chunks(keys)
+
+
+def _chunks(keys: Iterable[str | bytes]) -> Iterator[list[bytes]]:
+    keys, first = iter(keys), 0
+    while chunk := list(islice(keys, _CHUNK)):
+        encoded = [_encode(key, first + i) for i, key in enumerate(chunk)]
+        _check_chunk(encoded, first)
+        yield encoded
+        first += len(encoded)
+
+
+def _encode(key: str | bytes, position: int) -> bytes:
+    try:
+        if isinstance(key, bytes):
+            key.decode()
+            return key
+        return key.encode()
+    except (AttributeError, UnicodeError):
+        raise StoreError(f'Sample {position} has the key {key!r}, which is not text in UTF-8: a key is the path of '
+                         'the sample relative to the data root.') from None
+
+
+def _check_chunk(chunk: list[bytes], first: int) -> None:
+    """Looks at the whole chunk at once, and at single keys only if something is wrong."""
+    text = b'\n' + b'\n'.join(chunk) + b'\n'
+    suspicious = (b'\n\n', b'\n/', b'\r', b'\0', b'/../', b'\n../', b'/..\n', b'\n..\n')
+    if (text.count(b'\n') == len(chunk) + 1 and not any(mark in text for mark in suspicious)
+            and max(map(len, chunk)) <= MAX_KEY_BYTES):
+        return
+    for position, key in enumerate(chunk, first):
+        if not key:
+            fault = 'is empty'
+        elif any(mark in key for mark in (b'\n', b'\r', b'\0')):
+            fault = 'contains a line break or a zero byte'
+        elif key.startswith(b'/') or b'..' in key.split(b'/'):
+            fault = 'leads out of the data root'
+        elif len(key) > MAX_KEY_BYTES:
+            fault = f'is longer than {MAX_KEY_BYTES} bytes'
+        else:
+            continue
+        raise StoreError(f'The key {key[:200].decode(errors="replace")!r} of sample {position} {fault}: a key is the '
+                         'path of the sample relative to the data root.')
+
+
+def text_sha256(keys: Sequence[str] | str | Path) -> tuple[str, int]:
+    """The hash that ``samples.txt`` would have for ``keys``, and their number, without writing anything."""
+    sha, count = hashlib.sha256(), 0
+    for chunk in iter_key_chunks(keys):
+        sha.update(_as_text(chunk))
+        count += len(chunk)
+    return sha.hexdigest(), count
+
+
+def _as_text(chunk: list[bytes]) -> bytes:
+    return b'\n'.join(chunk) + b'\n'
+
+
+# ---------------------------------------------------------------- writing
+def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[SampleFiles, int]:
+    """Writes ``samples.txt`` and ``samples.idx`` in one pass over the keys.
+
+    Args:
+        root: The store's folder.
+        keys: A sequence of keys, or a text file with one key per line.
+
+    Returns:
+        What the manifest records about the files, and the number of samples.
+
+    Raises:
+        StoreError: There is no key, a key is not usable, or a key appears twice.
+    """
+    text_sha, lengths, digests = hashlib.sha256(), [], []
+
+    def text() -> Iterator[bytes]:
+        for chunk in iter_key_chunks(keys):
+            lengths.append(np.fromiter(map(len, chunk), np.uint32, len(chunk)))
+            digests.append(b''.join([_digest(key, 0) for key in chunk]))
+            block = _as_text(chunk)
+            text_sha.update(block)
+            yield block
+
+    text_path = root / TEXT_NAME
+    text_bytes = write_atomically(text_path, text())
+    num_samples = sum(map(len, lengths))
+    if not 0 < num_samples <= MAX_SAMPLES:
+        text_path.unlink()
+        raise StoreError(f'A store needs between 1 and {MAX_SAMPLES} samples, but the list of keys for {root} has '
+                         f'{num_samples}.')
+    offsets = np.zeros(num_samples + 1, '<u8')
+    np.cumsum(np.concatenate(lengths) + np.uint64(1), out=offsets[1:])
+    hashes = np.frombuffer(b''.join(digests), '<u8')
+    digests.clear()
+    salt = 0
+    while True:
+        order = np.argsort(hashes, kind='stable')
+        hashes = hashes[order]
+        twins = np.flatnonzero(hashes[1:] == hashes[:-1])
+        if not len(twins):
+            break
+        _refuse_duplicates(text_path, offsets, order, twins)
+        salt += 1
+        if salt > _MAX_SALT:
+            raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen '
+                             'to collide.')
+        with open(text_path, 'rb') as file:
+            hashes = np.frombuffer(b''.join([_digest(line[:-1], salt) for line in file]), '<u8')
+    header = _HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, 0)[:-4]
+    parts = [header + struct.pack('<I', zlib.crc32(header)), offsets, hashes, order.astype('<u4')]
+    index_sha = hashlib.sha256()
+    for part in parts:
+        index_sha.update(part)
+    write_atomically(root / INDEX_NAME, (memoryview(part).cast('B') for part in parts))
+    return SampleFiles(text_sha.hexdigest(), index_sha.hexdigest(), salt), num_samples
+
+
+def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins: np.ndarray) -> None:
+    with open(path, 'rb') as file:
+        for twin in twins.tolist():
+            first, second = sorted(order[twin:twin + 2].tolist())
+            lines = []
+            for position in (first, second):
+                file.seek(int(offsets[position]))
+                lines.append(file.readline())
+            if lines[0] == lines[1]:
+                path.unlink()
+                raise StoreError(f'The key {lines[0][:-1].decode()!r} appears twice, as samples {first} and {second}: '
+                                 'every sample needs a key of its own.')
+
+
+# ---------------------------------------------------------------- reading
+class KeyTable:
+    """The samples of a store, memory-mapped.
+
+    Args:
+        root: The store's folder.
+        num_samples: What the manifest promises.
+        salt: The manifest's ``key_salt``.
+
+    Raises:
+        StoreError: A samples file is missing, damaged, or belongs to another store.
+    """
+
+    def __init__(self, root: Path, num_samples: int, salt: int) -> None:
+        self.root = root
+        self.salt = salt
+        self._text = _map(root / TEXT_NAME)
+        index = _map(root / INDEX_NAME)
+        self._num = num_samples
+        expected = _HEADER.size + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples
+        if len(index) != expected:
+            raise StoreError(f'{root / INDEX_NAME} has {len(index)} bytes, but {expected} are right for {num_samples} '
+                             'samples: copy it again from where the store was written.')
+        head = index[:_HEADER.size]
+        want = _HEADER.pack(_MAGIC, 1, salt, num_samples, len(self._text), 0)[:-4]
+        if head != want + struct.pack('<I', zlib.crc32(want)):
+            raise StoreError(f'The header of {root / INDEX_NAME} is damaged or does not belong to this store: copy '
+                             'both samples files again from where the store was written.')
+        start = _HEADER.size
+        self._offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
+        self._hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
+        self._positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
+
+    def __len__(self) -> int:
+        return self._num
+
+    def _line(self, position: int) -> bytes:
+        """The bytes of one key as they stand, unchecked."""
+        start, end = self._offsets[position:position + 2].tolist()
+        return self._text[start:end - 1] if self._text[end - 1:end] == b'\n' else b''
+
+    def hash(self, keys: Sequence[str]) -> np.ndarray:
+        """``(n,)`` uint64: the hashes of ``keys`` under this store's salt, as records name mixing partners."""
+        digests = b''.join([_digest(key.encode(errors='surrogateescape'), self.salt) for key in keys])
+        return np.frombuffer(digests, '<u8')
+
+    def find(self, keys: Sequence[str]) -> np.ndarray:
+        """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
+        hashes = self.hash(keys)
+        slots = np.searchsorted(self._hashes, hashes)
+        slots[slots == self._num] = 0
+        positions = self._positions[slots].astype(np.int64)
+        positions[self._hashes[slots] != hashes] = -1
+        for i, position in enumerate(positions.tolist()):
+            if position < 0:
+                continue
+            if position >= self._num or self._line(position) != keys[i].encode(errors='surrogateescape'):
+                if self._num > position and self._is_sound(position):
+                    positions[i] = -1  # another key with the same 64-bit hash
+                    continue
+                raise StoreError(f'The samples files of the store {self.root} are damaged at the key {keys[i]!r}: '
+                                 'copy them again from where the store was written.')
+        return positions
+
+    def key(self, position: int) -> str:
+        """The key of the sample at ``position``, checked against its hash."""
+        if not 0 <= position < self._num:
+            raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
+        if not self._is_sound(position):
+            raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
+                             'again from where the store was written.')
+        return self._line(position).decode()
+
+    def _is_sound(self, position: int) -> bool:
+        """Whether text, offsets and hashes agree about one sample."""
+        hashed = np.frombuffer(_digest(self._line(position), self.salt), '<u8')
+        slot = int(np.searchsorted(self._hashes, hashed[0]))
+        return slot < self._num and self._hashes[slot] == hashed[0] and self._positions[slot] == position
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with open(path, 'rb') as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        reason = getattr(error, 'strerror', None) or 'it is empty'
+        raise StoreError(f'{path} cannot be opened ({reason}): copy it again from where the store was '
+                         'written.') from error

@@ -1,0 +1,258 @@
+"""The manifest: what a store is a store *of*, in one small file that shows any change to itself.
+
+``manifest.json`` is the canonical JSON of its content (sorted keys, two spaces, ASCII, a newline at the end) and
+carries the SHA-256 of the rest of itself. A file that is not byte for byte what this library would write from its
+content is refused, so no flipped byte goes unnoticed.
+"""
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .codecs import MAX_CLASSES, codec_names
+from .errors import StoreError
+from .files import write_atomically
+from .keys import MAX_SAMPLES, SampleFiles
+from .layout import MANIFEST_NAME, default_samples_per_shard
+
+__all__ = ['FORMAT', 'Manifest', 'diff_fingerprints', 'read_manifest', 'write_manifest']
+
+FORMAT = 1
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 32
+MAX_SAMPLES_PER_SHARD = 2**24
+_HEX64 = re.compile(r'[0-9a-f]{64}')
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The identity of a store.
+
+    A manifest that asks for a store leaves ``num_samples``, ``samples_per_shard`` and ``samples`` open; the writer
+    settles them. All other fields count with their defaults.
+
+    Attributes:
+        topk: Stored classes per record, K.
+        num_classes: The teacher's classes, C; at most 65,536.
+        fingerprints: Plain JSON about where the records come from: ``dataset``, ``pipeline``, ``teacher``, and
+            ``versions``, which is recorded but is no part of the identity.
+        base_seed: The seed that names the views, unsigned 64 bits.
+        codec: Name of the record codec.
+        mixing: Whether each record names the sample that it was mixed with.
+        num_samples: Samples per view.
+        samples_per_shard: Samples per shard file.
+        samples: Hashes of the samples files.
+        format: Version of the store's format.
+    """
+    topk: int
+    num_classes: int
+    fingerprints: dict[str, Any] = field(default_factory=dict)
+    base_seed: int = 0
+    codec: str = 'compact'
+    mixing: bool = False
+    num_samples: int | None = None
+    samples_per_shard: int | None = None
+    samples: SampleFiles | None = None
+    format: int = FORMAT
+
+    @classmethod
+    def parse(cls, content: Any, origin: str) -> 'Manifest':
+        """Builds a manifest from untrusted plain JSON.
+
+        Args:
+            content: What ``json.loads`` returned, or a dict from a config.
+            origin: What to call it in errors.
+
+        Raises:
+            StoreError: A field is unknown, missing, of the wrong type or out of range; it is named.
+        """
+        if not isinstance(content, Mapping):
+            raise StoreError(f'{origin} is not a JSON object.')
+        version = content.get('format', FORMAT)
+        if type(version) is int and version > FORMAT:
+            raise StoreError(f'{origin} has format {version}, and this library reads up to {FORMAT}: upgrade '
+                             'mmtinyvit.')
+        unknown = sorted(set(map(str, content)) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise StoreError(f'{origin} has the unknown fields {", ".join(unknown)[:200]}.')
+        missing = sorted({'topk', 'num_classes'} - set(content))
+        if missing:
+            raise StoreError(f'{origin} lacks {" and ".join(missing)}.')
+        fields = dict(content)
+        if isinstance(fields.get('samples'), Mapping):
+            if set(fields['samples']) != set(SampleFiles.__dataclass_fields__):
+                raise StoreError(f'{origin}: samples must have exactly text_sha256, index_sha256 and key_salt.')
+            fields['samples'] = SampleFiles(**fields['samples'])
+        manifest = cls(**fields)
+        manifest._check(origin)
+        return manifest
+
+    def _check(self, origin: str) -> None:
+        def need(name: str, good: bool, rule: str) -> None:
+            if not good:
+                raise StoreError(f'{origin}: {name} must be {rule}, not {str(getattr(self, name))[:100]!r}.')
+
+        def is_int(value: Any, low: int, high: int) -> bool:
+            return type(value) is int and low <= value <= high
+
+        need('format', is_int(self.format, 1, FORMAT), f'a whole number from 1 to {FORMAT}')
+        need('num_classes', is_int(self.num_classes, 1, MAX_CLASSES), f'a whole number from 1 to {MAX_CLASSES}')
+        need('topk', is_int(self.topk, 1, self.num_classes), f'a whole number from 1 to num_classes={self.num_classes}')
+        need('base_seed', is_int(self.base_seed, 0, 2**64 - 1), 'a whole number from 0 to 2**64 - 1')
+        need('codec', isinstance(self.codec, str) and self.codec in codec_names(),
+             f'one of {", ".join(codec_names())}')
+        need('mixing', type(self.mixing) is bool, 'true or false')
+        need('num_samples', self.num_samples is None or is_int(self.num_samples, 1, MAX_SAMPLES),
+             f'a whole number from 1 to {MAX_SAMPLES}')
+        need('samples_per_shard',
+             self.samples_per_shard is None or is_int(self.samples_per_shard, 1, MAX_SAMPLES_PER_SHARD),
+             f'a whole number from 1 to {MAX_SAMPLES_PER_SHARD}')
+        need('samples', self.samples is None or (
+            isinstance(self.samples, SampleFiles) and is_int(self.samples.key_salt, 0, 2**31)
+            and all(isinstance(text, str) and _HEX64.fullmatch(text)
+                    for text in (self.samples.text_sha256, self.samples.index_sha256))),
+             'two SHA-256 in hexadecimal and a salt')
+        if not isinstance(self.fingerprints, dict):
+            raise StoreError(f'{origin}: fingerprints must be an object, not {str(self.fingerprints)[:100]!r}.')
+        _check_plain(self.fingerprints, origin)
+
+    def settle(self, num_samples: int, samples: SampleFiles) -> 'Manifest':
+        """The manifest of a store with these samples."""
+        size = self.samples_per_shard or default_samples_per_shard(num_samples)
+        return replace(self, num_samples=num_samples, samples=samples, samples_per_shard=size)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the records mean and where they lie, as plain JSON.
+
+        Library versions are left out: the canaries tell whether a library changed what a view is. So is the hash of
+        the index, which follows from the text.
+        """
+        content = asdict(self)
+        del content['samples']
+        content['samples_text_sha256'] = self.samples.text_sha256 if self.samples else None
+        content['fingerprints'] = {name: value for name, value in self.fingerprints.items() if name != 'versions'}
+        return content
+
+    @property
+    def store_id(self) -> bytes:
+        """16 bytes that every shard repeats: stores with the same identity may exchange shards."""
+        return hashlib.sha256(_canonical(self.identity())).digest()[:16]
+
+    def differences(self, other: 'Manifest') -> list[str]:
+        """One line per field in which the identities differ, ours first; what either leaves open is not compared."""
+        ours, theirs = self.identity(), other.identity()
+        for name in ('num_samples', 'samples_per_shard', 'samples_text_sha256'):
+            if ours[name] is None or theirs[name] is None:
+                del ours[name], theirs[name]
+        prints = diff_fingerprints(ours.pop('fingerprints'), theirs.pop('fingerprints'))
+        return diff_fingerprints(ours, theirs) + prints
+
+
+def _check_plain(value: Any, origin: str, name: str = 'fingerprints', depth: int = 0) -> None:
+    """Refuses what JSON would not give back unchanged."""
+    if depth > MAX_DEPTH:
+        raise StoreError(f'{origin}: fingerprints are nested deeper than {MAX_DEPTH} levels.')
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise StoreError(f'{origin}: {name} has the key {key!r}, which is not text.')
+            _check_plain(item, origin, f'{name}.{key}', depth + 1)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_plain(item, origin, f'{name}[{i}]', depth + 1)
+    elif type(value) not in (str, int, float, bool, type(None)) or value in (float('inf'), -float('inf')) \
+            or value != value:
+        raise StoreError(f'{origin}: {name} is {str(value)[:100]!r} of type {type(value).__name__}, which plain JSON '
+                         'does not hold: use objects, lists, text, finite numbers, true, false and null.')
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, indent=2, allow_nan=False).encode('ascii') + b'\n'
+
+
+def _dump(manifest: Manifest) -> bytes:
+    content = asdict(manifest)
+    content['sha256'] = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical(content)
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Writes ``manifest.json``, whole or not at all."""
+    data = _dump(manifest)
+    if len(data) > MAX_BYTES:
+        raise StoreError(f'The manifest of {root} would have {len(data)} bytes, more than {MAX_BYTES}: put hashes '
+                         'into the fingerprints instead of content.')
+    write_atomically(root / MANIFEST_NAME, [data])
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Reads and checks ``manifest.json``, which may come from anyone.
+
+    Raises:
+        StoreError: There is none, or it is damaged, malformed, or of a newer format.
+    """
+    path = root / MANIFEST_NAME
+    try:
+        with open(path, 'rb') as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise StoreError(f'There is no store at {root} (it has no {MANIFEST_NAME}): check the path, or save one with '
+                         'tools/save_logits.py.') from None
+    except OSError as error:
+        raise StoreError(f'{path} cannot be read ({error.strerror}).') from error
+    if len(data) > MAX_BYTES:
+        raise StoreError(f'{path} is larger than {MAX_BYTES} bytes, which no manifest is.')
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise StoreError(f'{path} is not JSON; it is damaged: copy it again from where the store was '
+                         'written.') from None
+    if not isinstance(content, dict):
+        raise StoreError(f'{path} is not a JSON object.')
+    sha = content.pop('sha256', None)
+    manifest = Manifest.parse(content, str(path))
+    if manifest.num_samples is None or manifest.samples_per_shard is None or manifest.samples is None:
+        raise StoreError(f'{path} does not say num_samples, samples_per_shard and samples.')
+    if _dump(manifest) != data:
+        raise StoreError(f'{path} was changed after it was written (its SHA-256 begins {str(sha)[:8]!r}): copy it '
+                         'again from where the store was written.')
+    return manifest
+
+
+def diff_fingerprints(a: Any, b: Any, name: str = '') -> list[str]:
+    """What differs between two pieces of plain JSON, one line each.
+
+    Returns:
+        Lines such as ``'pipeline.transforms[2].scale: [0.2, 1] != [0.08, 1]'``, the value of ``a`` on the left; short
+        lists without objects in them are compared whole.
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        lines = []
+        for key in sorted(set(a) | set(b)):
+            path = f'{name}.{key}' if name else key
+            if key not in a or key not in b:
+                lines.append(f'{path}: {_short(a[key]) if key in a else "(absent)"} != '
+                             f'{_short(b[key]) if key in b else "(absent)"}')
+            else:
+                lines += diff_fingerprints(a[key], b[key], path)
+        return lines
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        nested = any(isinstance(item, Mapping | list | tuple) for item in (*a, *b))
+        if len(a) == len(b) and (nested or len(a) > 8):
+            return [line for i in range(len(a)) for line in diff_fingerprints(a[i], b[i], f'{name}[{i}]')]
+        if nested:
+            first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            line = f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]'
+            return [f'{line}: {_short(a[first]) if first < len(a) else "(absent)"} != '
+                    f'{_short(b[first]) if first < len(b) else "(absent)"}']
+        a, b = list(a), list(b)
+    same = a == b and isinstance(a, bool) == isinstance(b, bool)
+    return [] if same else [f'{name}: {_short(a)} != {_short(b)}']
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str, sort_keys=True)
+    return text if len(text) <= 120 else f'{text[:117]}...'
