@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
+from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyViTBlock
 
 __all__ = ['TinyViT']
@@ -134,6 +135,7 @@ class TinyViT(BaseBackbone):
             for i in self.out_indices:
                 self.add_module(f'norm{i}', nn.LayerNorm(self.embed_dims[i]))
         self._freeze()
+        self._register_load_state_dict_pre_hook(self._adapt)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the stages in ``out_indices``.
@@ -193,6 +195,24 @@ class TinyViT(BaseBackbone):
             return 0, num_depths
         before = sum(self.depths[:int(name[1])])
         return (before - 1 if name[2] == 'downsample' else before + int(name[3])), num_depths
+
+    def _adapt(self, state_dict: dict, prefix: str, *_) -> None:
+        """Before loading: take the checkpoints of Cream, timm and mmpretrain, for any window."""
+        adapt_state_dict(state_dict, self.state_dict(), prefix)
+
+    @staticmethod
+    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
+        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
+
+        Checkpoints of Cream and timm hold a whole classifier without ``backbone.``: here it gets that prefix.
+        """
+        bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        if detect_layout(bare.get('model', bare)) is None:
+            return
+        renamed = convert_state_dict(bare, prefix='backbone.')
+        for key in bare:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in renamed.items()})
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
