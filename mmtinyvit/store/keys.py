@@ -238,47 +238,47 @@ class KeyTable:
         return self._num
 
     def _line(self, position: int) -> bytes:
-        """The bytes of one key as they stand, unchecked."""
+        """The bytes of one key as they stand, with the end of the line, unchecked."""
         start, end = self._offsets[position:position + 2].tolist()
-        return self._text[start:end - 1] if self._text[end - 1:end] == b'\n' else b''
+        return self._text[start:end]
 
     def hash(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` uint64: the hashes of ``keys`` under this store's salt, as records name mixing partners."""
-        digests = b''.join([_digest(key.encode(errors='surrogateescape'), self.salt) for key in keys])
-        return np.frombuffer(digests, '<u8')
+        return self._hash([key.encode(errors='surrogateescape') for key in keys])
+
+    def _hash(self, keys: Sequence[bytes]) -> np.ndarray:
+        return np.frombuffer(b''.join([_digest(key, self.salt) for key in keys]), '<u8')
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        hashes = self.hash(keys)
-        slots = np.searchsorted(self._hashes, hashes)
-        slots[slots == self._num] = 0
+        encoded = [key.encode(errors='surrogateescape') for key in keys]
+        hashes = self._hash(encoded)
+        slots = np.minimum(np.searchsorted(self._hashes, hashes), self._num - 1)
         positions = self._positions[slots].astype(np.int64)
-        positions[self._hashes[slots] != hashes] = -1
-        for i, position in enumerate(positions.tolist()):
-            if position < 0:
-                continue
-            if position >= self._num or self._line(position) != keys[i].encode(errors='surrogateescape'):
-                if self._num > position and self._is_sound(position):
-                    positions[i] = -1  # another key with the same 64-bit hash
-                    continue
-                raise StoreError(f'The samples files of the store {self.root} are damaged at the key {keys[i]!r}: '
-                                 'copy them again from where the store was written.')
+        known = (self._hashes[slots] == hashes) & (positions < self._num)
+        positions[~known] = -1
+        starts, ends = self._offsets[positions].tolist(), self._offsets[positions + 1].tolist()
+        for i in np.flatnonzero(known).tolist():
+            if self._text[starts[i]:ends[i]] != encoded[i] + b'\n':
+                self._check(int(positions[i]))
+                positions[i] = -1  # sound, so it is another key with the same hash
         return positions
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``, checked against its hash."""
         if not 0 <= position < self._num:
             raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
-        if not self._is_sound(position):
+        return self._check(position).decode()
+
+    def _check(self, position: int) -> bytes:
+        """The key at ``position``, if text, offsets and hashes agree about it."""
+        line = self._line(position)
+        hashed = self._hash([line[:-1]])[0]
+        slot = min(int(np.searchsorted(self._hashes, hashed)), self._num - 1)
+        if not line.endswith(b'\n') or self._hashes[slot] != hashed or self._positions[slot] != position:
             raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
                              'again from where the store was written.')
-        return self._line(position).decode()
-
-    def _is_sound(self, position: int) -> bool:
-        """Whether text, offsets and hashes agree about one sample."""
-        hashed = np.frombuffer(_digest(self._line(position), self.salt), '<u8')
-        slot = int(np.searchsorted(self._hashes, hashed[0]))
-        return slot < self._num and self._hashes[slot] == hashed[0] and self._positions[slot] == position
+        return line[:-1]
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -84,8 +84,8 @@ def shard_path(root: Path, view: int, shard: int) -> Path:
 def list_views(root: Path) -> list[int]:
     """The views that have a folder, in order; one directory listing, no shard is looked at."""
     matches = (_VIEW.fullmatch(path.name) for path in root.iterdir())
-    views = sorted(int(match[1]) for match in matches if match)
-    return [view for view in views if view_path(root, view).is_dir()]
+    views = {int(match[1]) for match in matches if match}
+    return sorted(view for view in views if view_path(root, view).is_dir())
 
 
 def list_shards(root: Path, view: int) -> set[int]:

@@ -6,6 +6,7 @@ content is refused, so no flipped byte goes unnoticed.
 """
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -81,7 +82,7 @@ class Manifest:
         missing = sorted({'topk', 'num_classes'} - set(content))
         if missing:
             raise StoreError(f'{origin} lacks {" and ".join(missing)}.')
-        fields = dict(content)
+        fields = dict(content, fingerprints=_plain(content.get('fingerprints', {}), origin))
         if isinstance(fields.get('samples'), Mapping):
             if set(fields['samples']) != set(SampleFiles.__dataclass_fields__):
                 raise StoreError(f'{origin}: samples must have exactly text_sha256, index_sha256 and key_salt.')
@@ -117,7 +118,6 @@ class Manifest:
              'two SHA-256 in hexadecimal and a salt')
         if not isinstance(self.fingerprints, dict):
             raise StoreError(f'{origin}: fingerprints must be an object, not {str(self.fingerprints)[:100]!r}.')
-        _check_plain(self.fingerprints, origin)
 
     def settle(self, num_samples: int, samples: SampleFiles) -> 'Manifest':
         """The manifest of a store with these samples."""
@@ -151,22 +151,21 @@ class Manifest:
         return diff_fingerprints(ours, theirs) + prints
 
 
-def _check_plain(value: Any, origin: str, name: str = 'fingerprints', depth: int = 0) -> None:
-    """Refuses what JSON would not give back unchanged."""
+def _plain(value: Any, origin: str, name: str = 'fingerprints', depth: int = 0) -> Any:
+    """A copy in plain dicts and lists; refuses what JSON would not give back unchanged."""
     if depth > MAX_DEPTH:
         raise StoreError(f'{origin}: fingerprints are nested deeper than {MAX_DEPTH} levels.')
-    if isinstance(value, dict):
-        for key, item in value.items():
+    if isinstance(value, Mapping):
+        for key in value:
             if not isinstance(key, str):
                 raise StoreError(f'{origin}: {name} has the key {key!r}, which is not text.')
-            _check_plain(item, origin, f'{name}.{key}', depth + 1)
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_plain(item, origin, f'{name}[{i}]', depth + 1)
-    elif type(value) not in (str, int, float, bool, type(None)) or value in (float('inf'), -float('inf')) \
-            or value != value:
+        return {key: _plain(item, origin, f'{name}.{key}', depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, origin, f'{name}[{i}]', depth + 1) for i, item in enumerate(value)]
+    if type(value) not in (str, int, float, bool, type(None)) or (type(value) is float and not math.isfinite(value)):
         raise StoreError(f'{origin}: {name} is {str(value)[:100]!r} of type {type(value).__name__}, which plain JSON '
                          'does not hold: use objects, lists, text, finite numbers, true, false and null.')
+    return value
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -62,7 +62,7 @@ class LogitStore:
         self._open: dict[tuple[int, int], Shard] = {}
 
     def __reduce__(self) -> tuple:
-        return LogitStore, (self.root, self._max_open)
+        return LogitStore, (self.root.absolute(), self._max_open)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -164,7 +164,7 @@ class LogitStore:
                 raise StoreError(self._absence(view, shard, position, error)) from error
             self._open[view, shard] = found
             if len(self._open) > self._max_open:
-                del self._open[next(iter(self._open))]  # unmapped once nobody reads it
+                self._open.pop(next(iter(self._open)), None)  # unmapped once nobody reads it
         return found
 
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:

@@ -8,7 +8,6 @@ from .codecs import make_codec
 from .errors import StoreError
 from .layout import (
     INDEX_NAME,
-    LOCK_NAME,
     MANIFEST_NAME,
     TEXT_NAME,
     list_shards,
@@ -16,7 +15,6 @@ from .layout import (
     shard_count,
     shard_path,
     unit_of,
-    view_path,
 )
 from .manifest import Manifest, read_manifest
 from .shard import Shard
@@ -46,7 +44,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
 
     A damaged store does not stop it, except that nothing can be said about the other files without a sound manifest.
     Views and shards that are absent are no problem: a store may be a partial copy (see ``LogitStore.coverage``). Files
-    that do not belong to a store are.
+    that are no part of a store are not looked at.
 
     Args:
         path: The store's folder.
@@ -63,13 +61,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
     expected = shard_count(manifest.num_samples, manifest.samples_per_shard)
     shards = [(view, shard) for view in list_views(root) for shard in sorted(list_shards(root, view))
               if shard < expected]
-    known = {root / name for name in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME, LOCK_NAME)}
-    known |= {view_path(root, view) for view, _ in shards} | {shard_path(root, *shard) for shard in shards}
-    strangers = sorted(item for item in (*root.iterdir(), *(f for v in list_views(root) for f in
-                                                           view_path(root, v).iterdir()))
-                       if item not in known and not (item.is_dir() and item.name.startswith('view-')
-                                                     and not any(item.iterdir())))
-    done, total = 1, 3 + len(shards) + len(strangers)
+    done, total = 1, 3 + len(shards)
     yield Finding(root / MANIFEST_NAME, None, done, total)
     for name, sha in ((TEXT_NAME, manifest.samples.text_sha256), (INDEX_NAME, manifest.samples.index_sha256)):
         done += 1
@@ -80,9 +72,6 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
         faults = list(_shard_faults(path, view, shard, manifest))
         for fault in faults or [None]:
             yield Finding(path, fault, done, total)
-    for path in strangers:
-        done += 1
-        yield Finding(path, f'{path} does not belong to a store; it may be deleted.', done, total)
 
 
 def _sha_fault(path: Path, sha: str) -> str | None:

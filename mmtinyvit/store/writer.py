@@ -182,9 +182,23 @@ class LogitWriter:
             StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, or
                 the disk is full.
         """
-        meta = self.manifest
         if not self.claim(unit):
             raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
+        try:
+            records = self._records(unit, index, log_prob, tail_mass, partner_hash)
+            canaries = self._canaries(unit, canaries or {})
+            size = shard_bytes(unit.count, records.shape[1], len(canaries))
+            with translated(self.root, size):
+                make_folder(view_path(self.root, unit.view))
+                write_atomically(self._path(unit), pack_shard(unit, self.manifest.store_id, records, canaries))
+            self._written += 1
+        finally:
+            self.release(unit)
+
+    def _records(self, unit: Unit, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
+                 partner_hash: np.ndarray | None) -> np.ndarray:
+        """``(count, record_bytes)`` uint8."""
+        meta = self.manifest
 
         def name(i: int) -> str:
             return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
@@ -194,23 +208,21 @@ class LogitWriter:
         if meta.mixing != (partner_hash is not None):
             raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
                              f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
-        if partner_hash is not None:
-            partner_hash = np.asarray(partner_hash)
-            if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
-                raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
-                                 f'shape {partner_hash.shape}.')
-            records = np.concatenate([records, partner_hash.astype('<u8')[:, None].view(np.uint8)], axis=1)
-        canaries = {int(position): bytes(digest) for position, digest in (canaries or {}).items()}
+        if partner_hash is None:
+            return records
+        partner_hash = np.asarray(partner_hash)
+        if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
+            raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
+                             f'shape {partner_hash.shape}.')
+        return np.concatenate([records, partner_hash.astype('<u8')[:, None].view(np.uint8)], axis=1)
+
+    def _canaries(self, unit: Unit, canaries: Mapping[int, bytes]) -> dict[int, bytes]:
+        canaries = {int(position): bytes(digest) for position, digest in canaries.items()}
         for position, digest in canaries.items():
             if not unit.first <= position < unit.first + unit.count or len(digest) != CANARY_BYTES:
                 raise StoreError(f'A canary must be {CANARY_BYTES} bytes for a position from {unit.first} to '
                                  f'{unit.first + unit.count - 1}, not {len(digest)} bytes for {position}.')
-        size = shard_bytes(unit.count, records.shape[1], len(canaries))
-        with translated(self.root, size):
-            make_folder(view_path(self.root, unit.view))
-            write_atomically(self._path(unit), pack_shard(unit, meta.store_id, records, canaries))
-        self._written += 1
-        self.release(unit)
+        return canaries
 
 
 def _refuse_foreign(root: Path) -> None:

@@ -1,25 +1,47 @@
 """The default: Elias-Fano classes, 7-bit relative log-probabilities, a 12-bit tail mass. Fixed width, O(1)."""
+import math
+
 import numpy as np
 
 from .base import Codec
 
-__all__ = ['CompactCodec']
+__all__ = ['CompactCodec', 'level_depths']
 
 LEVEL_BITS = 7
 TAIL_BITS = 12
 _LEVELS = 2**LEVEL_BITS
 _TAIL_MAX = 2**TAIL_BITS - 1
-_ROWS = 1024  # rows unpacked at once: one byte per bit has to stay in the cache
 
-# How far below the top-1 each level lies, in nats: level 0 is the top-1 itself, level n is the middle of its step.
-# Steps grow from 1/32 to 1/4, because an error d in the logarithm of p costs p d**2 / 2. All values are exact binary
-# fractions.
-_M = 2 * np.arange(_LEVELS, dtype=np.float64) - 1
-DEPTH = (512 * _M + 7 * _M**2) / 32768
-DEPTH[0] = 0.0
-_BOUNDS = (DEPTH[1:-1] + DEPTH[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
-_NEG_DEPTH = (-DEPTH).astype(np.float32)
-_RATIO = np.exp(-DEPTH).astype(np.float32)
+_DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is as good as impossible
+_COARSEST = 1.25  # nats: the widest step
+_UNIT = 1024  # levels are whole multiples of 1/1024 nat, so that they are the same on every machine
+
+# Values unpacked at once. The arrays in between stay so small that malloc keeps their memory; were it mapped afresh each
+# time, the page faults would cost more than the work.
+_CHUNK = 8_192
+_FEW = 8  # rows for which one slow call is faster than many quick ones
+
+
+def level_depths(topk: int) -> np.ndarray:
+    """How far below the top-1 each of the 128 levels lies.
+
+    An error d in the logarithm of a probability p costs about p d**2 / 2. Down to ln(K - 1) nats below the top-1, the
+    other K - 1 classes could still hold half of the mass, so there the steps are even; from there on the mass that is
+    possible falls by e per nat, and the steps grow by the root of that, which keeps the worst case the same everywhere.
+
+    Returns:
+        ``(128,)`` float64, in nats, ascending: 0 for the top-1 itself, then the middles of the steps.
+    """
+    knee = math.log(max(topk - 1, 1))
+    for finest in range(1, _UNIT):
+        edges = [0]
+        while len(edges) < _LEVELS:
+            growth = math.exp(max(edges[-1] / _UNIT - knee, 0) / 2)
+            edges.append(edges[-1] + min(round(finest * growth), int(_COARSEST * _UNIT)))
+        if edges[-1] >= _DEEPEST * _UNIT:
+            break
+    edges = np.array(edges, np.float64) / _UNIT
+    return np.concatenate([[0.0], (edges[1:] + edges[:-1]) / 2])
 
 
 class CompactCodec(Codec):
@@ -27,8 +49,8 @@ class CompactCodec(Codec):
 
     The classes, ascending, are split into ``low_bits`` low bits, stored as they are, and the rest, stored in unary: bit
     ``(class >> low_bits) + rank`` of the high part is set. The number of low bits is the one that makes records
-    shortest. The log-probabilities are stored relative to the top-1, so a flat distribution gets the finest steps, and
-    are put back on their scale by the sum: the top K has 1 minus the tail mass.
+    shortest. The log-probabilities are stored as levels below the top-1 (see :func:`level_depths`), and are put back on
+    their scale by their sum, which is 1 minus the tail mass.
 
     The bits of a record, lowest first in each byte, without gaps:
     high part (K + ((C - 1) >> low_bits)), low part (low_bits planes of K bits, the lowest plane first), levels (7
@@ -46,12 +68,18 @@ class CompactCodec(Codec):
         self._level_end = self._low_end + LEVEL_BITS * topk
         self._num_bits = self._level_end + TAIL_BITS
         self.record_bytes = -(-self._num_bits // 8)
+        self._rows = max(1, _CHUNK // max(topk, self._high_end // 2))
+        self._ranks = np.arange(topk)
+        depths = level_depths(topk)
+        self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
+        self._neg_depth = (-depths).astype(np.float32)
+        self._ratio = np.exp(-depths).astype(np.float32)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
         records = np.empty((len(index), self.record_bytes), np.uint8)
-        for start in range(0, len(index), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(index), self._rows):
+            rows = slice(start, start + self._rows)
             records[rows] = self._encode(index[rows], log_prob[rows], tail_mass[rows])
         return records
 
@@ -60,14 +88,14 @@ class CompactCodec(Codec):
         depth = log_prob.astype(np.float64)
         top = depth.argmax(axis=1)
         depth = depth[rows, top, None] - depth
-        levels = np.searchsorted(_BOUNDS, depth, side='right').astype(np.uint8) + 1
+        levels = np.searchsorted(self._bounds, depth, side='right').astype(np.uint8) + 1
         levels[rows, top] = 0
         order = index.argsort(axis=1)
         index = np.take_along_axis(index, order, 1)
         levels = np.take_along_axis(levels, order, 1)
 
         bits = np.zeros((num, self._num_bits), np.uint8)
-        bits[rows[:, None], (index >> self.low_bits) + np.arange(self.topk)] = 1
+        bits[rows[:, None], (index >> self.low_bits) + self._ranks] = 1
         self._put_planes(bits[:, self._high_end:self._low_end], index, self.low_bits)
         self._put_planes(bits[:, self._low_end:self._level_end], levels, LEVEL_BITS)
         tail = _tail_code(tail_mass) if self.topk < self.num_classes else np.zeros(num, np.int64)
@@ -84,8 +112,8 @@ class CompactCodec(Codec):
         index = np.empty((num, self.topk), np.int64)
         log_prob = np.empty((num, self.topk), np.float32)
         tail_mass = np.empty(num, np.float32)
-        for start in range(0, num, _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, num, self._rows):
+            rows = slice(start, start + self._rows)
             self._decode(records[rows], index[rows], log_prob[rows], tail_mass[rows])
         return index, log_prob, tail_mass
 
@@ -93,37 +121,36 @@ class CompactCodec(Codec):
         num, topk = len(records), self.topk
         bits = np.unpackbits(records, axis=1, bitorder='little')
 
-        high = np.flatnonzero(bits[:, :self._high_end].view(bool))
-        if len(high) != num * topk:
-            raise ValueError('a record does not have K classes')
-        np.subtract(high.reshape(num, topk), np.arange(num)[:, None] * self._high_end + np.arange(topk), out=index)
+        ones = np.flatnonzero(bits[:, :self._high_end].view(bool))
+        if len(ones) != num * topk:
+            raise ValueError('not K classes')
+        np.subtract(ones.reshape(num, topk), self._ranks, out=index)
+        index -= (np.arange(num) * self._high_end)[:, None]
         index <<= self.low_bits
         index |= self._planes(bits[:, self._high_end:self._low_end], self.low_bits)
-        # rows that share out K ones wrongly, or are not what encode() writes
-        if index[:, 0].min() < 0 or index[:, -1].max() >= self.num_classes or (index[:, 1:] <= index[:, :-1]).any():
-            raise ValueError('the classes of a record are not ascending and below C')
+        if index.view(np.uint64).max() >= self.num_classes:  # also negative: a row has ones that another lacks
+            raise ValueError('a class out of range')
 
-        level = self._planes(bits[:, self._low_end:self._level_end], LEVEL_BITS)
-        tail = _tail_mass(bits[:, self._level_end:self._num_bits] @ _TAIL_WEIGHTS)
-        _NEG_DEPTH.take(level, out=log_prob)
-        total = _RATIO.take(level).sum(axis=1, dtype=np.float64)
-        log_prob += np.log((1.0 - tail) / total).astype(np.float32)[:, None]
+        levels = self._planes(bits[:, self._low_end:self._level_end], LEVEL_BITS)
+        self._neg_depth.take(levels, out=log_prob, mode='clip')  # the mode that writes to out without a buffer
+        tail = _TAIL_MASS.take(bits[:, self._level_end:self._num_bits] @ _TAIL_WEIGHTS)
+        total = self._ratio.take(levels).sum(axis=1, dtype=np.float64)
+        log_prob += np.log((1.0 - tail) / total)[:, None]
         tail_mass[:] = tail
 
     def _planes(self, bits: np.ndarray, width: int) -> np.ndarray:
         """``(n, K)``: the numbers whose bit planes are given, lowest plane first."""
         topk = self.topk
+        if 0 < width <= 8 and len(bits) <= _FEW:
+            return np.packbits(bits.reshape(-1, width, topk), axis=1, bitorder='little')[:, 0]
         values = np.zeros((len(bits), topk), np.uint8 if width <= 8 else np.uint16)
         for i in reversed(range(width)):
-            values <<= 1
-            values |= bits[:, i * topk:(i + 1) * topk]
+            values += values
+            values += bits[:, i * topk:(i + 1) * topk]
         return values
 
 
 # ---------------------------------------------------------------- the tail mass
-_TAIL_WEIGHTS = (1 << np.arange(TAIL_BITS)).astype(np.float64)
-
-
 def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
     """Quantises on a square-root scale from both ends, on which the divergence costs the same everywhere.
 
@@ -136,7 +163,6 @@ def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
     return np.where(tail > 0, code, 0).astype(np.int64)
 
 
-def _tail_mass(code: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`_tail_code`, float64."""
-    scale = code / _TAIL_MAX
-    return np.where(scale <= 0.5, 2 * scale**2, 1 - 2 * (1 - scale)**2)
+_SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
+_TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)  # the inverse, by code
+_TAIL_WEIGHTS = 1 << np.arange(TAIL_BITS)
