@@ -1,1 +1,13 @@
 """Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""
+from .clock import EpochClock, set_view
+from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
+from .mixing import draw_mix, partners_of_view
+from .paired_sampler import PairedSampler
+from .seeded_augment import SeededAugment
+from .seeding import derive_seed, rng_scope
+from .view_dataset import ViewDataset
+
+__all__ = [
+    'EpochClock', 'LoadTeacherLogits', 'PackViewInputs', 'PairedSampler', 'SeededAugment', 'ViewDataset',
+    'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope', 'set_view'
+]

@@ -1,2 +1,5 @@
-"""Models: backbones, heads, losses, classifiers and data preprocessors."""
-from .backbones import *  # noqa: F401,F403
+"""Models: backbones, losses, classifiers and data preprocessors."""
+from .backbones import *  # noqa: F403
+from .classifiers import *  # noqa: F403
+from .data_preprocessors import *  # noqa: F403
+from .losses import *  # noqa: F403

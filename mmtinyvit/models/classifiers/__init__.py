@@ -1,0 +1,4 @@
+"""Classifiers: students that learn from a store."""
+from .distill import DistillClassifier, DistillTimmClassifier
+
+__all__ = ['DistillClassifier', 'DistillTimmClassifier']

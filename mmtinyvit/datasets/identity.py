@@ -1,0 +1,107 @@
+"""What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
+import hashlib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmtinyvit.errors import UserError
+
+from .clock import iter_transforms
+from .seeded_augment import SeededAugment, sample_key
+
+__all__ = [
+    'canary_digest', 'dataset_identity', 'find_seeded_augment', 'iter_keys', 'library_versions', 'pipeline_identity',
+    'plain_json'
+]
+
+REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow',
+                    'mmcv', 'mmpretrain', 'onedl-mmcv', 'onedl-mmpretrain', 'mmtinyvit')
+
+
+def find_seeded_augment(dataset: Any) -> SeededAugment:
+    """The one ``SeededAugment`` of a dataset's pipeline.
+
+    Raises:
+        UserError: There is none, or there are two.
+    """
+    found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
+    if len(found) != 1:
+        raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
+                        'random transforms in one mmtinyvit.SeededAugment.')
+    return found[0]
+
+
+def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
+    """The keys of all samples, in the dataset's order."""
+    if hasattr(dataset, 'iter_sample_keys'):
+        yield from dataset.iter_sample_keys()
+        return
+    for i in range(len(dataset)):
+        yield sample_key(dataset.get_data_info(i), key_root)
+
+
+def dataset_identity(keys: list[str], classes: list[str] | None) -> dict:
+    """Number, set, order and classes of a dataset.
+
+    Args:
+        keys: Of all samples, in order.
+        classes: Names, in the order of the labels.
+
+    Returns:
+        dict: ``num_samples``, ``order_hash``, ``set_hash``, ``num_classes`` and ``classes_hash``.
+    """
+    order, total = hashlib.blake2b(digest_size=16), 0
+    for key in keys:
+        raw = key.encode()
+        order.update(raw + b'\n')
+        total += int.from_bytes(hashlib.blake2b(raw, digest_size=16).digest(), 'little')
+    names = None if classes is None else hashlib.blake2b('\n'.join(map(str, classes)).encode(), digest_size=16)
+    return dict(num_samples=len(keys), order_hash=order.hexdigest(), set_hash=f'{total % 2**128:032x}',
+                num_classes=None if classes is None else len(classes), classes_hash=names and names.hexdigest())
+
+
+def pipeline_identity(augment: SeededAugment, mixing: dict | None) -> dict:
+    """The transforms that make a view, and how views are mixed, as plain JSON.
+
+    What comes before (the decoder) and the libraries' versions show in the canaries, not here.
+    """
+    return dict(transforms=plain_json(augment.transforms_cfg), mixing=plain_json(mixing))
+
+
+def plain_json(value: Any) -> Any:
+    """A config value as JSON types; functions and classes become their names."""
+    if isinstance(value, dict):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, '__qualname__', str(value))
+
+
+def library_versions() -> dict[str, str]:
+    """The installed versions of every library that can change what a seed means."""
+    versions = {}
+    for name in REPLAY_LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def canary_digest(inputs: torch.Tensor) -> bytes:
+    """16 bytes that stand for the pixels of a replayed view, shape and type included.
+
+    Args:
+        inputs: ``(3, H, W)``, as packed, before normalisation.
+    """
+    array = inputs.contiguous().numpy()
+    digest = hashlib.blake2b(f'{array.dtype.str} {array.shape}'.encode(), digest_size=16)
+    digest.update(array)
+    return digest.digest()

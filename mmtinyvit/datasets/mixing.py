@@ -1,0 +1,82 @@
+"""Who is mixed with whom, and how much: Mixup and CutMix as part of a view's name."""
+from typing import NamedTuple
+
+import numpy as np
+
+from .seeding import derive_seed, seeded_permutation
+
+__all__ = ['PairMix', 'draw_mix', 'pairs_of_view', 'partners_of_view']
+
+
+def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
+    """All samples of a view in pairs.
+
+    Args:
+        num_samples: Samples in the dataset, N.
+        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        view: The view.
+
+    Returns:
+        np.ndarray: ``(ceil(N / 2), 2)`` int64; with an odd N the last pair is one sample twice.
+    """
+    order = seeded_permutation(num_samples, derive_seed(base_seed, view, 'mixing partners'))
+    if num_samples % 2:
+        order = np.append(order, order[-1])
+    return order.reshape(-1, 2)
+
+
+def partners_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
+    """The partner of every sample, an involution: ``partners[partners[i]] == i``.
+
+    Returns:
+        np.ndarray: ``(N,)`` int64.
+    """
+    pairs = pairs_of_view(num_samples, base_seed, view)
+    partners = np.empty(num_samples, np.int64)
+    partners[pairs[:, 0]] = pairs[:, 1]
+    partners[pairs[:, 1]] = pairs[:, 0]
+    return partners
+
+
+class PairMix(NamedTuple):
+    """How two images are mixed.
+
+    Attributes:
+        keep: The share that each image keeps of itself, in [0, 1].
+        box: CutMix: rows and columns ``(top, bottom, left, right)`` that the two images swap; None for Mixup.
+    """
+    keep: float
+    box: tuple[int, int, int, int] | None
+
+
+def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, width: int, mixup_alpha: float,
+             cutmix_alpha: float, switch_prob: float) -> PairMix:
+    """Draw the coefficient and the box of one pair, the same for both orders of its keys.
+
+    Mixup: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019, with the share corrected for what the image's edge
+    cuts off. ``switch_prob`` is the probability of CutMix where both are on, as in timm.
+
+    Args:
+        key_a: Key of one sample.
+        key_b: Key of the other.
+        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        view: The view.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        mixup_alpha: Both parameters of Mixup's Beta distribution; 0 turns Mixup off.
+        cutmix_alpha: Likewise for CutMix.
+        switch_prob: Probability of CutMix.
+    """
+    first, second = sorted((key_a, key_b))
+    seed = derive_seed(base_seed, view, f'mix\n{first}\n{second}')
+    rng = np.random.RandomState(np.random.PCG64(seed))  # the stream of RandomState is frozen across NumPy releases
+    cut = cutmix_alpha > 0 and (mixup_alpha <= 0 or rng.rand() < switch_prob)
+    alpha = cutmix_alpha if cut else mixup_alpha
+    keep = float(rng.beta(alpha, alpha)) if alpha > 0 else 1.
+    if not cut:
+        return PairMix(keep, None)
+    cut_height, cut_width = round(height * np.sqrt(1 - keep)), round(width * np.sqrt(1 - keep))
+    centre_y, centre_x = rng.randint(height), rng.randint(width)
+    top, bottom = np.clip([centre_y - cut_height // 2, centre_y - cut_height // 2 + cut_height], 0, height).tolist()
+    left, right = np.clip([centre_x - cut_width // 2, centre_x - cut_width // 2 + cut_width], 0, width).tolist()
+    return PairMix(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))

@@ -1,0 +1,96 @@
+"""SeededAugment: augmentation as a pure function of the view's name."""
+import copy
+import os.path as osp
+from collections.abc import Callable, Sequence
+
+from mmcv.transforms import BaseTransform, Compose
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import TRANSFORMS
+
+from .clock import EpochClock
+from .seeding import derive_seed, rng_scope
+
+__all__ = ['SeededAugment', 'sample_key']
+
+
+def sample_key(results: dict, key_root: str | None) -> str:
+    """What names a sample: its ``sample_key``, or else its path relative to ``key_root``, with forward slashes.
+
+    Raises:
+        UserError: Neither is known, or the image does not lie under ``key_root``.
+    """
+    if 'sample_key' in results:
+        return results['sample_key']
+    path = results.get('img_path')
+    if path is None or key_root is None:
+        raise UserError('A sample has no name: give SeededAugment key_root= (the folder that image paths are relative '
+                        "to), or a 'sample_key' in the dataset's entries.")
+    key = osp.relpath(path, key_root).replace(osp.sep, '/')
+    if key.startswith('../'):
+        raise UserError(f'{path} does not lie under key_root {key_root}: correct key_root of SeededAugment.')
+    return key
+
+
+@TRANSFORMS.register_module()
+class SeededAugment(BaseTransform):
+    """Run a list of transforms on random numbers that belong to the view's name.
+
+    The pixels depend only on the image, the list and ``(base_seed, view, key)``: not on the worker, the batch, the
+    rank, the epoch's order or what ran before. Usable without a store too.
+
+    Required Keys:
+
+    - img (np.ndarray): ``(H, W, 3)`` uint8, or what the first transform asks for.
+    - sample_key (str), or img_path (str) together with ``key_root``.
+    - view (int, optional): Overrides both ``view`` and the clock; the saving loop sets it.
+
+    Modified Keys: those of the wrapped transforms.
+
+    Added Keys:
+
+    - sample_key (str), view (int), aug_seed (int): The name, and the seed derived from it.
+
+    Args:
+        transforms: mmcv, mmpretrain or ``torchvision/`` transform configs, or callables on the results dict. A
+            transform that owns a generator of its own cannot be replayed; saving refuses to start with one.
+        base_seed: Names the family of views.
+        view: A fixed view. By default the epoch clock says, which ``SparseLogitDistillHook`` or ``EpochClockHook``
+            advances.
+        key_root: The folder that keys are relative to, if the dataset's entries have no ``sample_key``.
+    """
+
+    def __init__(self,
+                 transforms: Sequence[dict | Callable],
+                 base_seed: int = 0,
+                 view: int | None = None,
+                 key_root: str | None = None) -> None:
+        self.transforms_cfg = copy.deepcopy([t for t in transforms if isinstance(t, dict)])
+        self.compose = Compose(list(transforms))
+        self.base_seed = base_seed
+        self.view = view
+        self.key_root = key_root
+        self.clock = EpochClock()
+
+    @property
+    def transforms(self) -> list:
+        """The wrapped transforms, built."""
+        return self.compose.transforms
+
+    def transform(self, results: dict) -> dict:
+        key = sample_key(results, self.key_root)
+        view = results.get('view', self.view)
+        if view is None:
+            view = self.clock.view
+        seed = derive_seed(self.base_seed, view, key)
+        with rng_scope(seed):
+            results = self.compose(results)
+        if results is None:
+            raise UserError(f'A transform inside SeededAugment dropped {key} (it returned None): every view of the '
+                            'store must exist, so remove that transform.')
+        results.update(sample_key=key, view=view, aug_seed=seed)
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(transforms={self.transforms}, base_seed={self.base_seed}, view={self.view}, '
+                f'key_root={self.key_root!r})')

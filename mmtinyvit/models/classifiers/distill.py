@@ -1,0 +1,102 @@
+"""Students of a store: ordinary mmpretrain classifiers whose loss reads the teacher's record."""
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import ImageClassifier, TimmClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import MODELS
+
+__all__ = ['DistillClassifier', 'DistillTimmClassifier', 'stack_teacher']
+
+
+def stack_teacher(data_samples: list[DataSample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The teacher's records of a batch.
+
+    Args:
+        data_samples: With the fields that ``LoadTeacherLogits`` adds.
+        device: Where to put them.
+
+    Returns:
+        tuple: Index ``(B, K)`` int64, log-probability ``(B, K)`` float32 and tail mass ``(B,)`` float32.
+
+    Raises:
+        UserError: A sample has no record.
+    """
+    if 'teacher_index' not in data_samples[0]:
+        raise UserError("The samples carry no teacher's record: put mmtinyvit.LoadTeacherLogits into the training "
+                        'pipeline, and mmtinyvit.PackViewInputs at its end.')
+
+    def stack(name: str) -> Tensor:
+        values = np.stack([sample.get(name) for sample in data_samples])
+        return torch.from_numpy(values).to(device, non_blocking=True)
+
+    return stack('teacher_index'), stack('teacher_log_prob'), stack('teacher_tail_mass')
+
+
+class _DistillMixin:
+    """The loss against the store, for any classifier whose ``tensor`` mode returns logits ``(B, C)``."""
+
+    def _set_distill(self, distill: dict | None, label_weight: float) -> None:
+        if not 0 <= label_weight <= 1:
+            raise UserError(f'label_weight={label_weight} must lie between 0 (teacher alone) and 1 (labels alone).')
+        self.distill_loss: nn.Module = MODELS.build(distill or dict(type='mmtinyvit.SparseSoftTargetLoss'))
+        self.label_weight = label_weight
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, normalised.
+            data_samples: One per image, with the teacher's record, and with labels if ``label_weight`` is above 0.
+
+        Returns:
+            dict: ``loss_teacher``, ``loss_label`` if it has weight, and ``teacher_agreement``, the percentage of images
+            whose first class is the teacher's.
+        """
+        logits = self(inputs, mode='tensor')  # (B, C)
+        index, log_prob, tail_mass = stack_teacher(data_samples, logits.device)
+        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, index, log_prob, tail_mass))
+        if self.label_weight > 0:
+            if 'gt_score' in data_samples[0]:
+                target = torch.stack([sample.gt_score for sample in data_samples]).to(logits)
+            else:
+                target = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
+            losses['loss_label'] = self.label_weight * F.cross_entropy(logits.float(), target)
+        teacher_class = index.gather(1, log_prob.argmax(1, keepdim=True))[:, 0]
+        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class).float().mean() * 100
+        return losses
+
+
+@MODELS.register_module()
+class DistillClassifier(_DistillMixin, ImageClassifier):
+    """``mmpretrain.ImageClassifier`` that learns from a store. Its checkpoint is a plain ``ImageClassifier``'s.
+
+    Args:
+        *args: Of ``ImageClassifier``.
+        distill: Config of the loss; :class:`~mmtinyvit.models.losses.SparseSoftTargetLoss` by default.
+        label_weight: Share of the label loss, in [0, 1]. At 0, the default, labels are not read.
+        **kwargs: Of ``ImageClassifier``.
+    """
+
+    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._set_distill(distill, label_weight)
+
+
+@MODELS.register_module()
+class DistillTimmClassifier(_DistillMixin, TimmClassifier):
+    """``mmpretrain.TimmClassifier`` that learns from a store. Its checkpoint is a plain ``TimmClassifier``'s.
+
+    Args:
+        *args: Of ``TimmClassifier``.
+        distill: See :class:`DistillClassifier`.
+        label_weight: See :class:`DistillClassifier`.
+        **kwargs: Of ``TimmClassifier``, among them ``model_name``.
+    """
+
+    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
+        super().__init__(*args, **{'loss': dict(type='mmpretrain.CrossEntropyLoss'), **kwargs})
+        self._set_distill(distill, label_weight)
