@@ -46,14 +46,14 @@ def check_libraries() -> None:
     """
     if find_spec('torch') is None:
         raise IncompatibleLibraryError('mmtinyvit needs PyTorch, which is not installed: run `make env` in a clone, or '
-                                       'install torch and torchvision as https://pytorch.org says')
+                                       'install torch and torchvision as https://pytorch.org says.')
     for module, (distributions, minimum) in MINIMUM_VERSIONS.items():
         if find_spec(module) is None:
             if module in _OPTIONAL:
                 continue
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, which is not installed: run '
-                                           f'`make env` in a clone, or `pip install {distributions[0]}`')
+                                           f'`make env` in a clone, or `pip install {distributions[0]}`.')
         found = _installed_version(distributions)
         if found is not None and _numbers(found) < _numbers(minimum):
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, but {found} is installed: '
-                                           f'run `pip install --upgrade {distributions[0]}`')
+                                           f'run `pip install --upgrade {distributions[0]}`.')

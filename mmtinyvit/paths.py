@@ -18,8 +18,8 @@ def mim_root() -> Path:
     for root in (package / '.mim', package.parent):
         if (root / 'configs').is_dir() and (root / 'model-index.yml').is_file():
             return root
-    raise UserError(f'the configs of mmtinyvit are neither in {package / ".mim"} nor in {package.parent}: '
-                    'install a wheel, or run `pip install -e .` in a clone of the repository')
+    raise UserError(f'The configs of mmtinyvit are neither in {package / ".mim"} nor in {package.parent}: '
+                    'install a wheel, or run `pip install -e .` in a clone of the repository.')
 
 
 def config_root() -> Path:

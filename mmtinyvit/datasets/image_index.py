@@ -1,0 +1,216 @@
+"""The image index: one memory-mapped file that lists the images of a data set.
+
+ImageNet-21K has 14 million images. Listing its folders takes minutes to hours and the list, as Python objects,
+gigabytes in every worker. The index is written once (:mod:`.scan_images`), opens in milliseconds, and its pages are
+shared by all workers of a machine.
+
+Layout, little-endian, every section at a multiple of 64 bytes::
+
+    0    magic 'MMTVIDX1', byte position of the header (uint64), size of the header (uint64), SHA-256 of the header
+    64   keys          the sample keys as UTF-8 text, one per line, in sample order
+         key_starts    (N + 1,) uint64: where each line starts
+         labels        (N,) int32
+         and for images in zip files:
+         offsets (N,) uint64, sizes (N,) uint32, methods (N,) uint8, crcs (N,) uint32, archive_bytes (C,) uint64
+    end  header        JSON: format, layout, class names, SHA-256 of the keys, place and length of every section
+
+A sample key is the image's path relative to the data root with forward slashes, ``n01440764/n01440764_1.JPEG``; an
+image in ``n01440764.zip`` has the same key as in a folder.
+"""
+import hashlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .zip_members import ZipMember
+
+__all__ = ['ImageIndex', 'ImageIndexWriter']
+
+_FORMAT = 1
+_MAGIC = b'MMTVIDX1'
+_PRELUDE = struct.Struct('<8sQQ32s')
+_ALIGN = 64
+_ZIP_COLUMNS = {'offsets': '<u8', 'sizes': '<u4', 'methods': '|u1', 'crcs': '<u4'}
+_DTYPES = {'keys': '|u1', 'key_starts': '<u8', 'labels': '<i4', **_ZIP_COLUMNS, 'archive_bytes': '<u8'}
+
+
+class ImageIndex:
+    """Read access to an image index. Pickles as its path, so that every worker maps the file itself.
+
+    Args:
+        path: The index file.
+
+    Attributes:
+        classes: Class names in label order.
+        labels: ``(N,)`` int32.
+        keys_sha256: SHA-256 of the keys, one per line, in sample order: the identity of the data set's order.
+
+    Raises:
+        UserError: The file is missing, truncated, damaged or of another format.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            with open(self.path, 'rb') as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise UserError(f'The image index {self.path} does not exist: write it once with '
+                            f'`python tools/dataset_converters/index_images.py DATA_ROOT --out {self.path}`.') from None
+        except (OSError, ValueError) as error:
+            raise UserError(f'The image index {self.path} cannot be read: {error}.') from error
+        header = self._read_header()
+        self.classes: tuple[str, ...] = tuple(header['classes'])
+        self.zipped: bool = header['layout'] == 'zip'
+        self.keys_sha256: str = header['keys_sha256']
+        self._columns = {
+            name: np.frombuffer(self._map, _DTYPES[name], count, offset)
+            for name, (offset, count) in header['sections'].items()
+        }
+        self.labels: np.ndarray = self._columns['labels']
+        self._key_starts = self._columns['key_starts']
+
+    def _read_header(self) -> dict:
+        mend = 'write it again with tools/dataset_converters/index_images.py.'
+        size = len(self._map)
+        if size < _PRELUDE.size or self._map[:7] != _MAGIC[:7]:
+            raise UserError(f'{self.path} is not an image index: {mend}')
+        magic, start, count, digest = _PRELUDE.unpack_from(self._map)
+        if magic != _MAGIC:
+            raise UserError(f'The image index {self.path} has format {chr(magic[7])}, this library reads {_FORMAT}: '
+                            f'upgrade mmtinyvit, or {mend}')
+        text = self._map[start:start + count]
+        if start + count != size or hashlib.sha256(text).digest() != digest:
+            raise UserError(f'The image index {self.path} is truncated or damaged: {mend}')
+        return json.loads(text)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self):
+        return ImageIndex, (self.path,)
+
+    def key(self, position: int) -> str:
+        """The sample key at ``position``."""
+        start, end = self._key_starts[position:position + 2].tolist()
+        return self._columns['keys'][start:end - 1].tobytes().decode()
+
+    def keys(self) -> Iterator[str]:
+        """All keys in order, one at a time."""
+        return (self.key(position) for position in range(len(self)))
+
+    def member(self, position: int, data_root: str) -> ZipMember:
+        """Where the image at ``position`` is, in an index of zip files."""
+        label = self.labels[position].item()
+        values = [self._columns[name][position].item() for name in ('offsets', 'sizes', 'methods', 'crcs')]
+        archive = os.path.join(data_root, f'{self.classes[label]}.zip')
+        return ZipMember(archive, self._columns['archive_bytes'][label].item(), *values)
+
+
+def _line(key: str) -> bytes:
+    try:
+        line = key.encode() + b'\n'
+    except UnicodeEncodeError:
+        line = b''  # a file name that the file system does not hold as UTF-8
+    if line.count(b'\n') != 1:
+        raise UserError(f'The file name {key!r} holds a line break or is not valid UTF-8: rename the file.')
+    return line
+
+
+class ImageIndexWriter:
+    """Writes an index class by class in label order; the file appears under its name only when it is complete.
+
+    Args:
+        path: The index file to write.
+        classes: Class names in label order.
+        zipped: Whether the images are in per-class zip files.
+
+    Use as a context manager; leaving it with an exception leaves no file behind.
+    """
+
+    def __init__(self, path: str | os.PathLike, classes: Sequence[str], zipped: bool) -> None:
+        self.path = Path(path)
+        self.classes = list(classes)
+        self.zipped = zipped
+        self._temporary = self.path.with_name(f'.{self.path.name}.{os.getpid()}.tmp')
+        self._digest = hashlib.sha256()
+        self._key_bytes: list[np.ndarray] = []
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in ('labels', *(_ZIP_COLUMNS if zipped else ()))}
+        self._archive_bytes = np.zeros(len(self.classes), '<u8')
+
+    def __enter__(self) -> 'ImageIndexWriter':
+        with self._named_errors():
+            self._file = open(self._temporary, 'wb')
+            self._file.write(bytes(_ALIGN))
+        return self
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f'The image index {self.path} cannot be written ({error.strerror}): free the disk, or name '
+                            'another place with --out.') from error
+
+    def add(self, label: int, keys: Sequence[str], members: Sequence[ZipMember] = ()) -> None:
+        """Add the images of one class.
+
+        Raises:
+            UserError: A key cannot be stored as a line of UTF-8 text.
+        """
+        lines = [_line(key) for key in keys]
+        text = b''.join(lines)
+        self._digest.update(text)
+        with self._named_errors():
+            self._file.write(text)
+        self._key_bytes.append(np.fromiter(map(len, lines), np.int64, len(lines)))
+        self._parts['labels'].append(np.full(len(keys), label, '<i4'))
+        if members:
+            self._archive_bytes[label] = members[0].archive_bytes
+            for name, field in zip(_ZIP_COLUMNS, ('offset', 'size', 'method', 'crc'), strict=True):
+                self._parts[name].append(np.array([getattr(member, field) for member in members], _ZIP_COLUMNS[name]))
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if error is None:
+                with self._named_errors():
+                    self._finish()
+        finally:
+            with suppress(OSError):  # what is still buffered after a failure is not wanted, and the failure was told
+                self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        key_ends = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._key_bytes]))
+        sections = {'keys': (_ALIGN, int(key_ends[-1]))}
+        columns = {'key_starts': key_ends.astype('<u8')}
+        columns |= {name: np.concatenate([np.zeros(0, _DTYPES[name]), *part]) for name, part in self._parts.items()}
+        if self.zipped:
+            columns['archive_bytes'] = self._archive_bytes
+        for name, values in columns.items():
+            sections[name] = (self._pad(), len(values))
+            self._file.write(values)
+        start = self._pad()
+        header = json.dumps({
+            'format': _FORMAT, 'layout': 'zip' if self.zipped else 'folder', 'keys_sha256': self._digest.hexdigest(),
+            'sections': sections, 'classes': self.classes
+        }).encode()
+        self._file.write(header)
+        self._file.seek(0)
+        self._file.write(_PRELUDE.pack(_MAGIC, start, len(header), hashlib.sha256(header).digest()))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        os.replace(self._temporary, self.path)
+
+    def _pad(self) -> int:
+        """Fill up to the next multiple of 64 bytes and return that position."""
+        position = self._file.tell()
+        self._file.write(bytes(-position % _ALIGN))
+        return position + -position % _ALIGN

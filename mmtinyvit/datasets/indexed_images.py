@@ -1,0 +1,132 @@
+"""The dataset over an image index: 14 million images without a scan and without a Python object per image."""
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from mmpretrain.datasets import BaseDataset
+
+from ..errors import UserError
+from ..registry import DATASETS
+from .image_index import ImageIndex
+from .named_samples import NamedSamples, require_folder
+
+__all__ = ['IndexedImages']
+
+
+@DATASETS.register_module()
+class IndexedImages(NamedSamples, BaseDataset):
+    """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
+
+    Each sample has the keys ``img_path``, ``gt_label``, ``sample_key``, ``sample_idx`` and, for images in zip files,
+    ``zip_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
+
+    Args:
+        ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
+        data_root: Folder that holds the class folders or the zip files.
+        num_classes: Number of classes that the recipe expects; None takes any.
+        source: Where the data can be had; part of the message when it is missing.
+        indices, metainfo, pipeline, test_mode, lazy_init: As for ``mmengine.BaseDataset``.
+
+    Raises:
+        UserError: Data or index is missing, the index does not fit the data or ``num_classes``, or nothing is left.
+    """
+
+    def __init__(self,
+                 ann_file: str = 'images.index',
+                 data_root: str = '',
+                 metainfo: dict | None = None,
+                 data_prefix: str | dict = '',
+                 indices: int | Sequence[int] | None = None,
+                 pipeline: Sequence = (),
+                 test_mode: bool = False,
+                 lazy_init: bool = False,
+                 num_classes: int | None = None,
+                 source: str = '') -> None:
+        self.num_classes = num_classes
+        self.source = source
+        self._positions: np.ndarray | range = range(0)
+        super().__init__(ann_file=ann_file, metainfo=metainfo, data_root=data_root, data_prefix=data_prefix,
+                         indices=indices, serialize_data=False, pipeline=pipeline, test_mode=test_mode,
+                         lazy_init=lazy_init)
+
+    def full_init(self) -> None:
+        """Map the index; milliseconds at any size."""
+        if self._fully_initialized:
+            return
+        require_folder(self.img_prefix, self.source)
+        self.index = ImageIndex(self.ann_file)
+        if self.num_classes not in (None, len(self.index.classes)):
+            raise UserError(f'The image index {self.ann_file} has {len(self.index.classes)} classes, but '
+                            f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
+        self._metainfo.setdefault('classes', self.index.classes)
+        self._positions = range(len(self.index))
+        if self._indices is not None:
+            self._positions = self._selected(self._indices)
+        for position in self._positions[:1]:
+            self._require_file(position)
+        self._fully_initialized = True
+
+    def _require_file(self, position: int) -> None:
+        """One look at the disk at start-up, so that a moved data root is told before any work is done."""
+        path = self._archive_or_image(position)
+        if '://' not in path and not os.path.exists(path):
+            raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
+                            'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+
+    def _archive_or_image(self, position: int) -> str:
+        if self.index.zipped:
+            return self.index.member(position, self.img_prefix).archive
+        return os.path.join(self.img_prefix, self.index.key(position))
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample at ``idx``, made from the index on the spot."""
+        self.full_init()
+        position = int(self._positions[idx])
+        key = self.index.key(position)
+        info = {'sample_key': key, 'gt_label': self.index.labels[position].item(), 'sample_idx': idx % len(self)}
+        if self.index.zipped:
+            member = self.index.member(position, self.img_prefix)
+            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'zip_member': member}
+        else:
+            info['img_path'] = os.path.join(self.img_prefix, key)
+        return info
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self._positions)
+
+    def get_subset(self, indices: int | Sequence[int]) -> 'IndexedImages':
+        """A dataset over the first ``indices`` samples, the last ``-indices``, or those listed."""
+        self.full_init()
+        subset = self._copy_without_annotation()
+        subset.get_subset_(indices)
+        return subset
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """:meth:`get_subset` in place."""
+        self.full_init()
+        self._positions = self._selected(indices)
+
+    def _selected(self, indices: int | Sequence[int]) -> np.ndarray | range:
+        if isinstance(indices, int):
+            chosen = self._positions[:indices] if indices >= 0 else self._positions[indices:]
+        else:
+            chosen = np.asarray(self._positions)[np.asarray(indices, np.int64)]
+        if not len(chosen):
+            raise UserError(f'No sample is left of the image index {self.ann_file}: change `indices`.')
+        return chosen
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of all samples, ``(N,)`` int64."""
+        self.full_init()
+        return self.index.labels[np.asarray(self._positions)].astype(np.int64)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The label of one sample, in the form that class-balanced samplers ask for."""
+        self.full_init()
+        return [self.index.labels[self._positions[idx]].item()]
+
+    def sample_keys(self) -> list[str]:
+        """All keys in order, as Python strings: for data sets that fit in memory."""
+        self.full_init()
+        return [self.index.key(position) for position in self._positions]

@@ -1,0 +1,47 @@
+"""What every dataset here adds to MMEngine's ``BaseDataset``: samples have names, and none stands in for another."""
+import os
+from pathlib import PurePath
+
+from ..errors import UserError
+
+__all__ = ['NamedSamples', 'require_folder']
+
+
+def require_folder(path: str, source: str) -> None:
+    """Raise unless the local folder ``path`` exists.
+
+    Args:
+        path: The folder; a path with a scheme such as ``s3://`` is not checked.
+        source: Where the data can be had, told in the message when not empty.
+
+    Raises:
+        UserError: The folder is missing.
+    """
+    if '://' not in path and not os.path.isdir(path):
+        where = f'get it from {source}' if source else 'change data_root in the config'
+        raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {where}.')
+
+
+class NamedSamples:
+    """Mixin that comes before a dataset class.
+
+    ``BaseDataset`` draws another sample when a pipeline returns None, so that a stored target would be applied to the
+    wrong image. Here that is an error which names the sample. Every sample carries its identity:
+
+    Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
+    """
+
+    def __getitem__(self, idx: int) -> dict:
+        self.full_init()
+        data = self.prepare_data(idx)
+        if data is None:
+            raise UserError(f'The pipeline returned nothing for {self.get_data_info(idx)["img_path"]}: every transform '
+                            'must return its results or raise.')
+        return data
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample's dict with ``sample_key`` added."""
+        info = super().get_data_info(idx)
+        if 'sample_key' not in info:
+            info['sample_key'] = PurePath(os.path.relpath(info['img_path'], self.img_prefix)).as_posix()
+        return info

@@ -1,0 +1,96 @@
+"""Images inside per-class zip files, read without opening the archive's directory.
+
+The index keeps where each member's data starts, so that a worker needs one ``os.pread`` per image: ``zipfile`` would
+parse the central directory of the archive every time, or hold 21,841 of them in memory.
+"""
+import os
+import struct
+import zipfile
+import zlib
+from typing import NamedTuple
+
+from ..errors import UserError
+
+__all__ = ['ZipMember', 'read_member', 'scan_zip']
+
+_LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature; lengths of the name and of the extra field at bytes 26 and 28
+_ENCRYPTED = 0x1
+
+
+class ZipMember(NamedTuple):
+    """Where the data of one member is.
+
+    Attributes:
+        archive: Path of the zip file.
+        archive_bytes: Size of the zip file when it was indexed; another size means another file.
+        offset: First byte of the member's data in the archive.
+        size: Bytes of the data as stored.
+        method: ``zipfile.ZIP_STORED`` or ``zipfile.ZIP_DEFLATED``.
+        crc: CRC-32 of the data after decompression.
+    """
+    archive: str
+    archive_bytes: int
+    offset: int
+    size: int
+    method: int
+    crc: int
+
+
+def scan_zip(archive: str) -> tuple[list[str], list[ZipMember]]:
+    """Names and places of all members of ``archive``, in the order of its directory, folders left out.
+
+    Raises:
+        UserError: The file is no readable zip file, or a member is encrypted or compressed in another way.
+    """
+    names, members = [], []
+    try:
+        with zipfile.ZipFile(archive) as file:
+            archive_bytes = os.fstat(file.fp.fileno()).st_size
+            for info in file.infolist():
+                if info.is_dir():
+                    continue
+                if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise UserError(f'{info.filename} in {archive} is encrypted or compressed by method '
+                                    f'{info.compress_type}: write the archive again with plain `zip`.')
+                # The local header's extra field may differ in length from the central directory's.
+                header = os.pread(file.fp.fileno(), _LOCAL_HEADER.size, info.header_offset)
+                signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+                if signature != zipfile.stringFileHeader:
+                    raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
+                names.append(info.filename)
+                members.append(ZipMember(archive, archive_bytes,
+                                         info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes,
+                                         info.compress_size, info.compress_type, info.CRC))
+    except (OSError, zipfile.BadZipFile, struct.error) as error:
+        raise UserError(f'{archive} cannot be read as a zip file ({error}): fetch it again.') from error
+    return names, members
+
+
+def read_member(member: ZipMember, name: str) -> bytes:
+    """The content of ``member``; ``name`` is what an error calls it.
+
+    Raises:
+        UserError: The archive is missing, is not the one that was indexed, or its bytes are damaged.
+    """
+    try:
+        descriptor = os.open(member.archive, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
+        try:
+            archive_bytes = os.fstat(descriptor).st_size
+            data = os.pread(descriptor, member.size, member.offset)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UserError(f'The image {name} cannot be read ({error.strerror}): bring {member.archive} back, or write '
+                        'the image index again with tools/dataset_converters/index_images.py.') from error
+    if archive_bytes != member.archive_bytes:
+        raise UserError(f'{member.archive} has {archive_bytes} bytes, but had {member.archive_bytes} when it was '
+                        'indexed: write the image index again with tools/dataset_converters/index_images.py.')
+    try:
+        if member.method == zipfile.ZIP_DEFLATED:
+            data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+        intact = zlib.crc32(data) == member.crc
+    except zlib.error:
+        intact = False
+    if not intact:
+        raise UserError(f'The image {name} fails the checksum of its zip file: fetch {member.archive} again.')
+    return data
