@@ -1,10 +1,11 @@
 """Sparse teacher logits on disk: compact, checksummed, crash-safe. NumPy and the standard library only."""
 from .codecs import Codec, codec_names, make_codec
 from .errors import StoreError
+from .fingerprints import diff_fingerprints
 from .keys import key_hash
 from .layout import Unit, default_samples_per_shard
 from .logits import TeacherLogits
-from .manifest import FORMAT, Manifest, diff_fingerprints, read_manifest
+from .manifest import FORMAT, Manifest, read_manifest
 from .reader import Coverage, LogitStore
 from .verify import Finding, verify_store
 from .writer import LogitWriter

@@ -1,12 +1,10 @@
-"""Sample keys on disk: their text, their order, and a search that needs no memory of its own.
+"""Sample keys: what may be one, its hash, and the two files that hold them.
 
 A key is the path of a sample relative to the data root, in UTF-8 with forward slashes. ``samples.txt`` holds the keys
 in store order, one per line. ``samples.idx`` holds where each line begins, and the keys' 64-bit hashes in ascending
-order with the position of each. Looking up a key is a binary search over memory-mapped hashes, checked against the
-text; nothing is loaded per sample.
+order with the position of each.
 """
 import hashlib
-import mmap
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +18,13 @@ from .errors import StoreError
 from .files import write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
-__all__ = ['KeyTable', 'SampleFiles', 'iter_key_chunks', 'key_hash', 'text_sha256', 'write_sample_files']
+__all__ = ['INDEX_HEADER', 'MAX_SAMPLES', 'SampleFiles', 'index_header', 'key_digest', 'key_hash', 'text_sha256',
+           'write_sample_files']
 
 MAX_KEY_BYTES = 4096
 MAX_SAMPLES = 2**32 - 1
 
-_HEADER = struct.Struct('<8sIIQQ28xI')  # magic, format, salt, samples, text bytes, zeros, crc32: 64 bytes
+INDEX_HEADER = struct.Struct('<8sIIQQ28xI')  # magic, format, salt, samples, text bytes, zeros, crc32: 64 bytes
 _MAGIC = b'MTVKEYS\n'
 _CHUNK = 65_536
 _MAX_SALT = 16
@@ -47,15 +46,16 @@ def key_hash(key: str | bytes, salt: int = 0) -> int:
         salt: The store's ``key_salt``; 0 unless two of its keys collided.
     """
     data = key.encode() if isinstance(key, str) else key
-    return int.from_bytes(_digest(data, salt), 'little')
+    return int.from_bytes(key_digest(data, salt), 'little')
 
 
-def _digest(data: bytes, salt: int) -> bytes:
+def key_digest(data: bytes, salt: int) -> bytes:
+    """The eight bytes behind :func:`key_hash`."""
     return hashlib.blake2b(data, digest_size=8, salt=salt.to_bytes(4, 'little')).digest()
 
 
 # ---------------------------------------------------------------- keys that come in
-def iter_key_chunks(keys: Sequence[str] | str | Path) -> Iterator[list[bytes]]:
+def _iter_chunks(keys: Sequence[str] | str | Path) -> Iterator[list[bytes]]:
     """Yields the encoded keys in lists of up to 65,536.
 
     Args:
@@ -119,7 +119,7 @@ def _check_chunk(chunk: list[bytes], first: int) -> None:
 def text_sha256(keys: Sequence[str] | str | Path) -> tuple[str, int]:
     """The hash that ``samples.txt`` would have for ``keys``, and their number, without writing anything."""
     sha, count = hashlib.sha256(), 0
-    for chunk in iter_key_chunks(keys):
+    for chunk in _iter_chunks(keys):
         sha.update(_as_text(chunk))
         count += len(chunk)
     return sha.hexdigest(), count
@@ -146,9 +146,9 @@ def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[Sa
     text_sha, lengths, digests = hashlib.sha256(), [], []
 
     def text() -> Iterator[bytes]:
-        for chunk in iter_key_chunks(keys):
+        for chunk in _iter_chunks(keys):
             lengths.append(np.fromiter(map(len, chunk), np.uint32, len(chunk)))
-            digests.append(b''.join([_digest(key, 0) for key in chunk]))
+            digests.append(b''.join([key_digest(key, 0) for key in chunk]))
             block = _as_text(chunk)
             text_sha.update(block)
             yield block
@@ -177,14 +177,19 @@ def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[Sa
             raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen '
                              'to collide.')
         with open(text_path, 'rb') as file:
-            hashes = np.frombuffer(b''.join([_digest(line[:-1], salt) for line in file]), '<u8')
-    header = _HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, 0)[:-4]
-    parts = [header + struct.pack('<I', zlib.crc32(header)), offsets, hashes, order.astype('<u4')]
+            hashes = np.frombuffer(b''.join([key_digest(line[:-1], salt) for line in file]), '<u8')
+    parts = [index_header(salt, num_samples, text_bytes), offsets, hashes, order.astype('<u4')]
     index_sha = hashlib.sha256()
     for part in parts:
         index_sha.update(part)
     write_atomically(root / INDEX_NAME, (memoryview(part).cast('B') for part in parts))
     return SampleFiles(text_sha.hexdigest(), index_sha.hexdigest(), salt), num_samples
+
+
+def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:
+    """The first 64 bytes of ``samples.idx``."""
+    head = INDEX_HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, 0)[:-4]
+    return head + struct.pack('<I', zlib.crc32(head))
 
 
 def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins: np.ndarray) -> None:
@@ -199,93 +204,3 @@ def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins
                 path.unlink()
                 raise StoreError(f'The key {lines[0][:-1].decode()!r} appears twice, as samples {first} and {second}: '
                                  'every sample needs a key of its own.')
-
-
-# ---------------------------------------------------------------- reading
-class KeyTable:
-    """The samples of a store, memory-mapped.
-
-    Args:
-        root: The store's folder.
-        num_samples: What the manifest promises.
-        salt: The manifest's ``key_salt``.
-
-    Raises:
-        StoreError: A samples file is missing, damaged, or belongs to another store.
-    """
-
-    def __init__(self, root: Path, num_samples: int, salt: int) -> None:
-        self.root = root
-        self.salt = salt
-        self._text = _map(root / TEXT_NAME)
-        index = _map(root / INDEX_NAME)
-        self._num = num_samples
-        expected = _HEADER.size + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples
-        if len(index) != expected:
-            raise StoreError(f'{root / INDEX_NAME} has {len(index)} bytes, but {expected} are right for {num_samples} '
-                             'samples: copy it again from where the store was written.')
-        head = index[:_HEADER.size]
-        want = _HEADER.pack(_MAGIC, 1, salt, num_samples, len(self._text), 0)[:-4]
-        if head != want + struct.pack('<I', zlib.crc32(want)):
-            raise StoreError(f'The header of {root / INDEX_NAME} is damaged or does not belong to this store: copy '
-                             'both samples files again from where the store was written.')
-        start = _HEADER.size
-        self._offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
-        self._hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
-        self._positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
-
-    def __len__(self) -> int:
-        return self._num
-
-    def _line(self, position: int) -> bytes:
-        """The bytes of one key as they stand, with the end of the line, unchecked."""
-        start, end = self._offsets[position:position + 2].tolist()
-        return self._text[start:end]
-
-    def hash(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` uint64: the hashes of ``keys`` under this store's salt, as records name mixing partners."""
-        return self._hash([key.encode(errors='surrogateescape') for key in keys])
-
-    def _hash(self, keys: Sequence[bytes]) -> np.ndarray:
-        return np.frombuffer(b''.join([_digest(key, self.salt) for key in keys]), '<u8')
-
-    def find(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        encoded = [key.encode(errors='surrogateescape') for key in keys]
-        hashes = self._hash(encoded)
-        slots = np.minimum(np.searchsorted(self._hashes, hashes), self._num - 1)
-        positions = self._positions[slots].astype(np.int64)
-        known = (self._hashes[slots] == hashes) & (positions < self._num)
-        positions[~known] = -1
-        starts, ends = self._offsets[positions].tolist(), self._offsets[positions + 1].tolist()
-        for i in np.flatnonzero(known).tolist():
-            if self._text[starts[i]:ends[i]] != encoded[i] + b'\n':
-                self._check(int(positions[i]))
-                positions[i] = -1  # sound, so it is another key with the same hash
-        return positions
-
-    def key(self, position: int) -> str:
-        """The key of the sample at ``position``, checked against its hash."""
-        if not 0 <= position < self._num:
-            raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
-        return self._check(position).decode()
-
-    def _check(self, position: int) -> bytes:
-        """The key at ``position``, if text, offsets and hashes agree about it."""
-        line = self._line(position)
-        hashed = self._hash([line[:-1]])[0]
-        slot = min(int(np.searchsorted(self._hashes, hashed)), self._num - 1)
-        if not line.endswith(b'\n') or self._hashes[slot] != hashed or self._positions[slot] != position:
-            raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
-                             'again from where the store was written.')
-        return line[:-1]
-
-
-def _map(path: Path) -> mmap.mmap:
-    try:
-        with open(path, 'rb') as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        reason = getattr(error, 'strerror', None) or 'it is empty'
-        raise StoreError(f'{path} cannot be opened ({reason}): copy it again from where the store was '
-                         'written.') from error

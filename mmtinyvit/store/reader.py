@@ -7,7 +7,7 @@ import numpy as np
 
 from .codecs import make_codec
 from .errors import StoreError
-from .keys import KeyTable
+from .key_table import KeyTable
 from .layout import check_view, list_shards, list_views, shard_count, shard_path, unit_of, view_path
 from .logits import TeacherLogits
 from .manifest import Manifest, read_manifest

@@ -6,16 +6,7 @@ from typing import NamedTuple
 
 from .codecs import make_codec
 from .errors import StoreError
-from .layout import (
-    INDEX_NAME,
-    MANIFEST_NAME,
-    TEXT_NAME,
-    list_shards,
-    list_views,
-    shard_count,
-    shard_path,
-    unit_of,
-)
+from .layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, list_shards, list_views, shard_count, shard_path, unit_of
 from .manifest import Manifest, read_manifest
 from .shard import Shard
 

@@ -7,26 +7,14 @@ from typing import Any
 import numpy as np
 
 from .codecs import make_codec
+from .creation import agree, create, refuse_foreign
 from .errors import StoreError
 from .files import make_folder, translated, write_atomically
-from .keys import KeyTable, text_sha256, write_sample_files
-from .layout import (
-    INDEX_NAME,
-    LOCK_NAME,
-    MANIFEST_NAME,
-    TEXT_NAME,
-    TMP_SUFFIX,
-    Unit,
-    check_view,
-    list_shards,
-    shard_count,
-    shard_path,
-    unit_of,
-    view_path,
-)
+from .key_table import KeyTable
+from .layout import MANIFEST_NAME, Unit, check_view, list_shards, shard_count, shard_path, unit_of, view_path
 from .locks import StoreLock
 from .logits import check_logits
-from .manifest import Manifest, read_manifest, write_manifest
+from .manifest import Manifest
 from .shard import CANARY_BYTES, pack_shard, shard_bytes
 
 __all__ = ['LogitWriter']
@@ -67,16 +55,16 @@ class LogitWriter:
         asked = Manifest.parse(manifest if isinstance(manifest, Mapping) else vars(manifest), 'The requested store')
         with translated(self.root):
             make_folder(self.root)
-        _refuse_foreign(self.root)
+        refuse_foreign(self.root)
         self._lock = StoreLock(self.root)
         try:
             if exclusive:
                 self._lock.claim_job()
             with self._lock, translated(self.root):
                 if (self.root / MANIFEST_NAME).exists():
-                    self.manifest = _agree(self.root, asked, keys)
+                    self.manifest = agree(self.root, asked, keys)
                 else:
-                    self.manifest = _create(self.root, asked, keys)
+                    self.manifest = create(self.root, asked, keys)
         except BaseException:
             self._lock.close()
             raise
@@ -223,48 +211,3 @@ class LogitWriter:
                 raise StoreError(f'A canary must be {CANARY_BYTES} bytes for a position from {unit.first} to '
                                  f'{unit.first + unit.count - 1}, not {len(digest)} bytes for {position}.')
         return canaries
-
-
-def _refuse_foreign(root: Path) -> None:
-    """Refuses to turn somebody's folder into a store."""
-    names = {MANIFEST_NAME, TEXT_NAME, INDEX_NAME}
-    names |= {name + TMP_SUFFIX for name in names} | {LOCK_NAME}
-    with translated(root):
-        present = {path.name for path in root.iterdir()}
-    if MANIFEST_NAME not in present and present - names:
-        raise StoreError(f'The folder {root} is not a store and not empty (it has {sorted(present - names)[0]}): '
-                         'choose a new folder.')
-
-
-def _create(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
-    """Writes the samples files and, last, the manifest: a store exists from then on."""
-    samples, num_samples = write_sample_files(root, keys)
-    if asked.num_samples not in (None, num_samples):
-        raise StoreError(f'The requested store has num_samples={asked.num_samples}, but {num_samples} keys were given.')
-    manifest = asked.settle(num_samples, samples)
-    write_manifest(root, manifest)
-    return manifest
-
-
-def _agree(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
-    """The manifest of the store at ``root``, if that is the one that is asked for."""
-    found = read_manifest(root)
-    lines = found.differences(asked)
-    text_sha, num_samples = text_sha256(keys)
-    if num_samples != found.num_samples:
-        lines.append(f'number of sample keys: {found.num_samples} != {num_samples}')
-    elif text_sha != found.samples.text_sha256:
-        lines.append(f'sample keys: {_first_difference(root, found, keys)}')
-    if lines:
-        raise StoreError(f'The store {root} is another one than asked for (stored != asked): {"; ".join(lines)}. Write '
-                         'to a new folder, or restore the settings that it was made with.')
-    return found
-
-
-def _first_difference(root: Path, found: Manifest, keys: Sequence[str] | str | Path) -> str:
-    table = KeyTable(root, found.num_samples, found.samples.key_salt)
-    asked = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
-    for position, key in enumerate(asked):
-        if position < len(table) and table.key(position) != key:
-            return f'sample {position} is {table.key(position)!r} != {key!r}'
-    return f'SHA-256 {found.samples.text_sha256[:16]} != that of the same keys, so {TEXT_NAME} is damaged'
