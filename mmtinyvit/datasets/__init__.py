@@ -12,5 +12,6 @@ from .view_dataset import ViewDataset
 
 __all__ = [
     'EpochClock', 'ImageFolder', 'ImageNet', 'IndexedImages', 'LoadImage', 'LoadTeacherLogits', 'PackViewInputs',
-    'PairedSampler', 'SeededAugment', 'ViewDataset', 'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope', 'set_view'
+    'PairedSampler', 'SeededAugment', 'ViewDataset', 'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope',
+    'set_view'
 ]

@@ -267,7 +267,7 @@ OPEN_BIG = """
 import sys
 from mmtinyvit.datasets.image_index import ImageIndex
 def private():
-    return sum(int(line.split()[1]) for line in open('/proc/self/smaps_rollup') if line.startswith('Private'))
+    return sum(int(line.split()[1]) for line in open('/proc/self/smaps_rollup') if line.startswith('Private_Dirty'))
 before = private()
 index = ImageIndex(sys.argv[1])
 keys = [index.key(position) for position in (0, len(index) // 2, len(index) - 1)]
