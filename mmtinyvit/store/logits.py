@@ -41,7 +41,8 @@ def check_logits(index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
         name: Words for row ``i`` in errors, such as ``"sample 'n01440764/1.JPEG' in view 3"``.
 
     Returns:
-        The three arrays as int64, float32 and float32, log-probabilities and tail clipped into their range.
+        The three arrays as int64, float32 and float32, log-probabilities and tail clipped into their range; without
+        other classes the tail is 0.
 
     Raises:
         StoreError: A shape or type is wrong; or a value is, and then the first bad sample is named.
@@ -70,4 +71,5 @@ def check_logits(index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
     refuse((ordered[:, 1:] == ordered[:, :-1]).any(axis=1), 'the same class twice')
     total = np.exp(log_prob).sum(axis=1, dtype=np.float64) + tail_mass
     refuse(np.abs(total - 1) > _SUM_EPS, 'probabilities and a tail mass that do not sum to 1')
-    return index, np.minimum(log_prob, 0), np.clip(tail_mass, 0, 1)
+    tail_mass = np.clip(tail_mass, 0, 1) if topk < num_classes else np.zeros_like(tail_mass)
+    return index, np.minimum(log_prob, 0), tail_mass

@@ -1,4 +1,5 @@
 """The default: Elias-Fano classes, 7-bit relative log-probabilities, a 12-bit tail mass. Fixed width, O(1)."""
+import bisect
 import math
 
 import numpy as np
@@ -33,15 +34,17 @@ def level_depths(topk: int) -> np.ndarray:
         ``(128,)`` float64, in nats, ascending: 0 for the top-1 itself, then the middles of the steps.
     """
     knee = math.log(max(topk - 1, 1))
-    for finest in range(1, _UNIT):
+
+    def edges(finest: int) -> list[int]:
         edges = [0]
         while len(edges) < _LEVELS:
             growth = math.exp(max(edges[-1] / _UNIT - knee, 0) / 2)
             edges.append(edges[-1] + min(round(finest * growth), int(_COARSEST * _UNIT)))
-        if edges[-1] >= _DEEPEST * _UNIT:
-            break
-    edges = np.array(edges, np.float64) / _UNIT
-    return np.concatenate([[0.0], (edges[1:] + edges[:-1]) / 2])
+        return edges
+
+    finest = bisect.bisect_left(range(_UNIT), _DEEPEST * _UNIT, lo=1, key=lambda finest: edges(finest)[-1])
+    chosen = np.array(edges(finest), np.float64) / _UNIT
+    return np.concatenate([[0.0], (chosen[1:] + chosen[:-1]) / 2])
 
 
 class CompactCodec(Codec):
@@ -98,8 +101,7 @@ class CompactCodec(Codec):
         bits[rows[:, None], (index >> self.low_bits) + self._ranks] = 1
         self._put_planes(bits[:, self._high_end:self._low_end], index, self.low_bits)
         self._put_planes(bits[:, self._low_end:self._level_end], levels, LEVEL_BITS)
-        tail = _tail_code(tail_mass) if self.topk < self.num_classes else np.zeros(num, np.int64)
-        bits[:, self._level_end:] = (tail[:, None] >> np.arange(TAIL_BITS)) & 1
+        bits[:, self._level_end:] = (_tail_code(tail_mass)[:, None] >> np.arange(TAIL_BITS)) & 1
         return np.packbits(bits, axis=1, bitorder='little')
 
     def _put_planes(self, bits: np.ndarray, values: np.ndarray, width: int) -> None:

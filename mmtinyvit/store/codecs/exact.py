@@ -35,6 +35,8 @@ class ExactCodec(Codec):
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         words = np.ascontiguousarray(records).view('<u2')
         index = words[:, :self.topk].astype(np.int64)
+        if index.max() >= self.num_classes:
+            raise ValueError('a class out of range')
         prob = words[:, self.topk:-1].view('<f2').astype(np.float32)
         tail = words[:, -1].view('<f2').astype(np.float32)
         total = prob.sum(axis=1, dtype=np.float64) + tail
