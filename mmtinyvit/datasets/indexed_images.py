@@ -1,6 +1,6 @@
 """The dataset over an image index: 14 million images without a scan and without a Python object per image."""
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmpretrain.datasets import BaseDataset
@@ -126,7 +126,9 @@ class IndexedImages(NamedSamples, BaseDataset):
         self.full_init()
         return [self.index.labels[self._positions[idx]].item()]
 
-    def sample_keys(self) -> list[str]:
-        """All keys in order, as Python strings: for data sets that fit in memory."""
+    def iter_sample_keys(self) -> Iterator[str]:
+        """The keys of all samples in order, one at a time."""
         self.full_init()
-        return [self.index.key(position) for position in self._positions]
+        if isinstance(self._positions, range):
+            return self.index.keys(self._positions.start, self._positions.stop)
+        return map(self.index.key, self._positions.tolist())
