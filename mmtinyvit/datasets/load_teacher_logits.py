@@ -1,4 +1,6 @@
 """LoadTeacherLogits: what the teacher said about this view, out of the store."""
+from typing import Any
+
 from mmcv.transforms import BaseTransform
 from mmpretrain.datasets import PackInputs
 
@@ -6,9 +8,10 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 from mmtinyvit.store import LogitStore
 
+from .clock import iter_transforms
 from .seeding import derive_seed
 
-__all__ = ['LoadTeacherLogits', 'PackViewInputs']
+__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_store']
 
 
 @TRANSFORMS.register_module()
@@ -87,3 +90,16 @@ class PackViewInputs(PackInputs):
     def __init__(self, input_key: str = 'img', algorithm_keys: tuple = (),
                  meta_keys: tuple = ('sample_idx', 'img_path')) -> None:
         super().__init__(input_key, (*algorithm_keys, *self.TEACHER_KEYS), (*meta_keys, *self.VIEW_KEYS))
+
+
+def find_store(dataset: Any) -> LogitStore:
+    """The store that a dataset's pipeline reads.
+
+    Raises:
+        UserError: There is not exactly one ``LoadTeacherLogits``, or no store (``StoreError``).
+    """
+    found = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
+    if len(found) != 1:
+        raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
+                        'needed.')
+    return found[0].store

@@ -3,8 +3,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmtinyvit.datasets.clock import iter_transforms
-from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
+from mmtinyvit.datasets.load_teacher_logits import find_store
 from mmtinyvit.engine.store_check import check_canaries, check_dataset, check_model, check_pipeline
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
@@ -86,12 +85,7 @@ class SparseLogitDistillHook(Hook):
 
     def _find_store(self, runner: Runner) -> LogitStore:
         if self._store is None:
-            dataset = runner.train_dataloader.dataset
-            stores = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
-            if len(stores) != 1:
-                raise UserError(f'The training pipeline has {len(stores)} LoadTeacherLogits transforms where exactly one '
-                                'is needed.')
-            self._store = stores[0].store
+            self._store = find_store(runner.train_dataloader.dataset)
         return self._store
 
 

@@ -7,32 +7,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from mmengine.dist import barrier, get_dist_info
-from mmengine.model import is_model_wrapper
-from mmengine.registry import DATASETS
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets.identity import (
-    canary_digest,
-    dataset_identity,
-    find_seeded_augment,
-    iter_keys,
-    library_versions,
-    pipeline_identity,
-)
-from mmtinyvit.datasets.mixing import partners_of_view
-from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.identity import canary_digest
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.data_preprocessors import SeededMixing
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Unit, key_hash
 
 from ..store_check import check_canaries
-from ..teacher import sparsify, teacher_identity
+from ..teacher import sparsify
+from ..view_teacher import ViewTeacher
 from .progress import SavingProgress
 from .shard_buffer import ShardBuffer
 
 __all__ = ['SaveLogitsLoop']
+
+PATIENCE_SECONDS = 1.  # between two looks at shards that other processes hold
 
 
 @LOOPS.register_module()
@@ -50,7 +41,7 @@ class SaveLogitsLoop(BaseLoop):
         store: Folder of the store.
         views: First view, and the one after the last.
         topk: K.
-        num_classes: C; by default what the teacher's first batch has.
+        num_classes: C; by default what the teacher has.
         codec: See ``mmtinyvit/store/README.md``.
         samples_per_shard: Size of the unit of work; by default it suits the dataset.
         mixing: Arguments of ``SeededMixing`` but its seed; None saves views of single images.
@@ -76,113 +67,91 @@ class SaveLogitsLoop(BaseLoop):
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
         self.topk, self.num_classes, self.codec = topk, num_classes, codec
-        self.samples_per_shard, self.amp = samples_per_shard, amp
-        config = dict(dataloader)
-        self.batch_size, self.num_workers = config['batch_size'], config.get('num_workers', 0)
-        self.collate = config.get('collate_fn')
-        self.pin_memory = config.get('pin_memory', True) and torch.cuda.is_available()
-        dataset = config['dataset']
-        self.dataset = ViewDataset(DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
-        self.augment = find_seeded_augment(self.dataset.dataset)
-        self.mixing = SeededMixing(**mixing, base_seed=self.augment.base_seed) if mixing else None
-        model = runner.model
-        self.teacher = (model.module if is_model_wrapper(model) else model).eval()
+        self.samples_per_shard = samples_per_shard
+        self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
+        self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
 
-    # ---------------------------------------------------------------- what is to be saved
-    def _manifest(self, keys: list[str], num_classes: int) -> dict:
-        classes = getattr(self.dataset.dataset, 'metainfo', {}).get('classes')
-        mixing = self.mixing.config if self.mixing else None
-        return dict(
-            topk=self.topk,
-            num_classes=num_classes,
-            codec=self.codec,
-            base_seed=self.augment.base_seed,
-            mixing=self.mixing is not None,
-            samples_per_shard=self.samples_per_shard,
-            fingerprints=dict(
-                dataset=dataset_identity(keys, classes),
-                pipeline=pipeline_identity(self.augment, mixing),
-                teacher=teacher_identity(self.teacher, self.runner.cfg.get('model', {}), self.amp),
-                versions=library_versions()))
-
-    def _probe(self) -> int:
-        """Run one sample twice: what cannot be replayed is refused before anything is written. Returns C."""
-        view = self.views.start
-        first, again = self.dataset[view, 0], self.dataset[view, 0]
-        if canary_digest(first['inputs']) != canary_digest(again['inputs']):
-            raise UserError(f'The pipeline gave two different images for view {view} of the same sample: a random '
-                            'transform stands outside SeededAugment, or has a generator of its own.')
-        logits = self._run_teacher(self._collate([first]))
-        classes = logits.shape[1]
-        if self.num_classes not in (None, classes):
-            raise UserError(f'The teacher has {classes} classes, and the config says num_classes={self.num_classes}.')
-        if self.topk > classes:
-            raise UserError(f'topk={self.topk} is more than the {classes} classes of the teacher.')
-        return classes
-
-    # ---------------------------------------------------------------- running
     def run(self) -> dict[str, float]:
         """Save what is missing.
 
         Returns:
-            dict: ``samples`` (views of samples saved by this process), ``seconds``, ``bytes_per_view``.
+            dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
         rank, world_size = get_dist_info()
-        classes = self._probe()
-        keys = list(iter_keys(self.dataset.dataset, self.augment.key_root))
-        manifest = self._manifest(keys, classes)
+        keys = self.teacher.keys()
+        manifest = self._manifest(keys)
         start = time.perf_counter()
-        if rank == 0:  # creates the store, or refuses
-            writer = LogitWriter(self.store_path, manifest, keys, exclusive=True)
-        barrier()
-        if rank != 0:
-            writer = LogitWriter(self.store_path, manifest, keys)
+        writer = self._open(manifest, keys, rank)
         with writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
             self._check_replay(keys)
             saved = self._save_all(writer, progress, rank, world_size)
-        barrier()
         seconds = time.perf_counter() - start
         size = LogitStore(self.store_path).record_bytes
         self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} s, '
                                 f'{size} bytes each')
+        barrier()
         return dict(samples=saved, seconds=seconds, bytes_per_view=size)
+
+    def _manifest(self, keys: list[str]) -> dict:
+        classes = self.teacher.probe(self.views.start)
+        if self.num_classes not in (None, classes):
+            raise UserError(f'The teacher has {classes} classes, and the config says num_classes={self.num_classes}.')
+        if self.topk > classes:
+            raise UserError(f'topk={self.topk} is more than the {classes} classes of the teacher.')
+        return dict(
+            topk=self.topk,
+            num_classes=classes,
+            codec=self.codec,
+            base_seed=self.teacher.augment.base_seed,
+            mixing=self.teacher.mixing is not None,
+            samples_per_shard=self.samples_per_shard,
+            fingerprints=self.teacher.fingerprints(keys, self.runner.cfg.get('model', {})))
+
+    def _open(self, manifest: dict, keys: list[str], rank: int) -> LogitWriter:
+        """Rank 0 creates the store, or refuses; the others join."""
+        if rank == 0:
+            writer = LogitWriter(self.store_path, manifest, keys, exclusive=True)
+            barrier()
+            return writer
+        barrier()
+        return LogitWriter(self.store_path, manifest, keys)
 
     def _check_replay(self, keys: list[str]) -> None:
         """Going on with a store: the libraries must still make the same pixels."""
         store = LogitStore(self.store_path)
         done = [view for view, there in store.coverage().items() if there.present == there.expected]
         if done:
-            check_canaries(store, self.dataset.dataset, {key: i for i, key in enumerate(keys)}, done[-1:], 2)
+            where = {key: i for i, key in enumerate(keys)}
+            check_canaries(store, self.teacher.dataset.dataset, where, done[-1:], 2)
 
     def _save_all(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
-        """Claim and save until nothing is missing; another process's units are waited for, in case it dies."""
-        saved = 0
+        """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
         progress.begin(sum(unit.count for unit in writer.missing(self.views)))
-        while True:
+        saved = 0
+        while next(writer.missing(self.views), None) is not None:
             done = self._save_claimable(writer, progress, rank, world_size)
             saved += done
-            if next(writer.missing(self.views), None) is None:
-                return saved
             if not done:
-                time.sleep(1)
+                time.sleep(PATIENCE_SECONDS)
+        return saved
 
     def _save_claimable(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
-        """One round over the units that nobody else holds."""
+        """One round over the shards that nobody else holds."""
         plan: deque[tuple[Unit, np.ndarray]] = deque()
         loader = DataLoader(
-            self.dataset,
+            self.teacher.dataset,
             batch_sampler=_Batches(self._batches(writer, plan, rank, world_size)),
             num_workers=self.num_workers,
-            collate_fn=self._collate,
-            pin_memory=self.pin_memory)
+            collate_fn=self.teacher.collate,
+            pin_memory=torch.cuda.is_available())
         saved, buffer = 0, None
         writing: Future | None = None
         with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
             for data in loader:
                 unit, positions = plan.popleft()
                 if buffer is None or buffer.unit != unit:
-                    buffer = ShardBuffer(unit, self.topk, self.mixing is not None)
-                buffer.add(positions, *self._records(data, positions))
+                    buffer = ShardBuffer(unit, self.topk, self.teacher.mixing is not None)
+                self._add_records(buffer, data, positions)
                 if buffer.full:
                     if writing is not None:
                         writing.result()
@@ -194,55 +163,26 @@ class SaveLogitsLoop(BaseLoop):
         return saved
 
     def _batches(self, writer: LogitWriter, plan: deque, rank: int, world_size: int) -> Iterator[list[tuple[int, int]]]:
-        """Names of samples, batch by batch, of the units that this process gets; notes them in ``plan``."""
-        partners, partners_view = None, None
+        """Names of samples, batch by batch, of the shards that this process gets; notes them in ``plan``."""
         for unit in list(writer.missing(self.views, rank, world_size)):
             if not writer.claim(unit):
                 continue
-            if self.mixing and partners_view != unit.view:
-                partners = partners_of_view(len(self.dataset), self.augment.base_seed, unit.view)
-                partners_view = unit.view
             for first in range(unit.first, unit.first + unit.count, self.batch_size):
                 positions = np.arange(first, min(first + self.batch_size, unit.first + unit.count))
                 plan.append((unit, positions))
-                indices = np.stack([positions, partners[positions]], 1).ravel() if self.mixing else positions
-                yield [(unit.view, int(i)) for i in indices]
+                yield self.teacher.names(unit.view, positions)
 
-    def _records(self, data: dict, positions: np.ndarray) -> tuple:
-        """Top K, log-probabilities, tail, partner hashes and the canaries of one batch."""
-        step = 2 if self.mixing else 1
-        canaries = {int(p): canary_digest(data['inputs'][i * step])
-                    for i, p in enumerate(positions) if ShardBuffer.is_canary(int(p))}
+    def _add_records(self, buffer: ShardBuffer, data: dict, positions: np.ndarray) -> None:
+        """Run the teacher on one batch and keep what it says, with the hashes of a few inputs."""
+        mixing = self.teacher.mixing is not None
         partners = None
-        if self.mixing:
-            keys = [sample.sample_key for sample in data['data_samples']]
-            partners = np.array([key_hash(key) for key in keys[1::2]], np.uint64)
-        return *sparsify(self._run_teacher(data), self.topk), partners, canaries
-
-    @torch.inference_mode()
-    def _run_teacher(self, data: dict) -> torch.Tensor:
-        """Logits ``(B, C)`` of a collated batch; of mixed pairs, only the first image's."""
-        samples = data['data_samples']
-        inputs = self.teacher.data_preprocessor(data, False)['inputs']
-        if self.mixing and len(samples) > 1:
-            keys, view = [sample.sample_key for sample in samples], samples[0].view
-            inputs = self.mixing(inputs, keys, view)[0][::2]
-        device = inputs.device.type
-        with torch.autocast(device, torch.bfloat16 if device == 'cpu' else torch.float16, enabled=self.amp):
-            logits = self.teacher(inputs, mode='tensor')
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-            raise UserError(f'The teacher {type(self.teacher).__name__} does not return logits (B, C) in tensor mode: '
-                            'give it one classification head.')
-        return logits
-
-    @staticmethod
-    def _collate(items: list[dict]) -> dict:
-        shapes = {tuple(item['inputs'].shape) for item in items}
-        if len(shapes) > 1:
-            raise UserError(f'The views of one batch have different shapes, {sorted(shapes)}: end the transforms with a '
-                            'crop or resize to a fixed size.')
-        return dict(inputs=torch.stack([item['inputs'] for item in items]),
-                    data_samples=[item['data_samples'] for item in items])
+        if mixing:
+            partners = np.array([key_hash(s.sample_key) for s in data['data_samples'][1::2]], np.uint64)
+        inputs = data['inputs'][::2] if mixing else data['inputs']
+        canaries = {int(p): canary_digest(image) for p, image in zip(positions, inputs, strict=True)
+                    if buffer.is_canary(int(p))}
+        records = sparsify(self.teacher.logits(data), self.topk)
+        buffer.add(positions, *records, partners, canaries)
 
 
 class _Batches:

@@ -1,0 +1,98 @@
+"""Configs from the command line: found, checked against the data on this machine, and merged with the flags."""
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.paths import config_root
+
+__all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'use_checkpoint']
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every tool with a config has, as in mmpretrain."""
+    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config, for example optim_wrapper.optimizer.lr=1e-3')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` names and merge the common flags.
+
+    Raises:
+        UserError: There is no such file, or it is not a config.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    path = Path(args.config)
+    if not path.is_file():
+        inside = config_root().parent / path
+        path = inside if inside.is_file() else config_root() / path
+    if not path.is_file():
+        raise UserError(f'There is no config {args.config}: give the path of a config file; those of the library are '
+                        f'in {config_root()}.')
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, OSError, KeyError) as error:
+        raise UserError(f'The config {path} cannot be read ({error}): correct it.') from error
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    return cfg
+
+
+def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
+    """Load the weights from ``checkpoint``, if one is given.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if checkpoint is None:
+        return
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise UserError(f'There is no checkpoint {checkpoint}: check the path.')
+    cfg.load_from = checkpoint
+
+
+def check_data(cfg: Config, *loaders: str) -> None:
+    """Look whether the data of the named loaders are on this machine.
+
+    Raises:
+        UserError: A folder or file is missing; says which, and where to get it if the config's ``data_source`` does.
+    """
+    for loader in loaders:
+        dataset = (cfg.get(loader) or {}).get('dataset')
+        while dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if not dataset:
+            continue
+        root = dataset.get('data_root') or ''
+        for name in ('data_root', 'index', 'ann_file'):
+            value = dataset.get(name)
+            path = Path(root, value) if value and name != 'data_root' else Path(root)
+            if value and '://' not in str(path) and not path.exists() and not Path(value).exists():
+                source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
+                raise UserError(f'{loader} needs {path}, which does not exist: {source}')
+
+
+def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:
+    """The flags of ``tools/train.py``, with mmpretrain's meaning."""
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume != 'auto':
+            use_checkpoint(cfg, args.resume)
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')
+        cfg.auto_scale_lr.enable = True

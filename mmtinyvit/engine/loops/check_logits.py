@@ -1,0 +1,98 @@
+"""CheckLogitsLoop: ask the teacher again about a few records, and compare."""
+import numpy as np
+from mmengine.runner import BaseLoop, Runner
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import LOOPS
+from mmtinyvit.store import LogitStore, TeacherLogits, diff_fingerprints
+
+from ..store_check import check_dataset
+from ..teacher import sparsify
+from ..view_teacher import ViewTeacher
+
+__all__ = ['CheckLogitsLoop', 'target_divergence']
+
+
+def target_divergence(fresh: TeacherLogits, stored: TeacherLogits, num_classes: int) -> np.ndarray:
+    """KL(fresh || stored) of the recovered targets: top K classes, and the tail spread evenly on the others.
+
+    Args:
+        fresh: ``n`` records.
+        stored: Records of the same samples.
+        num_classes: C.
+
+    Returns:
+        np.ndarray: ``(n,)`` float64, in nats.
+    """
+    p, q = (_dense(record, num_classes) for record in (fresh, stored))
+    return (p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-12)))).sum(1)
+
+
+def _dense(record: TeacherLogits, num_classes: int) -> np.ndarray:
+    others = max(num_classes - record.index.shape[1], 1)
+    target = np.repeat(record.tail_mass[:, None].astype(np.float64) / others, num_classes, 1)
+    np.put_along_axis(target, record.index.astype(np.int64), np.exp(record.log_prob.astype(np.float64)), 1)
+    return target / target.sum(1, keepdims=True)
+
+
+@LOOPS.register_module()
+class CheckLogitsLoop(BaseLoop):
+    """Re-run a sample of a store's records; takes the ``test_cfg`` of :class:`SaveLogitsLoop` with another type.
+
+    Args:
+        runner: The runner; its model is the teacher.
+        dataloader: As for saving.
+        store: Folder of the store.
+        num_records: How many records to compare, spread over samples and views.
+        mixing: As for saving.
+        amp: As for saving.
+        **saving: The other arguments of the saving loop; the store knows them.
+    """
+
+    def __init__(self, runner: Runner, dataloader: dict, store: str, num_records: int = 64,
+                 mixing: dict | None = None, amp: bool = False, **saving) -> None:
+        self._runner = runner
+        self.store = LogitStore(store)
+        self.num_records = num_records
+        self.batch_size = dataloader['batch_size']
+        self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
+
+    def run(self) -> dict[str, float]:
+        """Compare.
+
+        Returns:
+            dict: ``records``, ``mean_kl`` and ``max_kl`` in nats, ``top1_changed`` (records).
+
+        Raises:
+            UserError: The store comes from another dataset, pipeline or teacher; says which.
+        """
+        store, teacher = self.store, self.teacher
+        check_dataset(store, teacher.dataset.dataset)
+        ours = teacher.fingerprints(teacher.keys(), self.runner.cfg.get('model', {}))
+        lines = [line for part in ('pipeline', 'teacher')
+                 for line in diff_fingerprints(store.manifest.fingerprints.get(part, {}), ours[part], part)]
+        if lines:
+            raise UserError(f"The store {store.root} was not saved with this config (stored != config): "
+                            f"{'; '.join(lines)}.")
+        views = [view for view, there in store.coverage().items() if there.present == there.expected]
+        if not views:
+            raise UserError(f'The store {store.root} has no complete view to compare.')
+        rng = np.random.RandomState(np.random.PCG64(store.base_seed))
+        views = sorted(set(rng.choice(views, min(4, len(views)), replace=False).tolist()))
+        kl, changed = [], 0
+        for view in views:
+            wanted = np.sort(rng.choice(store.num_samples, min(store.num_samples, -(-self.num_records // len(views))),
+                                        replace=False))
+            for start in range(0, len(wanted), self.batch_size):
+                positions = wanted[start:start + self.batch_size]
+                data = teacher.collate([teacher.dataset[name] for name in teacher.names(view, positions)])
+                fresh = TeacherLogits(*sparsify(teacher.logits(data), store.topk), None)
+                stored = store.read_positions(view, positions)
+                kl.append(target_divergence(fresh, stored, store.num_classes))
+                changed += int((_first(fresh) != _first(stored)).sum())
+        kl = np.concatenate(kl)
+        return dict(records=len(kl), mean_kl=float(kl.mean()), max_kl=float(kl.max()), top1_changed=changed)
+
+
+def _first(record: TeacherLogits) -> np.ndarray:
+    return np.take_along_axis(record.index.astype(np.int64), record.log_prob.argmax(1)[:, None], 1)[:, 0]

@@ -1,0 +1,64 @@
+"""List the images of a data set once, so that training starts without scanning 14 million files.
+
+    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k          # class folders
+    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k --zip    # n01440764.zip ...
+
+The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads.
+"""
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.datasets.scan_images import find_classes, index_images
+from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, synsets
+
+LISTS = ('imagenet-1k', *IN21K_LAYOUTS.values())
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write an image index.')
+    parser.add_argument('data_root', help='folder that holds one folder or one zip file per class')
+    parser.add_argument('--out', help='the index (default: DATA_ROOT/images.index)')
+    parser.add_argument('--classes', metavar='FILE', help='class names in label order, one per line, or one of '
+                        f'{", ".join(LISTS)} (default: all that are found, sorted)')
+    parser.add_argument('--zip', action='store_true', help='the classes are zip files')
+    parser.add_argument('--workers', type=int, default=8, help='threads that list classes (default: 8)')
+    return parser.parse_args()
+
+
+def read_classes(name: str | None) -> list[str] | None:
+    if name is None:
+        return None
+    if name in LISTS:
+        return list(synsets(name))
+    try:
+        classes = Path(name).read_text().split('\n')
+    except OSError as error:
+        raise UserError(f'The class list {name} cannot be read ({error.strerror}): name a file, or one of '
+                        f'{", ".join(LISTS)}.') from error
+    return [line.strip() for line in classes if line.strip()]
+
+
+def main() -> None:
+    args = parse_args()
+    out = args.out or str(Path(args.data_root, 'images.index'))
+    classes = read_classes(args.classes)
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('classes'),
+               TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        total = len(classes or find_classes(args.data_root, args.zip))
+        task = progress.add_task('Listing', total=total, images=0)
+        summary = index_images(args.data_root, out, classes, args.zip, args.workers,
+                               lambda done, images: progress.update(task, completed=done, images=images))
+    table = Table('index', 'classes', 'images', 'classes without images')
+    table.add_row(out, f'{summary.num_classes:,}', f'{summary.num_images:,}', f'{len(summary.empty_classes):,}')
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    run_command(main, 'Interrupted: no index was written.')

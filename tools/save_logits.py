@@ -1,0 +1,55 @@
+"""Save a teacher's sparse logits for every view of every image, once.
+
+    python tools/save_logits.py configs/teachers/clip_vit_l14_in21k.py clip_vit_large_patch14_22k_mmtinyvit.pth \\
+        --out data/in21k_logits --views 0:90
+
+Stop it at any time and start it again: it does only what is missing. Any number of processes may work on one store.
+"""
+import argparse
+
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
+from mmtinyvit.apis.ranges import parse_range
+from mmtinyvit.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Save a teacher's sparse logits.")
+    add_common_flags(parser)
+    parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
+    parser.add_argument('--out', help="folder of the store (default: the config's)")
+    parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1, for example 0:90')
+    parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
+    return parser.parse_intermixed_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    use_checkpoint(cfg, args.checkpoint)
+    if (cfg.get('test_cfg') or {}).get('type') != 'mmtinyvit.SaveLogitsLoop':
+        raise UserError(f"{args.config} does not save logits: its test_cfg must be dict(type='mmtinyvit.SaveLogitsLoop', "
+                        'store=..., ...), as in configs/teachers/.')
+    if args.out:
+        cfg.test_cfg.store = args.out
+    if args.views:
+        cfg.test_cfg.views = args.views
+    if args.amp:
+        cfg.test_cfg.amp = True
+    check_data(cfg, 'test_dataloader')
+    runner = Runner.from_cfg(cfg)
+    summary = runner.test()
+    if runner.rank == 0:
+        table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
+        views, seconds = cfg.test_cfg.get('views', (0, 1)), summary['seconds']
+        table.add_row(cfg.test_cfg.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
+                      f"{summary['samples'] / seconds:,.0f}", str(summary['bytes_per_view']))
+        Console().print(table)
+
+
+if __name__ == '__main__':
+    run_command(main, 'Interrupted: the finished shards are kept; run the same command to save what is missing.')
