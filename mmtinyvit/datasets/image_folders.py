@@ -13,7 +13,7 @@ class _Folders(NamedSamples):
     """Missing and empty folders become one sentence.
 
     Args:
-        source: Where the data can be had; part of the message when the folder is missing.
+        source: How the data can be had; ends the message when the folder is missing.
         **kwargs: As for the mmpretrain dataset of the same layout.
     """
 
@@ -30,8 +30,11 @@ class _Folders(NamedSamples):
         require_folder(self.img_prefix, self.source)
         try:
             return super().load_data_list()
-        except (AssertionError, RuntimeError) as error:
+        except AssertionError as error:  # how mmpretrain reports a wrong number of class folders
             raise UserError(f'The image folder {self.img_prefix} cannot be used: {error}') from error
+        except RuntimeError as error:
+            raise UserError(f'The image folder {self.img_prefix} holds no image in a class folder: put files ending in '
+                            f'{", ".join(sorted(self.extensions))} there.') from error
 
 
 @DATASETS.register_module()

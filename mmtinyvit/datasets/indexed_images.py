@@ -24,7 +24,7 @@ class IndexedImages(NamedSamples, BaseDataset):
         ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
         data_root: Folder that holds the class folders or the zip files.
         num_classes: Number of classes that the recipe expects; None takes any.
-        source: Where the data can be had; part of the message when it is missing.
+        source: How the data can be had; ends the message when it is missing.
         indices, metainfo, pipeline, test_mode, lazy_init: As for ``mmengine.BaseDataset``.
 
     Raises:

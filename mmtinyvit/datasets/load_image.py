@@ -53,8 +53,10 @@ class LoadImage(LoadImageFromFile):
         try:
             image = mmcv.imfrombytes(data, flag='color', backend=self.imdecode_backend)
         except Exception as error:  # each decoder has its own exceptions for bytes that are no image
-            raise UserError(f'The image {path} cannot be decoded ({error}): replace the file.') from error
+            image, cause = None, error
+        else:
+            cause = None
         if image is None:
-            raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that are no image): replace the '
-                            'file.')
+            raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
+                            'not take for an image): replace the file.') from cause
         return image

@@ -12,14 +12,14 @@ def require_folder(path: str, source: str) -> None:
 
     Args:
         path: The folder; a path with a scheme such as ``s3://`` is not checked.
-        source: Where the data can be had, told in the message when not empty.
+        source: How the data can be had, which ends the message: ``'get ... from https://...'`` with a full stop.
 
     Raises:
         UserError: The folder is missing.
     """
     if '://' not in path and not os.path.isdir(path):
-        where = f'get it from {source}' if source else 'change data_root in the config'
-        raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {where}.')
+        advice = source or 'change data_root in the config.'
+        raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')
 
 
 class NamedSamples:

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import resource
+import runpy
 import struct
 import subprocess
 import sys
@@ -189,8 +190,8 @@ def test_a_pipeline_that_returns_none_is_an_error(flat):
 
 
 def test_missing_and_stale_data(flat, tmp_path):
-    with pytest.raises(UserError, match='The image folder nowhere does not exist: get it from the moon'):
-        IndexedImages(data_root='nowhere', source='the moon')
+    with pytest.raises(UserError, match='The image folder nowhere does not exist: get it from the moon.'):
+        IndexedImages(data_root='nowhere', source='get it from the moon.')
     with pytest.raises(UserError, match='images.index does not exist: write it once with `python tools/'):
         IndexedImages(data_root=str(flat))
     dataset = indexed(flat, pipeline=[LoadImage()])
@@ -300,3 +301,22 @@ def test_disk_full_leaves_nothing(folders, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ['folders']
+
+
+def test_command(zips, tmp_path, monkeypatch, capsys):
+    """The tool end to end: a class list from a file, progress, the table, and one sentence when it fails."""
+    tool = str(Path(__file__).resolve().parents[2] / 'tools/dataset_converters/index_images.py')
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, 'argv', [tool, str(zips), *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(tool, run_name='__main__')
+        return end.value.code
+
+    (tmp_path / 'classes.txt').write_text('n03\nn01\n')
+    assert run('--zip', '--classes', str(tmp_path / 'classes.txt')) == 0
+    assert 'classes without images' in capsys.readouterr().out
+    assert list(IndexedImages(data_root=str(zips)).iter_sample_keys()) == ['n03/only.png', 'n01/a.png', 'n01/b.JPEG']
+    assert run('--zip', '--classes', 'imagenet-22k') == 1
+    refusal = capsys.readouterr().err
+    assert refusal.startswith('Error: 21841 of the 21841 listed classes are not in') and refusal.count('\n') == 1

@@ -1,0 +1,74 @@
+"""The digits converter against scikit-learn's own arrays."""
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from mmtinyvit.datasets.digits import write_digits
+from mmtinyvit.errors import UserError
+
+
+def files(root: Path) -> dict[str, Path]:
+    return {path.relative_to(root).as_posix(): path for path in root.rglob('*.png')}
+
+
+def test_every_digit_is_written_once_and_keeps_its_pixels(tmp_path):
+    meta = write_digits(tmp_path / 'out', size=8, val_per_class=50, test_per_class=7)
+    digits = load_digits()
+    assert meta['images'] == {'test': 70, 'train': 1227, 'val': 500}
+    found = files(tmp_path / 'out')
+    assert sorted(path.stem for path in found.values()) == [f'{i:04d}' for i in range(1797)]
+    for name, path in found.items():
+        split, label, _ = name.split('/')
+        assert int(label) == digits.target[int(path.stem)] and split in meta['images']
+        np.testing.assert_array_equal(Image.open(path), np.round(digits.images[int(path.stem)] * 255 / 16))
+    per_class = [sum(name.startswith(f'val/{digit}/') for name in found) for digit in range(10)]
+    assert per_class == [50] * 10
+
+
+def test_held_out_images_are_spread_over_the_writers(tmp_path):
+    write_digits(tmp_path / 'out', size=8, val_per_class=50, test_per_class=25)
+    for split in ('val', 'test'):
+        numbers = np.array([int(path.stem) for path in (tmp_path / 'out' / split).rglob('*.png')])
+        thirds = np.histogram(numbers, 3, (0, 1797))[0] / len(numbers)
+        assert (thirds > 0.28).all()
+
+
+def run_tool(monkeypatch, *arguments: object) -> int:
+    tool = Path(__file__).resolve().parents[2] / 'tools/dataset_converters/digits.py'
+    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(tool), run_name='__main__')
+    return end.value.code
+
+
+def test_writing_again_gives_the_same_bytes_or_does_nothing(tmp_path, monkeypatch, capsys):
+    assert run_tool(monkeypatch, tmp_path / 'one') == 0
+    assert {'1,297', '500'} <= set(capsys.readouterr().out.split())
+    write_digits(tmp_path / 'two')
+    one, two = files(tmp_path / 'one'), files(tmp_path / 'two')
+    assert len(one) == 1797 and one.keys() == two.keys()
+    assert all(one[name].read_bytes() == two[name].read_bytes() for name in one)
+    assert Image.open(one['val/0/0000.png']).size == (32, 32) and 'CC BY 4.0' in json.loads(
+        (tmp_path / 'one/meta.json').read_text())['source']
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    write_digits(tmp_path / 'one')
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    with pytest.raises(UserError, match='one exists and holds something else'):
+        write_digits(tmp_path / 'one', size=48)
+    assert run_tool(monkeypatch, tmp_path / 'one', '--size', 48) == 1
+    assert capsys.readouterr().err.startswith(f'Error: {tmp_path}/one exists')
+
+
+def test_unwritable_place_and_too_many_held_out(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='cannot be written to .*file/out'):
+        write_digits(tmp_path / 'file/out')
+    with pytest.raises(UserError, match='174 images of every digit cannot be held out: there are 174 of 8'):
+        write_digits(tmp_path / 'out', val_per_class=174)
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
