@@ -38,13 +38,14 @@ class KeyTable:
         if len(index) != expected:
             raise StoreError(f'{root / INDEX_NAME} has {len(index)} bytes, but {expected} are right for {num_samples} '
                              'samples: copy it again from where the store was written.')
-        if index[:INDEX_HEADER.size] != index_header(salt, num_samples, len(self._text)):
-            raise StoreError(f'The header of {root / INDEX_NAME} is damaged or does not belong to this store: copy '
-                             'both samples files again from where the store was written.')
         start = INDEX_HEADER.size
         self._offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
         self._hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
         self._positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
+        size = len(self._text)
+        if index[:start] != index_header(salt, num_samples, size) or self._offsets[-1] != size:
+            raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
+                             'copy both samples files again from where the store was written.')
 
     def __len__(self) -> int:
         return self._num

@@ -71,7 +71,8 @@ def test_chunks_make_no_difference(tmp_path, monkeypatch):
 @pytest.mark.parametrize('key, words', [
     ('', 'is empty'), ('a\nb', 'line break'), ('a\rb', 'line break'), ('a\0', 'zero byte'), ('/etc/hosts', 'leads out'),
     ('..', 'leads out'), ('../x', 'leads out'), ('a/../b', 'leads out'), ('a/..', 'leads out'),
-    ('x' * 4097, 'longer than'), ('\ud800', 'not text in UTF-8'), (7, 'not text'), (b'\xff', 'not text'), (None, 'not text')])
+    ('x' * 4097, 'longer than'), ('\ud800', 'not text in UTF-8'), (7, 'not text'),
+    (b'\xff', 'not text'), (None, 'not text')])
 def test_unusable_keys_are_named(tmp_path, key, words):
     with pytest.raises(StoreError, match=f'(?s){words}.*data root') as error:
         write_sample_files(tmp_path, ['good', key, 'also good'])

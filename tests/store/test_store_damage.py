@@ -1,0 +1,172 @@
+"""Whatever happens to a byte of a store is found, by checking and by reading."""
+import os
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from store_teacher import contents
+
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError, Unit, verify_store
+
+KEYS = ['a/0.png', 'b/1.png', 'a/2.png']
+INDEX = np.array([[0, 4], [2, 1], [3, 0]])
+LOG_PROB = np.log(np.array([[0.5, 0.25], [0.75, 0.25], [0.5, 0.375]], np.float32))
+TAIL = np.array([0.25, 0, 0.125], np.float32)
+
+
+def make(path, **changes):
+    """Three samples in shards of two, with canaries and mixing partners."""
+    request = dict(topk=2, num_classes=5, samples_per_shard=2, mixing=True, codec='exact') | changes
+    with LogitWriter(path, request, KEYS) as writer:
+        partner = writer.key_hash([KEYS[1], KEYS[0], KEYS[2]])
+        for unit in writer.missing([0]):
+            rows = slice(unit.first, unit.first + unit.count)
+            writer.write_shard(unit, INDEX[rows], LOG_PROB[rows], TAIL[rows], partner[rows], {unit.first: b'c' * 16})
+        return writer.manifest
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    make(tmp_path / 's')
+    return tmp_path / 's'
+
+
+def problems(path):
+    return [finding for finding in verify_store(path) if finding.problem]
+
+
+def touch_everything(path):
+    store = LogitStore(path)
+    for view in store.views:
+        store.read(view, KEYS)
+        for shard in range(2):
+            store.canaries(view, shard)
+    assert [store.key(i) for i in range(3)] == KEYS
+
+
+def test_exact_bytes_of_a_shard(tiny):
+    manifest = LogitStore(tiny).manifest
+    head = struct.pack('<8sHHIIQIII16sI', b'MTVLOGS\n', 1, 0, 0, 0, 0, 2, 18, 1, manifest.store_id, 0)
+    crc = zlib.crc32(head)
+    records = bytes.fromhex('0000 0400 0038 0034 0034') + LogitStore(tiny).key_hash([KEYS[1]]).tobytes()
+    records += bytes.fromhex('0100 0200 0034 003a 0000') + LogitStore(tiny).key_hash([KEYS[0]]).tobytes()
+    canary = struct.pack('<Q', 0) + b'c' * 16
+    expected = head + struct.pack('<I', crc)
+    expected += records + struct.pack('<I', zlib.crc32(records, crc))
+    expected += canary + struct.pack('<I', zlib.crc32(canary, crc - 1))
+    assert (tiny / 'view-0000' / 'shard-00000.logits').read_bytes() == expected
+    assert sorted(contents(tiny)) == ['manifest.json', 'samples.idx', 'samples.txt', 'view-0000/shard-00000.logits',
+                                      'view-0000/shard-00001.logits']
+
+
+@pytest.mark.parametrize('codec', ['exact', 'compact'])
+def test_every_flipped_byte_is_found_by_checking_and_by_reading(tmp_path, codec):
+    tiny = tmp_path / 's'
+    make(tiny, codec=codec)
+    touch_everything(tiny)
+    assert problems(tiny) == []
+    flipped = 0
+    for name, data in contents(tiny).items():
+        with open(tiny / name, 'r+b', buffering=0) as file:
+            for i in range(len(data)):
+                for mask in (0x01, 0x80, 0xFF):
+                    os.pwrite(file.fileno(), bytes([data[i] ^ mask]), i)
+                    assert any(str(finding.path).endswith(name) for finding in problems(tiny)), (name, i, mask)
+                    with pytest.raises(StoreError):
+                        touch_everything(tiny)
+                    flipped += 1
+                os.pwrite(file.fileno(), data[i:i + 1], i)
+    assert flipped == 3 * sum(map(len, contents(tiny).values()))
+    touch_everything(tiny)
+
+
+def test_every_cut_is_found(tiny):
+    for name, data in contents(tiny).items():
+        for size in range(0, len(data), 5):
+            (tiny / name).write_bytes(data[:size])
+            assert problems(tiny), (name, size)
+            with pytest.raises(StoreError):
+                touch_everything(tiny)
+        (tiny / name).write_bytes(data + b'\0')
+        assert problems(tiny), name
+        with pytest.raises(StoreError):
+            touch_everything(tiny)
+        (tiny / name).write_bytes(data)
+    touch_everything(tiny)
+
+
+def test_a_damaged_record_names_its_samples_and_leaves_the_others(tmp_path):
+    keys = [str(i) for i in range(20)]
+    with LogitWriter(tmp_path / 's', dict(topk=1, num_classes=2, samples_per_shard=20), keys) as writer:
+        unit = writer.unit(3, 0)
+        writer.write_shard(unit, np.zeros((20, 1), int), np.zeros((20, 1), np.float32), np.zeros(20, np.float32))
+    path = tmp_path / 's' / 'view-0003' / 'shard-00000.logits'
+    store = LogitStore(tmp_path / 's')
+    at = 64 + 8 * store.record_bytes + 4 + 1  # in the second block of eight
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+    store = LogitStore(tmp_path / 's')
+    assert len(store.read(3, keys[:8] + keys[16:]).index) == 12
+    with pytest.raises(StoreError, match=r'shard-00000.logits is damaged: the checksum of samples 8 to 15 in view 3'):
+        store.read(3, ['2', '15'])
+    assert len(problems(tmp_path / 's')) == 1
+
+
+@pytest.mark.parametrize('other', [dict(base_seed=1), dict(fingerprints=dict(teacher='another'))])
+def test_shards_of_another_store_are_found(tiny, tmp_path, other):
+    make(tmp_path / 'other', **other)
+    shutil.copy(tmp_path / 'other/view-0000/shard-00000.logits', tiny / 'view-0000/shard-00000.logits')
+    assert [finding.problem.split(' belongs')[1] for finding in problems(tiny)] == [
+        ' to another store: delete it and save again, or copy the right one.']
+    with pytest.raises(StoreError, match='belongs to another store'):
+        touch_everything(tiny)
+
+
+def test_moved_shards_and_blocks_are_found(tmp_path):
+    keys = [str(i) for i in range(32)]
+    with LogitWriter(tmp_path / 's', dict(topk=1, num_classes=9, samples_per_shard=16), keys) as writer:
+        for unit in writer.missing([0, 1]):
+            zeros = np.zeros((16, 1), np.float32)
+            writer.write_shard(unit, np.full((16, 1), unit.view), zeros, zeros[:, 0])
+    folder = tmp_path / 's' / 'view-0000'
+    first = (folder / 'shard-00000.logits').read_bytes()
+    (folder / 'shard-00001.logits').write_bytes(first)  # renamed within the view
+    with pytest.raises(StoreError, match='holds view 0, shard 0'):
+        LogitStore(tmp_path / 's').read_positions(0, [16])
+    shutil.copy(tmp_path / 's/view-0001/shard-00000.logits', folder / 'shard-00000.logits')  # a view mistaken
+    with pytest.raises(StoreError, match='holds view 1, shard 0'):
+        LogitStore(tmp_path / 's').read_positions(0, [0])
+    block = 8 * LogitStore(tmp_path / 's').record_bytes + 4
+    swapped = first[:64] + first[64 + block:64 + 2 * block] + first[64:64 + block] + first[64 + 2 * block:]
+    assert first[64:64 + block - 4] == swapped[64:64 + block - 4] and first != swapped  # the same records even
+    (folder / 'shard-00000.logits').write_bytes(swapped)
+    with pytest.raises(StoreError, match='checksum of samples 0 to 7'):
+        LogitStore(tmp_path / 's').read_positions(0, [0])
+
+
+def test_right_checksums_on_wrong_records_are_refused(tiny):
+    path = tiny / 'view-0000' / 'shard-00001.logits'
+    data = bytearray(path.read_bytes())
+    data[64:66] = b'\x05\x00'  # class 5 of 5
+    crc = struct.unpack('<I', data[60:64])[0]
+    data[82:86] = struct.pack('<I', zlib.crc32(bytes(data[64:82]), crc))
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match='View 0 of the store .*a class out of range'):
+        LogitStore(tiny).read(0, [KEYS[2]])
+
+
+def test_progress_of_checking(tiny):
+    shutil.copytree(tiny / 'view-0000', tiny / 'view-0007')
+    (tiny / 'README').write_text('a stranger')
+    (tiny / 'view-0000' / 'shard-00001.logits.tmp').write_text('left by a killed process')
+    findings = list(LogitStore(tiny).verify())
+    assert [(finding.done, finding.total) for finding in findings] == [(i, 7) for i in range(1, 8)]
+    assert [finding.path.name for finding in findings[:3]] == ['manifest.json', 'samples.txt', 'samples.idx']
+    assert [bool(finding.problem) for finding in findings] == [False] * 5 + [True] * 2
+
+
+def test_unit_is_plain_data():
+    assert Unit(1, 2, 3, 4) == Unit(view=1, shard=2, first=3, count=4) and Unit(0, 9, 0, 1) < Unit(1, 0, 0, 1)
