@@ -67,7 +67,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
         function()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         function()
     held = peak = 0
     for event in recorded.profiler.kineto_results.events():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .window_attention import WindowAttention
 
-__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'TinyViTBlock', 'gelu']
+__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'TinyViTBlock', 'gelu', 'gelu_map']
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -20,6 +20,11 @@ def gelu(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or (x.requires_grad and torch.is_grad_enabled()):
         return F.gelu(x)
     return torch.ops.aten.gelu_(x)
+
+
+def gelu_map(x: Tensor) -> Tensor:
+    """:func:`gelu` of a channels-last map, seen as tokens: the faster kernel for the CPU wants plain strides."""
+    return gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvNorm(nn.Module):
@@ -83,7 +88,7 @@ class PatchEmbed(nn.Module):
         self.conv2 = ConvNorm(out_channels // 2, out_channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(gelu(self.conv1(x)))
+        return self.conv2(gelu_map(self.conv1(x)))
 
 
 class MBConv(nn.Module):
@@ -98,8 +103,8 @@ class MBConv(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
-        return gelu(self.drop_path(branch) + x)
+        branch = self.conv3(gelu_map(self.conv2(gelu_map(self.conv1(x)))))
+        return gelu_map(self.drop_path(branch).add_(x))
 
 
 class PatchMerging(nn.Module):
@@ -112,7 +117,7 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
+        return self.conv3(gelu_map(self.conv2(gelu_map(self.conv1(x)))))
 
 
 class Mlp(nn.Module):
@@ -142,7 +147,7 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = _on_tokens(lambda tokens: tokens + self.drop_path(self.attn(tokens)), x)
         x = self.local_conv(x)
-        return _on_tokens(lambda tokens: tokens + self.drop_path(self.mlp(tokens)), x)
+        return _on_tokens(lambda tokens: self.drop_path(self.mlp(tokens)).add_(tokens), x)
 
 
 def _on_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -85,15 +85,15 @@ class WindowAttention(nn.Module):
         """Multi-head attention over ``tokens`` ``(windows, N, C)`` with ``bias`` ``(1, heads, N, N)``."""
         n, N, C = tokens.shape
         # one head's query, key and value lie side by side in the published weights
-        qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).transpose(1, 2)  # (n, heads, N, 3, C / heads)
-        q, k, v = qkv.unbind(3)
+        qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
         if bias.requires_grad and bias.device.type == 'cpu':
             # the fused kernel for the CPU has no gradient for the bias, and its fallback is slower than this
+            q, k, v = qkv.contiguous()
             attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
             x = attn.softmax(-1) @ v
         else:
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+            x = F.scaled_dot_product_attention(*qkv, attn_mask=bias.to(qkv.dtype))
         return x.transpose(1, 2).reshape(n, N, C)
 
     def _bias(self, h: int, w: int) -> Tensor:
