@@ -45,7 +45,8 @@ def rerun(args: argparse.Namespace) -> dict[str, float]:
     from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
     parser = argparse.ArgumentParser()
     add_common_flags(parser)
-    cfg = load_config(parser.parse_args([args.config, *(['--cfg-options', *args.cfg_options] if args.cfg_options else [])]))
+    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    cfg = load_config(parser.parse_args([args.config, *options]))
     use_checkpoint(cfg, args.checkpoint)
     check_data(cfg, 'test_dataloader')
     cfg.test_cfg.update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
@@ -74,8 +75,8 @@ def main() -> None:
                       str(result['top1_changed']))
         Console().print(table)
         if result['mean_kl'] > args.tolerance:
-            raise UserError(f"The teacher differs from {args.store} by {result['mean_kl']:.2e} nats on average, more than "
-                            f'{args.tolerance:g}: the store or the teacher is another one than was saved.')
+            raise UserError(f"The teacher differs from {args.store} by {result['mean_kl']:.2e} nats on average, more "
+                            f'than {args.tolerance:g}: the store or the teacher is another one than was saved.')
 
 
 if __name__ == '__main__':

@@ -32,8 +32,8 @@ def main() -> None:
     cfg = load_config(args)
     use_checkpoint(cfg, args.checkpoint)
     if (cfg.get('test_cfg') or {}).get('type') != 'mmtinyvit.SaveLogitsLoop':
-        raise UserError(f"{args.config} does not save logits: its test_cfg must be dict(type='mmtinyvit.SaveLogitsLoop', "
-                        'store=..., ...), as in configs/teachers/.')
+        raise UserError(f'{args.config} does not save logits: its test_cfg must be '
+                        "dict(type='mmtinyvit.SaveLogitsLoop', store=..., ...), as in configs/teachers/.")
     if args.out:
         cfg.test_cfg.store = args.out
     if args.views:

@@ -24,8 +24,8 @@ class EpochClock:
         """The view to replay. Raises :class:`UserError` if nobody has set it."""
         view = int(self._view[0])
         if view < 0:
-            raise UserError('SeededAugment does not know which view to replay: add SparseLogitDistillHook (with a store) '
-                            'or EpochClockHook (without) to custom_hooks, or give SeededAugment a fixed view=.')
+            raise UserError('SeededAugment does not know which view to replay: add SparseLogitDistillHook (with a '
+                            'store) or EpochClockHook (without) to custom_hooks, or give SeededAugment a fixed view=.')
         return view
 
     @view.setter

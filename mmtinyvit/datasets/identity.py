@@ -1,7 +1,8 @@
 """What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from .clock import iter_transforms
 from .seeded_augment import SeededAugment, sample_key
 
 __all__ = [
-    'canary_digest', 'dataset_identity', 'find_seeded_augment', 'iter_keys', 'library_versions', 'pipeline_identity',
-    'plain_json'
+    'canary_digest', 'dataset_identity', 'find_seeded_augment', 'in_blocks', 'iter_keys', 'library_versions',
+    'pipeline_identity', 'plain_json'
 ]
 
 REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow',
@@ -43,24 +44,30 @@ def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
         yield sample_key(dataset.get_data_info(i), key_root)
 
 
-def dataset_identity(keys: list[str], classes: list[str] | None) -> dict:
-    """Number, set, order and classes of a dataset.
+def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
+    """The keys in lists: 14 million at once would be more than a gigabyte of Python strings."""
+    keys = iter(keys)
+    while block := list(islice(keys, size)):
+        yield block
+
+
+def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
+    """Number, order and classes of a dataset.
 
     Args:
         keys: Of all samples, in order.
         classes: Names, in the order of the labels.
 
     Returns:
-        dict: ``num_samples``, ``order_hash``, ``set_hash``, ``num_classes`` and ``classes_hash``.
+        dict: ``num_samples``, ``order_hash``, ``num_classes`` and ``classes_hash``.
     """
-    order, total = hashlib.blake2b(digest_size=16), 0
-    for key in keys:
-        raw = key.encode()
-        order.update(raw + b'\n')
-        total += int.from_bytes(hashlib.blake2b(raw, digest_size=16).digest(), 'little')
-    names = None if classes is None else hashlib.blake2b('\n'.join(map(str, classes)).encode(), digest_size=16)
-    return dict(num_samples=len(keys), order_hash=order.hexdigest(), set_hash=f'{total % 2**128:032x}',
-                num_classes=None if classes is None else len(classes), classes_hash=names and names.hexdigest())
+    order, count = hashlib.sha256(), 0
+    for block in in_blocks(keys):
+        order.update(''.join(f'{key}\n' for key in block).encode())
+        count += len(block)
+    names = None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
+    return dict(num_samples=count, order_hash=order.hexdigest(),
+                num_classes=None if classes is None else len(classes), classes_hash=names)
 
 
 def pipeline_identity(augment: SeededAugment, mixing: dict | None) -> dict:

@@ -38,6 +38,6 @@ class ViewDataset(Dataset):
         info['view'] = view
         item = self.dataset.pipeline(info)
         if item is None:
-            raise UserError(f"The pipeline dropped {info.get('img_path', f'sample {index}')}: every view must exist, so "
-                            'remove the transform that returns None, or the image.')
+            raise UserError(f"The pipeline dropped {info.get('img_path', f'sample {index}')}: every view must exist, "
+                            'so remove the transform that returns None, or the image.')
         return item

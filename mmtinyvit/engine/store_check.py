@@ -1,4 +1,6 @@
 """Does this store belong to this training? Each check names what differs, and both sides."""
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from mmtinyvit.datasets.identity import (
     canary_digest,
     dataset_identity,
     find_seeded_augment,
+    in_blocks,
     iter_keys,
     library_versions,
     pipeline_identity,
@@ -52,71 +55,78 @@ def check_pipeline(store: LogitStore, dataset: Any, sampler: Any, model: nn.Modu
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 
-def check_dataset(store: LogitStore, dataset: Any) -> dict[str, int]:
+def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = ()) -> dict[str, int]:
     """The dataset must be the store's, or a part of it when views are not mixed.
 
+    Args:
+        store: The store.
+        dataset: The dataset.
+        wanted: Keys whose place in the dataset is asked for.
+
     Returns:
-        dict: The index in ``dataset`` of every sample of the store that is worth replaying, by key.
+        dict: Their indices by key, of those that the dataset has.
 
     Raises:
         UserError: The classes or the order differ, or a sample is not in the store.
     """
-    prints = store.manifest.fingerprints
-    keys = list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
-    ours = dataset_identity(keys, getattr(dataset, 'metainfo', {}).get('classes'))
-    stored = prints.get('dataset', {})
-    if not keys:
+    keys = partial(iter_keys, dataset, find_seeded_augment(dataset).key_root)
+    if not len(dataset):
         raise UserError('The training dataset has no samples: check data_root and ann_file.')
+    stored = store.manifest.fingerprints.get('dataset', {})
+    ours = dataset_identity(keys(), getattr(dataset, 'metainfo', {}).get('classes'))
     advice = 'Train on the data that the store was saved from, or save a new store.'
-    if stored.get('classes_hash') != ours['classes_hash'] and ours['classes_hash'] and stored.get('classes_hash'):
-        raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, hash "
-                        f"{stored['classes_hash'][:12]}) than the dataset has ({ours['num_classes']} names, hash "
-                        f"{ours['classes_hash'][:12]}). {advice}")
+    theirs, mine = stored.get('classes_hash'), ours['classes_hash']
+    if theirs and mine and theirs != mine:
+        raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, "
+                        f"hash {theirs[:12]}) than the dataset has ({ours['num_classes']} names, hash {mine[:12]}). "
+                        f'{advice}')
     if stored.get('order_hash') != ours['order_hash']:
-        if stored.get('set_hash') == ours['set_hash']:
-            raise UserError(f'The dataset has the samples of the store {store.root} in another order: list them in the '
-                            "store's order (its samples.txt).")
         if store.mixing:
             raise UserError(f'The store {store.root} mixes pairs of {store.num_samples} samples, and the dataset has '
-                            f'{len(keys)} others: mixed views need the whole dataset. {advice}')
-        try:
-            for start in range(0, len(keys), 65_536):
-                store.positions(keys[start:start + 65_536])
-        except StoreError as error:
-            raise UserError(f'{error} {advice}') from error
-    return {key: i for i, key in enumerate(keys)}
+                            f'{len(dataset)} in another order or others: mixed views need the same list. {advice}')
+        ordered, last = True, -1
+        for block in in_blocks(keys()):
+            try:
+                positions = store.positions(block)
+            except StoreError as error:
+                raise UserError(f'{error} {advice}') from error
+            ordered &= bool(positions[0] > last and (np.diff(positions) > 0).all())
+            last = positions[-1]
+        if len(dataset) == store.num_samples and not ordered:
+            raise UserError(f'The dataset has the samples of the store {store.root} in another order: list them in '
+                            "the store's order (its samples.txt).")
+    return {key: i for i, key in enumerate(keys()) if key in wanted} if wanted else {}
 
 
-def check_canaries(store: LogitStore, dataset: Any, where: dict[str, int], views: list[int], count: int) -> int:
+def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int) -> int:
     """Replay a few views and compare their pixels with the hashes in the store.
 
     Args:
         store: The store.
-        dataset: The training dataset.
-        where: Indices by key, from :func:`check_dataset`.
+        dataset: The dataset with its replaying pipeline; checked with :func:`check_dataset` first.
         views: Views in use.
         count: How many canaries to replay at most.
 
     Returns:
-        int: How many were replayed.
+        int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries.
 
     Raises:
         UserError: The pixels differ; names what the store was saved with and what is installed.
     """
-    checked, viewed = 0, ViewDataset(dataset)
     shards = store.coverage()[views[0]].expected
-    for n in range(min(count, len(views) * shards)):
-        view, shard = views[n % len(views)], int(np.linspace(0, shards - 1, count).round()[n]) if count > 1 else 0
-        for position, digest in store.canaries(view, shard).items():
-            key = store.key(position)
-            if key not in where:
-                continue
-            if canary_digest(viewed[view, where[key]]['inputs']) != digest:
-                raise UserError(_what_changed(store, view, key))
-            checked += 1
-            if checked == count:
-                return checked
-    return checked
+    canaries = {}  # by key; more than are needed, since a subset of the store's samples has only some
+    for n, shard in enumerate(np.unique(np.linspace(0, shards - 1, min(shards, 64 * count)).round().astype(int))):
+        view = views[n % len(views)]
+        for position, digest in store.canaries(view, int(shard)).items():
+            canaries[store.key(position)] = view, digest
+    where, viewed = check_dataset(store, dataset, canaries), ViewDataset(dataset)
+    found = list(where)
+    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))] if found else []
+    for key in chosen:
+        view, digest = canaries[key]
+        if canary_digest(viewed[view, where[key]]['inputs']) != digest:
+            raise UserError(_what_changed(store, view, key))
+    return len(chosen)
 
 
 def _what_changed(store: LogitStore, view: int, key: str) -> str:

@@ -29,8 +29,8 @@ def teacher_identity(model: nn.Module, config: dict, amp: bool) -> dict:
     """What a teacher is: its config and the hash of its weights.
 
     Returns:
-        dict: ``name``, ``config``, ``weights_hash`` over the names, shapes and bytes of the state dict, ``preprocessor``
-        and ``precision``, as plain JSON.
+        dict: ``name``, ``config``, ``weights_hash`` over the names, shapes and bytes of the state dict,
+        ``preprocessor`` and ``precision``, as plain JSON.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):

@@ -1,4 +1,5 @@
 """ViewTeacher: a model and the views that it is asked about."""
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,15 +44,15 @@ class ViewTeacher:
         self.amp = amp
         self._partners: tuple[int, np.ndarray] | None = None
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Iterator[str]:
         """The keys of all samples, in order."""
-        return list(iter_keys(self.dataset.dataset, self.augment.key_root))
+        return iter_keys(self.dataset.dataset, self.augment.key_root)
 
-    def fingerprints(self, keys: list[str], model_config: dict) -> dict:
+    def fingerprints(self, model_config: dict) -> dict:
         """Dataset, pipeline, teacher and library versions, as plain JSON for a manifest."""
         classes = getattr(self.dataset.dataset, 'metainfo', {}).get('classes')
         return dict(
-            dataset=dataset_identity(keys, classes),
+            dataset=dataset_identity(self.keys(), classes),
             pipeline=pipeline_identity(self.augment, self.mixing.config if self.mixing else None),
             teacher=teacher_identity(self.model, model_config, self.amp),
             versions=library_versions())
@@ -99,7 +100,7 @@ class ViewTeacher:
         """Stack packed samples; runs in the loader's workers."""
         shapes = {tuple(item['inputs'].shape) for item in items}
         if len(shapes) > 1:
-            raise UserError(f'The views of one batch have different shapes, {sorted(shapes)}: end the transforms with a '
-                            'crop or resize to a fixed size.')
+            raise UserError(f'The views of one batch have different shapes, {sorted(shapes)}: end the transforms with '
+                            'a crop or resize to a fixed size.')
         return dict(inputs=torch.stack([item['inputs'] for item in items]),
                     data_samples=[item['data_samples'] for item in items])

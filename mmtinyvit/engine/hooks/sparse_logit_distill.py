@@ -45,14 +45,14 @@ class SparseLogitDistillHook(Hook):
         self.views = _complete_views(store, self.wanted_views)
         check_model(store, runner.model)
         check_pipeline(store, dataset, runner.train_dataloader.sampler, runner.model)
-        where = check_dataset(store, dataset)
         prints = store.manifest.fingerprints
         teacher = prints.get('teacher', {})
         if self.teacher and not str(teacher.get('weights_hash', '')).startswith(self.teacher):
             raise UserError(f"The store {store.root} comes from the teacher {teacher.get('weights_hash')} "
                             f"({teacher.get('name')}), not from {self.teacher}: point LoadTeacherLogits to the right "
                             'store, or correct teacher= of SparseLogitDistillHook.')
-        checked = check_canaries(store, dataset, where, self.views, self.num_canaries)
+        check_dataset(store, dataset)
+        checked = check_canaries(store, dataset, self.views, self.num_canaries) if self.num_canaries else 0
         num_bytes = store.record_bytes * store.num_samples * len(self.views)
         runner.logger.info(
             f"Teacher store {store.root}: {store.num_samples:,} samples x {len(self.views)} views, top {store.topk} of "
@@ -75,9 +75,9 @@ class SparseLogitDistillHook(Hook):
             return
         ours = self._identity(runner)
         if saved != ours:
-            raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), and "
-                            f"this run reads {ours['path']} ({ours['store_id'][:12]}), which is another one: resume with "
-                            'the same store, or use load_from without --resume.')
+            raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
+                            f"and this run reads {ours['path']} ({ours['store_id'][:12]}), which is another one: "
+                            'resume with the same store, or use load_from without --resume.')
 
     def _identity(self, runner: Runner) -> dict[str, str]:
         store = self._find_store(runner)

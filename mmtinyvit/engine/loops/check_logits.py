@@ -68,7 +68,7 @@ class CheckLogitsLoop(BaseLoop):
         """
         store, teacher = self.store, self.teacher
         check_dataset(store, teacher.dataset.dataset)
-        ours = teacher.fingerprints(teacher.keys(), self.runner.cfg.get('model', {}))
+        ours = teacher.fingerprints(self.runner.cfg.get('model', {}))
         lines = [line for part in ('pipeline', 'teacher')
                  for line in diff_fingerprints(store.manifest.fingerprints.get(part, {}), ours[part], part)]
         if lines:

@@ -22,9 +22,9 @@ class SavingProgress:
     def __init__(self, logger: logging.Logger, rank: int, world_size: int) -> None:
         console = Console(stderr=True)
         self.logger, self.rank, self.world_size = logger, rank, world_size
-        self.bar = Progress(TextColumn('saving'), BarColumn(), TextColumn('{task.completed:,.0f}/{task.total:,.0f} views'),
-                            TextColumn('{task.fields[rate]:,.0f}/s'), TimeElapsedColumn(), TimeRemainingColumn(),
-                            console=console, disable=rank != 0 or not console.is_terminal)
+        count, rate = '{task.completed:,.0f}/{task.total:,.0f} views', '{task.fields[rate]:,.0f}/s'
+        self.bar = Progress(TextColumn('saving'), BarColumn(), TextColumn(count), TextColumn(rate), TimeElapsedColumn(),
+                            TimeRemainingColumn(), console=console, disable=rank != 0 or not console.is_terminal)
         self.total = self.done = 0
         self.start = self.logged = time.monotonic()
 

@@ -1,8 +1,10 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -78,21 +80,19 @@ class SaveLogitsLoop(BaseLoop):
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
         rank, world_size = get_dist_info()
-        keys = self.teacher.keys()
-        manifest = self._manifest(keys)
+        manifest = self._manifest()
         start = time.perf_counter()
-        writer = self._open(manifest, keys, rank)
-        with writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
-            self._check_replay(keys)
+        with self._open(manifest, rank) as writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
+            self._check_replay()
             saved = self._save_all(writer, progress, rank, world_size)
         seconds = time.perf_counter() - start
         size = LogitStore(self.store_path).record_bytes
-        self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} s, '
-                                f'{size} bytes each')
+        self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
+                                f's, {size} bytes each')
         barrier()
         return dict(samples=saved, seconds=seconds, bytes_per_view=size)
 
-    def _manifest(self, keys: list[str]) -> dict:
+    def _manifest(self) -> dict:
         classes = self.teacher.probe(self.views.start)
         if self.num_classes not in (None, classes):
             raise UserError(f'The teacher has {classes} classes, and the config says num_classes={self.num_classes}.')
@@ -105,24 +105,26 @@ class SaveLogitsLoop(BaseLoop):
             base_seed=self.teacher.augment.base_seed,
             mixing=self.teacher.mixing is not None,
             samples_per_shard=self.samples_per_shard,
-            fingerprints=self.teacher.fingerprints(keys, self.runner.cfg.get('model', {})))
+            fingerprints=self.teacher.fingerprints(self.runner.cfg.get('model', {})))
 
-    def _open(self, manifest: dict, keys: list[str], rank: int) -> LogitWriter:
+    def _open(self, manifest: dict, rank: int) -> LogitWriter:
         """Rank 0 creates the store, or refuses; the others join."""
-        if rank == 0:
-            writer = LogitWriter(self.store_path, manifest, keys, exclusive=True)
-            barrier()
-            return writer
-        barrier()
-        return LogitWriter(self.store_path, manifest, keys)
+        with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:  # 14 million names do not belong in memory
+            keys.writelines(f'{key}\n' for key in self.teacher.keys())
+            keys.flush()
+            if rank != 0:
+                barrier()
+            writer = LogitWriter(self.store_path, manifest, Path(keys.name), exclusive=rank == 0)
+            if rank == 0:
+                barrier()
+        return writer
 
-    def _check_replay(self, keys: list[str]) -> None:
+    def _check_replay(self) -> None:
         """Going on with a store: the libraries must still make the same pixels."""
         store = LogitStore(self.store_path)
         done = [view for view, there in store.coverage().items() if there.present == there.expected]
         if done:
-            where = {key: i for i, key in enumerate(keys)}
-            check_canaries(store, self.teacher.dataset.dataset, where, done[-1:], 2)
+            check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
 
     def _save_all(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
