@@ -18,6 +18,7 @@ from mmengine.dataset import ClassBalancedDataset, ConcatDataset
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import IndexedImages, LoadImage
@@ -174,7 +175,11 @@ def test_worker_error_is_one_sentence(zips):
     with zipfile.ZipFile(zips / 'n03.zip', 'a') as file:
         file.writestr('more.png', b'')
     with pytest.raises(UserError) as caught:
-        list(DataLoader(dataset, 1, num_workers=1, collate_fn=list))
+        try:
+            dataset[2]
+        except UserError:
+            ExceptionWrapper(where='in DataLoader worker process 0').reraise()  # as torch does in the main process
+    assert 'Original Traceback' in str(caught.value)
     assert user_sentence(caught.value).startswith(f'{zips}/n03.zip has ')
 
 
