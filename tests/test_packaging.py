@@ -1,0 +1,143 @@
+"""The wheel, the requirement files, the checks at import, and the set-up's own rules."""
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from mmtinyvit import __version__, compat, paths
+from mmtinyvit.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tracked(*folders: str) -> set[str]:
+    listed = subprocess.run(['git', 'ls-files', '-z', '--', *folders], cwd=ROOT, capture_output=True, check=True).stdout
+    return {name for name in listed.decode().split('\0') if name and (ROOT / name).exists()}
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """A wheel built from a copy of the tracked files, as from a fresh clone."""
+    if not (ROOT / '.git').exists():
+        pytest.skip('needs the git checkout to know which files belong to the repository')
+    clone, out = tmp_path_factory.mktemp('clone'), tmp_path_factory.mktemp('out')
+    for name in tracked():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, clone / name)
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--no-build-isolation', '--no-deps', '-w', out, clone],
+                   check=True, capture_output=True)
+    with zipfile.ZipFile(next(out.glob('mmtinyvit-*.whl'))) as file:
+        yield file
+
+
+def test_wheel_holds_configs_tools_and_model_index(wheel):
+    expected = {f'mmtinyvit/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml')}
+    expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md')
+    held = {name for name in wheel.namelist() if not name.startswith('mmtinyvit-')}
+    assert held == expected
+
+
+def test_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    code = 'import mmtinyvit, mmtinyvit.paths as p; print(mmtinyvit.__version__, p.config_root())'
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={'PYTHONPATH': str(tmp_path)}, check=True,
+                          capture_output=True, text=True)
+    assert done.stdout.split() == [__version__, str(tmp_path / 'mmtinyvit/.mim/configs')]
+
+
+def test_wheel_metadata(wheel):
+    meta = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('METADATA'))).decode())
+    assert set(meta.get_all('Provides-Extra')) == {'onedl', 'openmmlab', 'dev', 'demo', 'docs'}
+    requirements = meta.get_all('Requires-Dist')
+    assert 'onedl-mmcv==2.3.6; extra == "onedl"' in requirements
+    assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch
+
+
+def test_config_root_in_a_checkout():
+    assert paths.config_root() == ROOT / 'configs'
+
+
+def test_config_root_of_a_lone_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, '__file__', str(tmp_path / 'mmtinyvit/paths.py'))
+    with pytest.raises(UserError, match='The configs of mmtinyvit are neither in .*: install a wheel'):
+        paths.config_root()
+
+
+def test_minimum_versions_are_those_of_the_requirement_files():
+    listed = dict(line.split('>=') for line in (ROOT / 'requirements/openmmlab.txt').read_text().splitlines()
+                  if not line.startswith('#'))
+    assert listed == {module: minimum for module, (_, minimum) in compat.MINIMUM_VERSIONS.items()}
+
+
+def test_every_pin_is_written_once():
+    pins = [line.split('#')[0].strip() for path in (ROOT / 'requirements').glob('*.txt')
+            for line in path.read_text().splitlines() if '==' in line.split('#')[0]]
+    names = [pin.partition('==')[0] for pin in pins]
+    assert len(names) == len(set(names)) > 10
+    elsewhere = ''.join((ROOT / name).read_text() for name in ('setup.py', 'pyproject.toml', 'Makefile'))
+    assert not re.search(r'\w==\d', elsewhere)
+
+
+def test_build_requirements_agree():
+    build = tomllib.loads((ROOT / 'pyproject.toml').read_text())['build-system']['requires']
+    assert set(build) <= {line.split('  #')[0] for line in (ROOT / 'requirements/build.txt').read_text().splitlines()}
+
+
+def fake_library(folder: Path, module: str, version: str) -> None:
+    (folder / module).mkdir()
+    (folder / module / '__init__.py').write_text('raise AssertionError("the check must not import it")')
+    (folder / f'{module}-{version}.dist-info').mkdir()
+    (folder / f'{module}-{version}.dist-info/METADATA').write_text(f'Name: {module}\nVersion: {version}\n')
+
+
+@pytest.mark.parametrize(('present', 'message'), [
+    ({}, 'mmtinyvit needs PyTorch, which is not installed'),
+    ({'torch': '2.12.1'}, 'needs mmengine 0.10.0 or newer, which is not installed: run `make env` .*onedl-mmengine`'),
+    ({'torch': '2.12.1', 'mmengine': '0.10.8rc1', 'mmcv': '2.0.1', 'mmpretrain': '1.2.0'},
+     'needs mmcv 2.1.0 or newer, but 2.0.1 is installed: run `pip install --upgrade onedl-mmcv`'),
+    ({'torch': '2.12.1', 'mmengine': '0.10.8rc1', 'mmcv': '2.1.0'}, 'needs mmpretrain 1.2.0 or newer, which is not'),
+    ({'torch': '2.12.1', 'mmengine': '0.10.0', 'mmcv': '2.10.0', 'mmpretrain': '1.2.0', 'mmdet': '2.28.2'},
+     'needs mmdet 3.3.0 or newer, but 2.28.2 is installed'),
+    ({'torch': '2.12.1', 'mmengine': '0.10.0', 'mmcv': '2.10.0', 'mmpretrain': '1.2.0'}, None),
+])
+def test_check_at_import(tmp_path, present, message):
+    """In an interpreter without site-packages, with libraries that would fail if anything imported them."""
+    for module, version in present.items():
+        fake_library(tmp_path, module, version)
+    code = f'import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import mmtinyvit; print(*sys.modules)'
+    done = subprocess.run([sys.executable, '-I', '-S', '-c', code], capture_output=True, text=True)
+    if message is None:
+        assert done.returncode == 0, done.stderr
+        assert 'numpy' not in done.stdout.split()
+    else:
+        assert done.returncode != 0
+        assert re.search(message, done.stderr.splitlines()[-1])
+
+
+def test_make_help_lists_the_targets():
+    done = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ['env', 'demo', 'test', 'lint', 'bench', 'docs']
+
+
+def test_old_python_is_refused_with_one_sentence(tmp_path):
+    for name in ('Makefile', 'requirements'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    old = tmp_path / 'python3'
+    old.write_text('#!/bin/sh\nexit 1\n')
+    old.chmod(0o755)
+    done = subprocess.run(['make', 'env-demo', f'PYTHON={old}'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    sentence = f'mmtinyvit needs Python 3.11 or newer, and {old} is older: name another with PYTHON=...'
+    assert done.stdout.strip() == sentence
+
+
+@pytest.mark.skipif(not (ROOT / '.venv/stamps').exists(), reason='make env has not run here')
+def test_second_make_env_does_nothing():
+    done = subprocess.run(['make', '--dry-run', 'env'], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 'pip' not in done.stdout
