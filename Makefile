@@ -17,6 +17,7 @@ OPERATORS := $(call stamp,operators,$(CORE) build)
 FULL := $(call stamp,full,$(CORE) build onedl_detection demo dev)
 DOCS := $(call stamp,docs,docs)
 TEST_ARGS ?=
+BENCHMARKS ?= backbone store
 
 .PHONY: help env env-demo demo test lint bench docs
 .DELETE_ON_ERROR:
@@ -26,7 +27,7 @@ help:
 	@echo 'make demo   teacher, store and distilled student on real handwriting (set-up 2 minutes, once; then 6 minutes)'
 	@echo 'make test   lint, then all tests (sets up like `make env`)'
 	@echo 'make lint   ruff check'
-	@echo 'make bench  the short form of every benchmark'
+	@echo 'make bench  the speed of the backbone and of the store (minutes)'
 	@echo 'make docs   build the documentation into site/'
 
 env: $(FULL)
@@ -44,7 +45,7 @@ lint: $(FULL)
 	$(PY) -m ruff check .
 
 bench: $(FULL)
-	@for script in benchmarks/bench_*.py; do echo "$$script"; $(PY) "$$script" --quick || exit 1; done
+	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
 
 docs: $(FULL) $(DOCS)
 	$(PY) -m mkdocs build --strict

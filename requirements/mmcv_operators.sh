@@ -25,7 +25,8 @@ install() {
         sleep 1
         seconds=$((seconds + 1))
         if [ $((seconds % 30)) = 0 ]; then
-            echo "  $seconds s, $(grep -o '^ *\[[0-9]*/[0-9]*\]' "$log" | tail -n 1 | tr -d ' ')"
+            progress=$(grep -o '^ *\[[0-9]*/[0-9]*\]' "$log" | tail -n 1 | tr -d ' ')
+            echo "  $seconds s, ${progress:-preparing}"
         fi
     done
     wait $build || { tail -n 20 "$log"; echo "Building $pin failed; the whole log is $log"; exit 1; }
