@@ -30,7 +30,8 @@ def derive_seed(base_seed: int, view: int, key: str) -> int:
     Returns:
         int: A seed in ``[0, 2**63)``.
     """
-    digest = hashlib.blake2b(key.encode(), digest_size=8, key=struct.pack('<QQ', base_seed, view)).digest()
+    name = key.encode(errors='surrogateescape')  # a file's name need not be Unicode
+    digest = hashlib.blake2b(name, digest_size=8, key=struct.pack('<QQ', base_seed, view)).digest()
     return int.from_bytes(digest, 'little') >> 1
 
 
@@ -44,7 +45,7 @@ def rng_scope(seed: int) -> Iterator[None]:
     Args:
         seed: In ``[0, 2**64)``, for example from :func:`derive_seed`.
     """
-    numpy_generator = np.random.get_bit_generator()
+    numpy_generator, numpy_state = np.random.get_bit_generator(), np.random.get_state(legacy=False)
     python_state = random.getstate()
     torch_state = torch.default_generator.get_state()
     np.random.set_bit_generator(np.random.PCG64(seed))
@@ -54,6 +55,7 @@ def rng_scope(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_bit_generator(numpy_generator)
+        np.random.set_state(numpy_state)  # changing generators drops the second number of a Gaussian pair
         random.setstate(python_state)
         torch.default_generator.set_state(torch_state)
 

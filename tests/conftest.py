@@ -1,0 +1,95 @@
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from tiny_flow import saving, teacher, write_photos
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+
+
+class Ended(NamedTuple):
+    """How a tool ended."""
+    status: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence of a failure, after checking that nothing else of it is shown."""
+        assert 'Traceback' not in self.out + self.err, self.out + self.err
+        lines = [line for line in self.err.splitlines() if line.startswith('Error: ')]
+        assert self.status == 1 and len(lines) == 1, (self.status, self.err)
+        assert self.err.rstrip().endswith(lines[0]), self.err
+        return lines[0].removeprefix('Error: ')
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capfd):
+    """Run ``tools/NAME.py`` in this process, as its command line would."""
+
+    def run(name: str, *args) -> Ended:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        capfd.readouterr()
+        status = 0
+        try:
+            runpy.run_path(str(TOOLS / f'{name}.py'), run_name='__main__')
+        except SystemExit as end:
+            status = end.code
+        return Ended(status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def start_tool():
+    """Start ``tools/NAME.py`` in a process of its own, or in several under torchrun."""
+
+    def start(name: str, *args, processes: int = 0, **popen) -> subprocess.Popen:
+        launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}'] if processes else []
+        more = ['--launcher', 'pytorch'] if processes else []
+        command = [sys.executable, *launch, str(TOOLS / f'{name}.py'), *map(str, args), *more]
+        return subprocess.Popen(command, env=tool_environment(), text=True, **popen)
+
+    return start
+
+
+def tool_environment() -> dict[str, str]:
+    """One thread per process, so that 1 and 2 processes add in the same order; the tests' folder for custom imports."""
+    paths = [str(TOOLS.parent), str(TOOLS.parent / 'tests')]
+    if os.environ.get('PYTHONPATH'):
+        paths.append(os.environ['PYTHONPATH'])
+    return os.environ | dict(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
+
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory):
+    """14 images in three classes; not to be changed."""
+    return write_photos(tmp_path_factory.mktemp('photos'), 14)
+
+
+@pytest.fixture(scope='session')
+def teacher_checkpoint(tmp_path_factory):
+    """A teacher of twelve classes with random weights, and a head that makes it sure of what it says."""
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(teacher())
+    model.init_weights()
+    model.head.fc.weight.data.mul_(300)
+    path = tmp_path_factory.mktemp('teacher') / 'teacher.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def saved_store(tmp_path_factory, photos, teacher_checkpoint):
+    """Two views of all photos; not to be changed."""
+    folder = tmp_path_factory.mktemp('saved_store')
+    Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
+    return folder / 'store'

@@ -1,0 +1,141 @@
+"""The whole flow at 32 pixels: a few images, a small teacher, configs, and a hook that writes down what a model saw."""
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from PIL import Image
+
+TOPK, CLASSES = 5, 12
+NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+BGR_MEAN, BGR_STD = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
+
+# The augmentation of ImageNet-21K distillation, and ColorJitter beside it.
+VIEW_TRANSFORMS = [
+    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.08, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='RandAugment', policies='timm_increasing', num_policies=2, total_level=10, magnitude_level=9,
+         magnitude_std=0.5, hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),
+    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.02, max_area_ratio=1 / 3,
+         fill_color=BGR_MEAN, fill_std=BGR_STD),
+]
+
+
+def write_photos(root: Path, num: int, seed: int = 0) -> Path:
+    """``num`` PNG files of smooth random colours, 36 to 60 pixels wide and high, in three class folders."""
+    rng = np.random.default_rng(seed)
+    for i in range(num):
+        low = rng.integers(0, 256, (rng.integers(2, 6), rng.integers(2, 6), 3)).astype(np.uint8)
+        size = rng.integers(36, 61, 2).tolist()
+        path = root / f'class_{i % 3}' / f'photo_{i:03d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(low).resize(size, Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+def view_pipeline(root: Path, store: Path | None = None, transforms: Sequence[dict] = VIEW_TRANSFORMS,
+                  base_seed: int = 7, **augment) -> list[dict]:
+    """Load, replay, perhaps read the store, pack."""
+    replay = dict(type='mmtinyvit.SeededAugment', transforms=list(transforms), base_seed=base_seed, key_root=str(root))
+    read = [dict(type='mmtinyvit.LoadTeacherLogits', store=str(store))] if store else []
+    return [dict(type='mmtinyvit.LoadImage'), replay | augment, *read, dict(type='mmtinyvit.PackViewInputs')]
+
+
+def photo_dataset(root: Path, store: Path | None = None, **pipeline) -> dict:
+    """The config of a dataset of views."""
+    return dict(type='CustomDataset', data_prefix=str(root), pipeline=view_pipeline(root, store, **pipeline))
+
+
+def runtime(work_dir: Path) -> dict:
+    """What every run here shares."""
+    return dict(
+        default_scope='mmpretrain', work_dir=str(work_dir), log_level='INFO', randomness=dict(seed=0),
+        custom_imports=dict(imports=['tiny_flow']), launcher='none',
+        env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0)))
+
+
+def saving(root: Path, store: Path, work_dir: Path, checkpoint: Path | None = None, model: dict | None = None,
+           workers: int = 0, pipeline: dict | None = None, **loop) -> Config:
+    """The config of a teacher that saves: two views, five of twelve classes, four samples to a shard."""
+    cfg = runtime(work_dir) | dict(
+        model=model or teacher(), data_preprocessor=NORM, test_evaluator=dict(type='Accuracy'),
+        test_dataloader=dict(batch_size=3, num_workers=workers, dataset=photo_dataset(root, **pipeline or {})),
+        test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', store=str(store), views=(0, 2), topk=TOPK,
+                      samples_per_shard=4) | loop)
+    if checkpoint:
+        cfg['load_from'] = str(checkpoint)
+    return Config(cfg)
+
+
+def teacher() -> dict:
+    """A small ResNet of mmpretrain."""
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=8, stem_channels=8, style='pytorch'),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=CLASSES, in_channels=64))
+
+
+def student(num_classes: int = CLASSES, **model) -> dict:
+    """The smallest TinyViT."""
+    arch = dict(embed_dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_sizes=(7, 4, 4, 4))
+    return dict(
+        type='mmtinyvit.DistillClassifier',
+        backbone=dict(type='mmtinyvit.TinyViT', arch=arch),
+        head=dict(type='LinearClsHead', num_classes=num_classes, in_channels=16)) | model
+
+
+def distilling(root: Path, store: Path, work_dir: Path, epochs: int = 2, batch_size: int = 6, workers: int = 0,
+               model: dict | None = None, hook: dict | None = None, loader: dict | None = None,
+               sampler: dict | None = None, **pipeline) -> Config:
+    """The config of a student's training."""
+    return Config(runtime(work_dir) | dict(
+        model=model or student(), data_preprocessor=NORM,
+        train_dataloader=dict(
+            batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
+            sampler=sampler or dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'),
+            dataset=photo_dataset(root, store, **pipeline)) | (loader or {}),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook', interval=1)),
+        custom_hooks=[dict(type='mmtinyvit.SparseLogitDistillHook') | (hook or {}), dict(type='RecordInputs')]))
+
+
+def digest(image: torch.Tensor) -> str:
+    """The pixels of one image in 16 hexadecimal digits."""
+    return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+@HOOKS.register_module()
+class RecordInputs(Hook):
+    """Append a line ``[epoch, view, key, digest]`` to ``inputs_RANK.jsonl`` for every image that the model trains on."""
+
+    def before_train(self, runner) -> None:
+        def note(module, args, kwargs) -> None:
+            with open(Path(runner.work_dir, f'inputs_{runner.rank}.jsonl'), 'a') as file:
+                for image, sample in zip(kwargs['inputs'], kwargs['data_samples'], strict=True):
+                    file.write(json.dumps([runner.epoch, sample.view, sample.sample_key, digest(image)]) + '\n')
+
+        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        self.handle = model.register_forward_pre_hook(note, with_kwargs=True)
+
+    def after_train(self, runner) -> None:
+        self.handle.remove()
+
+
+def recorded(work_dir: Path, from_line: int = 0) -> list[list]:
+    """What :class:`RecordInputs` wrote, all ranks."""
+    return [json.loads(line) for file in sorted(Path(work_dir).glob('inputs_*.jsonl'))
+            for line in file.read_text().splitlines()[from_line:]]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file of a store but the lock."""
+    return {str(file.relative_to(path)): file.read_bytes()
+            for file in sorted(Path(path).rglob('*')) if file.is_file() and file.name != '.lock'}
