@@ -111,7 +111,15 @@ class IndexedImages(NamedSamples, BaseDataset):
         if isinstance(indices, int):
             chosen = self._positions[:indices] if indices >= 0 else self._positions[indices:]
         else:
-            chosen = np.asarray(self._positions)[np.asarray(indices, np.int64)]
+            chosen = np.asarray(indices, np.int64)
+            if len(chosen) and not -len(self._positions) <= chosen.min() <= chosen.max() < len(self._positions):
+                raise UserError(f'`indices` reach from {chosen.min()} to {chosen.max()}, but the image index '
+                                f'{self.ann_file} has {len(self._positions)} samples: correct them.')
+            chosen = chosen % len(self._positions)
+            if isinstance(self._positions, np.ndarray):
+                chosen = self._positions[chosen]
+            elif self._positions.start:
+                chosen += self._positions.start
         if not len(chosen):
             raise UserError(f'No sample is left of the image index {self.ann_file}: change `indices`.')
         return chosen

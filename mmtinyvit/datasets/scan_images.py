@@ -66,12 +66,15 @@ def index_images(data_root: str | os.PathLike,
         on_class: Called with the numbers of classes and images so far.
 
     Raises:
-        UserError: A class is missing, a zip file is unreadable, there is no image at all, or ``out`` is not writable.
+        UserError: A class is missing or listed twice, a zip file is unreadable, there is no image at all, or ``out`` is not writable.
     """
     data_root = os.fspath(data_root)
     found = find_classes(data_root, zipped)
     if classes is None:
         classes = found
+    elif len(set(classes)) < len(classes):
+        twice = next(name for name in classes if list(classes).count(name) > 1)
+        raise UserError(f'The class list names {twice} twice: keep one of them.')
     elif missing := sorted(set(classes) - set(found)):
         raise UserError(f'{len(missing)} of the {len(classes)} listed classes are not in {data_root}, {missing[0]} '
                         'among them: complete the data, or list only what is there.')

@@ -129,6 +129,8 @@ def test_listed_classes_give_the_labels(folders, tmp_path):
     assert dataset.get_gt_labels().tolist() == [0, 0, 1, 1, 1]
     with pytest.raises(UserError, match='1 of the 2 listed classes are not in .*n99'):
         index_images(folders, tmp_path / 'x', classes=['n01', 'n99'])
+    with pytest.raises(UserError, match='names n01 twice'):
+        index_images(folders, tmp_path / 'x', classes=['n10', 'n01', 'n01'])
     assert index_images(folders, tmp_path / 'x').empty_classes == ('n02',)
 
 
@@ -143,6 +145,9 @@ def test_subsets(flat):
     assert whole.get_subset([4, 1]).get_cat_ids(0) == [3] and list(whole.iter_sample_keys()) == keys
     with pytest.raises(IndexError):
         whole[5]
+    assert list(whole.get_subset(-3).get_subset([-1, 0]).iter_sample_keys()) == [keys[4], keys[2]]
+    with pytest.raises(UserError, match='reach from -1 to 5, but the image index .* has 5 samples'):
+        whole.get_subset([5, -1])
     with pytest.raises(UserError, match='No sample is left'):
         whole.get_subset(0)
 
