@@ -42,5 +42,6 @@ def teacher_identity(model: nn.Module, config: dict, amp: bool) -> dict:
     preprocessor = {k: getattr(model.data_preprocessor, k).flatten().tolist() for k in ('mean', 'std')
                     if hasattr(model.data_preprocessor, k)}
     preprocessor['to_rgb'] = bool(getattr(model.data_preprocessor, 'to_rgb', False))
+    preprocessor['input_size'] = getattr(model.data_preprocessor, 'input_size', None)
     return dict(name=name, config=config, weights_hash=digest.hexdigest(), preprocessor=preprocessor,
                 precision='autocast' if amp else 'float32')

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -63,23 +64,29 @@ class SeededMixing:
 
 @MODELS.register_module()
 class ReplayDataPreprocessor(ClsDataPreprocessor):
-    """``mmpretrain.ClsDataPreprocessor`` with replayed mixing in training.
+    """``mmpretrain.ClsDataPreprocessor`` with replayed mixing in training, and an input size of its own.
 
     Args:
         mixing: Arguments of :class:`SeededMixing`; None mixes nothing.
+        input_size: Resize the views to squares of this many pixels on the device, bicubic with antialiasing: for a
+            teacher that wants larger images than the student. None leaves them as they are.
         **kwargs: Of ``ClsDataPreprocessor``. Its ``batch_augments`` draw from ambient randomness and are refused.
     """
 
-    def __init__(self, mixing: dict | None = None, **kwargs) -> None:
+    def __init__(self, mixing: dict | None = None, input_size: int | None = None, **kwargs) -> None:
         if kwargs.get('batch_augments'):
             raise UserError('batch_augments cannot be replayed: use mixing=dict(mixup_alpha=..., cutmix_alpha=...) of '
                             'ReplayDataPreprocessor instead.')
         super().__init__(**{**kwargs, 'to_onehot': bool(mixing and kwargs.get('num_classes'))})
         self.mixing = SeededMixing(**mixing) if mixing else None
+        self.input_size = input_size
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise, and mix in training; labels are mixed too where ``num_classes`` is set."""
         data = super().forward(data, training)
+        if self.input_size is not None:
+            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
+                                           antialias=True)
         if training and self.mixing is not None:
             samples = data['data_samples']
             _check_partners(samples)

@@ -1,0 +1,13 @@
+"""The student trained with every tenth label, for as many images as the others: ten times the epochs, a new view each.
+"""
+_base_ = 'labels_all.py'
+
+train_dataloader = dict(dataset=dict(indices=list(range(0, 7500, 10))))
+epochs = 240
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=240, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=240, val_interval=60)
+default_hooks = dict(checkpoint=dict(interval=60))
+custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]

@@ -1,0 +1,130 @@
+"""The main job in minutes: teacher, store, a student distilled without labels, and the same student with labels.
+
+    python tools/demo.py
+
+Real handwriting (scikit-learn's digits) goes through the same tools as ImageNet-21K, with configs/demo/. Finished steps
+are kept: interrupt it and start it again; --fresh begins anew.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.apis.curves import draw_curves
+from mmtinyvit.errors import UserError
+from mmtinyvit.paths import mim_root
+from mmtinyvit.store import LogitStore
+
+OUT = Path('work_dirs/demo')
+MODELS = dict(teacher='teacher', distilled='distill', label_only='label_only')
+
+
+def steps() -> list[tuple[str, str, list[str]]]:
+    """Name, what it does, and the command, in order."""
+    def train(name: str) -> list[str]:
+        return ['tools/train.py', f'configs/demo/{name}.py', '--work-dir', f'{OUT}/{name}', '--resume']
+
+    def test(name: str) -> list[str]:
+        return ['tools/test.py', f'configs/demo/{name}.py', str(OUT / name / 'last.pth'), '--work-dir',
+                f'{OUT}/{name}/test', '--out', f'{OUT}/{name}.json']
+
+    config, weights = 'configs/demo/save_logits.py', str(OUT / 'teacher/last.pth')
+    return [
+        ('data', 'write the digits as images', ['tools/dataset_converters/digits.py', f'{OUT}/digits']),
+        ('teacher', 'train the teacher with labels', train('teacher')),
+        ('save', "save the teacher's logits for every view",
+         ['tools/save_logits.py', config, weights, '--work-dir', f'{OUT}/saving']),
+        ('check', 'check the store, and ask the teacher again',
+         ['tools/check_logits.py', f'{OUT}/store', '--teacher', config, '--checkpoint', weights]),
+        ('distill', 'distil the student from the store, without labels', train('distill')),
+        ('label_only', 'train the same student with labels', train('label_only')),
+        *((f'test_{name}', f'test {name}', test(name)) for name in MODELS.values()),
+        ('views', 'draw replayed views', ['tools/browse_views.py', 'configs/demo/distill.py', '--out',
+                                          f'{OUT}/views.png']),
+    ]
+
+
+def run_step(console: Console, what: str, command: list[str], log: Path) -> float:
+    """Run one tool, its output into ``log``; returns seconds."""
+    console.print(f'[bold]{what}[/bold]\n  python {" ".join(command)}', highlight=False)
+    start, last = time.perf_counter(), ''
+    root = mim_root()
+    command = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
+    with open(log, 'w') as file, console.status('') as status, subprocess.Popen(
+            [sys.executable, '-u', *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:
+        try:
+            for line in process.stdout:
+                file.write(line)
+                last = line.strip() or last
+                if 'Epoch(' in line or 'saved ' in line:
+                    status.update(line.split(' - ')[-1].strip()[:console.width - 4])
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise UserError(f'"{what}" failed: {last.removeprefix("Error: ")} (the whole output is in {log})')
+    seconds = time.perf_counter() - start
+    console.print(f'  {seconds:.0f} s', highlight=False)
+    return seconds
+
+
+def keep_weights(name: str) -> None:
+    """Give the last checkpoint of a training a fixed name."""
+    folder = OUT / name
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        shutil.copyfile(pointer.read_text().strip(), folder / 'last.pth')
+
+
+def summarise(console: Console, seconds: dict[str, float]) -> dict:
+    """The table, and ``summary.json``."""
+    store = LogitStore(OUT / 'store')
+    top1 = {name: json.loads((OUT / f'{folder}.json').read_text())['accuracy/top1'] for name, folder in MODELS.items()}
+    summary = {
+        **{f'{name}_top1': value for name, value in top1.items()}, 'bytes_per_view': store.record_bytes,
+        'num_views': len(store.views), 'seconds_saving': round(seconds['save'], 1),
+        'seconds_distilling': round(seconds['distill'], 1)
+    }
+    (OUT / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    table = Table('model', 'learns from', 'top-1 (%)', title='digits, 500 test images')
+    sources = dict(teacher='labels', distilled=f"the teacher's notes: {len(store.views)} views x {store.num_samples:,} "
+                   f'images x {store.record_bytes} bytes, no labels', label_only='labels')
+    for name, value in top1.items():
+        table.add_row(name.replace('_', ' '), sources[name], f'{value:.1f}')
+    console.print(table)
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='The main job in minutes, on real handwriting.')
+    parser.add_argument('--fresh', action='store_true', help='begin anew')
+    args = parser.parse_args()
+    if args.fresh:
+        shutil.rmtree(OUT, ignore_errors=True)
+    (OUT / 'logs').mkdir(parents=True, exist_ok=True)
+    console = Console()
+    noted = OUT / 'steps.json'
+    seconds: dict[str, float] = json.loads(noted.read_text()) if noted.is_file() else {}
+    for name, what, command in steps():
+        if name in seconds:
+            console.print(f'[bold]{what}[/bold]: done before, {seconds[name]:.0f} s', highlight=False)
+            continue
+        seconds[name] = run_step(console, what, command, OUT / 'logs' / f'{name}.log')
+        keep_weights(name)
+        noted.write_text(json.dumps(seconds, indent=2))
+    summarise(console, seconds)
+    draw_curves({'distilled, no labels': OUT / 'distill', 'labels only': OUT / 'label_only'}, OUT / 'curves.png')
+    console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False)
+
+
+if __name__ == '__main__':
+    run_command(main, 'Interrupted: run it again to go on with the unfinished step.')
