@@ -62,15 +62,15 @@ def sparse_soft_target_loss(logits: Tensor,
     Raises:
         UserError: The shapes do not fit.
     """
-    batch, classes = logits.shape
-    topk = index.shape[1]
-    if index.shape[0] != batch or log_prob.shape != index.shape or tail_mass.shape != (batch, ) or topk > classes:
+    fits = (logits.ndim == index.ndim == 2 and len(index) == len(logits) and log_prob.shape == index.shape
+            and tail_mass.shape == logits.shape[:1] and index.shape[1] <= logits.shape[1])
+    if not fits:
         raise UserError(f'The student gives logits {tuple(logits.shape)}, which do not fit targets with index '
                         f'{tuple(index.shape)}, log_prob {tuple(log_prob.shape)} and tail_mass '
                         f"{tuple(tail_mass.shape)}: the head's num_classes must be the store's.")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_prob, tail_mass = log_prob.to(dtype), tail_mass.to(dtype)
-    others = classes - topk
+    others = logits.shape[1] - index.shape[1]
     if temperature == 1:
         prob, rest = log_prob.exp(), tail_mass / max(others, 1)
     else:

@@ -1,0 +1,152 @@
+"""Against a naive dense reference in float64."""
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.losses import SparseSoftTargetLoss, sparse_soft_target_loss
+
+CASES = [(2, 1), (2, 2), (3, 2), (10, 1), (10, 5), (10, 9), (10, 10), (1000, 10), (1000, 999), (21841, 100)]
+
+
+def record(batch: int, classes: int, topk: int, scale: float = 3.) -> tuple[torch.Tensor, ...]:
+    """A teacher's record in float64, classes in ascending order as in a store."""
+    prob = (torch.randn(batch, classes, dtype=torch.float64) * scale).softmax(1)
+    index = prob.topk(topk).indices.sort(1).values
+    top = prob.gather(1, index)
+    tail = (1 - top.sum(1)).clamp(min=0) if topk < classes else torch.zeros(batch, dtype=torch.float64)
+    return index, top.log(), tail
+
+
+def dense_target(classes: int, index: torch.Tensor, log_prob: torch.Tensor, tail: torch.Tensor,
+                 temperature: float) -> torch.Tensor:
+    """The recovered distribution, flattened by the temperature, ``(B, C)`` float64."""
+    others = classes - index.shape[1]
+    target = (tail / max(others, 1))[:, None].repeat(1, classes).scatter(1, index, log_prob.exp())
+    flat = target**(1 / temperature)
+    return flat / flat.sum(1, keepdim=True) if temperature != 1 else target
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize('temperature', [1., 2.5, 0.5])
+@pytest.mark.parametrize('classes, topk', CASES)
+def test_forward_and_gradient(classes, topk, temperature):
+    index, log_prob, tail = record(4, classes, topk)
+    weights = torch.rand(4, dtype=torch.float64)
+    sparse = torch.randn(4, classes, dtype=torch.float64).mul_(4).requires_grad_()
+    dense = sparse.detach().clone().requires_grad_()
+    loss = sparse_soft_target_loss(sparse, index, log_prob, tail, temperature)
+    target = dense_target(classes, index, log_prob, tail, temperature)
+    naive = -(target * (dense / temperature).log_softmax(1)).sum(1) * temperature**2
+    (loss * weights).sum().backward()
+    (naive * weights).sum().backward()
+    assert loss.shape == (4, ) and loss.dtype == torch.float64
+    assert (loss - naive).abs().max() < 1e-10
+    assert (sparse.grad - dense.grad).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('classes, topk', [(2, 1), (6, 3), (6, 6)])
+@pytest.mark.parametrize('temperature', [1., 3.])
+def test_gradcheck(classes, topk, temperature):
+    index, log_prob, tail = record(3, classes, topk)
+    logits = torch.randn(3, classes, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda z: sparse_soft_target_loss(z, index, log_prob, tail, temperature), logits)
+
+
+def test_the_minimum_is_the_teacher():
+    index, log_prob, tail = record(3, 8, 3)
+    target = dense_target(8, index, log_prob, tail, 1.)
+    logits = target.log().requires_grad_()
+    loss = sparse_soft_target_loss(logits, index, log_prob, tail)
+    loss.sum().backward()
+    assert logits.grad.abs().max() < 1e-12
+    assert torch.allclose(loss, -(target * target.log()).sum(1))
+
+
+@pytest.mark.parametrize('temperature', [1., 2.])
+def test_no_tail_and_a_sure_teacher(temperature):
+    index, log_prob = torch.tensor([[0, 4]]), torch.tensor([[0., -math.inf]])
+    logits = torch.randn(1, 7, requires_grad=True)
+    loss = sparse_soft_target_loss(logits, index, log_prob, torch.zeros(1), temperature)
+    loss.sum().backward()
+    expected = torch.nn.functional.cross_entropy(logits / temperature, torch.tensor([0])) * temperature**2
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('temperature', [1., 2.])
+def test_half_precision(dtype, temperature):
+    index, log_prob, tail = (t.float() if t.is_floating_point() else t for t in record(4, 1000, 10))
+    logits = (torch.randn(4, 1000) * 8).to(dtype).requires_grad_()
+    exact = logits.detach().double().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+    loss.mean().backward()
+    sparse_soft_target_loss(exact, index, log_prob.double(), tail.double(), temperature).mean().backward()
+    assert loss.dtype == torch.float32 and logits.grad.dtype == dtype
+    assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
+    assert torch.allclose(logits.grad.double(), exact.grad, rtol=0.03, atol=1e-4)
+
+
+def test_a_head_under_autocast():
+    index, log_prob, tail = (t.float() if t.is_floating_point() else t for t in record(4, 50, 5))
+    head = torch.nn.Linear(16, 50)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = SparseSoftTargetLoss()(head(torch.randn(4, 16)), index, log_prob, tail)
+    loss.backward()
+    assert loss.dtype == torch.float32 and torch.isfinite(head.weight.grad).all() and head.weight.grad.any()
+
+
+def test_huge_logits_stay_finite():
+    index, log_prob, tail = record(2, 20, 3)
+    logits = torch.tensor([[1e4] + [0.] * 19, [-3e4] + [3e4] * 19], requires_grad=True)
+    loss = sparse_soft_target_loss(logits, index, log_prob, tail)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize('temperature', [1., 2.])
+def test_nothing_as_large_as_the_logits_is_kept_but_the_logits(temperature):
+    index, log_prob, tail = record(4, 1000, 10)
+    logits = torch.randn(4, 1000, dtype=torch.float64, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+    large = [t for t in kept if t.numel() >= logits.numel()]
+    assert len(large) == 1 and torch.equal(large[0], logits / temperature)
+
+
+def test_the_module_is_the_weighted_mean():
+    index, log_prob, tail = record(5, 30, 4)
+    logits = torch.randn(5, 30, dtype=torch.float64)
+    each = sparse_soft_target_loss(logits, index, log_prob, tail, 2.)
+    loss = SparseSoftTargetLoss(temperature=2., loss_weight=0.25)(logits, index, log_prob, tail)
+    assert loss.shape == () and loss.item() == pytest.approx(each.mean().item() / 4, rel=1e-12)
+
+
+@pytest.mark.parametrize('change', [
+    dict(logits=torch.zeros(3, 8)),
+    dict(logits=torch.zeros(2, 8, 1)),
+    dict(logits=torch.zeros(2, 2)),
+    dict(index=torch.zeros(2, dtype=torch.long)),
+    dict(log_prob=torch.zeros(2, 2)),
+    dict(tail_mass=torch.zeros(2, 1)),
+], ids=['batch', 'dimensions', 'classes', 'flat index', 'log_prob', 'tail_mass'])
+def test_wrong_shapes(change):
+    shapes = dict(logits=torch.zeros(2, 8), index=torch.zeros(2, 3, dtype=torch.long), log_prob=torch.zeros(2, 3),
+                  tail_mass=torch.zeros(2))
+    sparse_soft_target_loss(**shapes)
+    with pytest.raises(UserError, match=r'which do not fit'):
+        sparse_soft_target_loss(**shapes | change)
+
+
+def test_wrong_temperature():
+    with pytest.raises(UserError, match='temperature=0'):
+        SparseSoftTargetLoss(temperature=0)
