@@ -99,6 +99,7 @@ def fake_library(folder: Path, module: str, version: str) -> None:
 @pytest.mark.parametrize(('present', 'message'), [
     ({}, 'mmtinyvit needs PyTorch, which is not installed'),
     ({'torch': '2.12.1'}, 'needs mmengine 0.10.0 or newer, which is not installed: run `make env` .*onedl-mmengine`'),
+    ({'torch': '2.12.1', 'mmengine': '0.9.1'}, 'needs mmengine 0.10.0 or newer, but 0.9.1 is installed'),
     ({'torch': '2.12.1', 'mmengine': '0.10.8rc1', 'mmcv': '2.0.1', 'mmpretrain': '1.2.0'},
      'needs mmcv 2.1.0 or newer, but 2.0.1 is installed: run `pip install --upgrade onedl-mmcv`'),
     ({'torch': '2.12.1', 'mmengine': '0.10.8rc1', 'mmcv': '2.1.0'}, 'needs mmpretrain 1.2.0 or newer, which is not'),

@@ -63,7 +63,9 @@ def test_metric_equals_accuracy_on_the_mapped_columns():
 def test_a_class_without_a_match_is_never_predicted():
     absent = int(np.flatnonzero(in21k_to_in1k_index() < 0)[0])
     metric = METRICS.build(dict(type='mmtinyvit.MappedAccuracy', topk=(1, 5)))
-    metric.process({}, [DataSample().set_gt_label(absent).set_pred_score(torch.full((21841,), -3.)).to_dict()])
+    score = torch.full((21841,), -3.)
+    score[[0, -1]] = 9.  # where an index of -1, or one clamped to 0, would point
+    metric.process({}, [DataSample().set_gt_label(absent).set_pred_score(score).to_dict()])
     assert metric.compute_metrics(metric.results) == {'top1': 0., 'top5': 0.}
 
 
