@@ -32,6 +32,10 @@ def sample_key(results: dict, key_root: str | None) -> str:
     return key
 
 
+def _callable_name(transform: Callable) -> str:
+    return getattr(transform, '__qualname__', type(transform).__qualname__)
+
+
 @TRANSFORMS.register_module()
 class SeededAugment(BaseTransform):
     """Run a list of transforms on random numbers that belong to the view's name.
@@ -65,7 +69,7 @@ class SeededAugment(BaseTransform):
                  base_seed: int = 0,
                  view: int | None = None,
                  key_root: str | None = None) -> None:
-        self.transforms_cfg = copy.deepcopy([t for t in transforms if isinstance(t, dict)])
+        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else _callable_name(t) for t in transforms]
         self.compose = Compose(list(transforms))
         self.base_seed = base_seed
         self.view = view

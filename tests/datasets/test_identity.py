@@ -1,0 +1,120 @@
+import hashlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS, init_default_scope
+from tiny_flow import VIEW_TRANSFORMS, photo_dataset
+
+from mmtinyvit.datasets import SeededAugment, ViewDataset
+from mmtinyvit.datasets.identity import (
+    canary_digest,
+    dataset_identity,
+    find_seeded_augment,
+    iter_keys,
+    library_versions,
+    pipeline_identity,
+    plain_json,
+)
+from mmtinyvit.errors import UserError
+
+
+@pytest.fixture
+def dataset(photos):
+    init_default_scope('mmpretrain')
+    return DATASETS.build(photo_dataset(photos))
+
+
+def test_keys_are_paths_below_the_root_in_order(dataset, photos):
+    keys = list(iter_keys(dataset, str(photos)))
+    assert keys == sorted(path.relative_to(photos).as_posix() for path in photos.rglob('*.png'))
+
+
+def test_dataset_identity():
+    ours = dataset_identity(iter(['a/1.png', 'b/2.png']), ['a', 'b'])
+    assert ours == dict(num_samples=2, order_hash=hashlib.sha256(b'a/1.png\nb/2.png\n').hexdigest(), num_classes=2,
+                        classes_hash=hashlib.sha256(b'a\nb').hexdigest())
+    assert dataset_identity(['b/2.png', 'a/1.png'], None)['order_hash'] != ours['order_hash']
+    assert dataset_identity(['x'], None)['classes_hash'] is None
+
+
+def test_identity_does_not_depend_on_blocks():
+    keys = [str(i) for i in range(70_000)]
+    expected = hashlib.sha256(''.join(f'{key}\n' for key in keys).encode()).hexdigest()
+    assert dataset_identity(keys, None)['order_hash'] == expected
+
+
+def test_pipeline_identity_is_json_and_notices_any_setting():
+    init_default_scope('mmpretrain')
+    base = pipeline_identity(SeededAugment(VIEW_TRANSFORMS), None)
+    assert json.loads(json.dumps(base)) == base
+    changed = [*VIEW_TRANSFORMS[:-1], VIEW_TRANSFORMS[-1] | dict(erase_prob=0.3)]
+    assert pipeline_identity(SeededAugment(changed), None) != base
+    assert pipeline_identity(SeededAugment(VIEW_TRANSFORMS[:-1]), None) != base
+    assert pipeline_identity(SeededAugment(VIEW_TRANSFORMS), dict(mixup_alpha=0.8)) != base
+
+
+def test_a_callable_is_part_of_the_identity():
+    init_default_scope('mmpretrain')
+    base = pipeline_identity(SeededAugment(VIEW_TRANSFORMS), None)
+    ours = pipeline_identity(SeededAugment([*VIEW_TRANSFORMS, darken]), None)
+    assert ours != base and ours['transforms'][-1] == 'darken'
+
+
+def darken(results: dict) -> dict:
+    results['img'] = results['img'] // 2
+    return results
+
+
+def test_plain_json():
+    assert plain_json(dict(a=(1, np.float32(0.5)), b=None, c=darken, d=dict)) == dict(
+        a=[1, 0.5], b=None, c='darken', d='dict')
+
+
+def test_versions_name_what_decodes_and_transforms():
+    versions = library_versions()
+    assert {'numpy', 'torch', 'pillow'} <= set(versions) and any('opencv' in name for name in versions)
+
+
+def test_canary_digest_notices_pixels_shape_and_type():
+    image = torch.arange(60, dtype=torch.uint8).view(3, 4, 5)
+    flipped = image.clone()
+    flipped[0, 0, 0] ^= 1
+    others = [flipped, image.view(3, 5, 4), image.to(torch.int8), image.flip(0)]
+    digests = {canary_digest(each) for each in (image, *others)}
+    assert len(digests) == 5 and all(len(each) == 16 for each in digests)
+    assert canary_digest(image.permute(1, 2, 0).contiguous().permute(2, 0, 1)) == canary_digest(image)
+
+
+@pytest.mark.parametrize('num', [0, 2])
+def test_exactly_one_seeded_augment(num):
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[SeededAugment([]) for _ in range(num)]))
+    with pytest.raises(UserError, match=f'{num} SeededAugment'):
+        find_seeded_augment(dataset)
+
+
+# ---------------------------------------------------------------- ViewDataset
+def test_a_view_dataset_names_view_and_index(dataset):
+    viewed = ViewDataset(dataset)
+    sample = viewed[1, 2]['data_samples']
+    assert len(viewed) == 14 and sample.view == 1
+    assert sample.sample_key == list(iter_keys(dataset, find_seeded_augment(dataset).key_root))[2]
+
+
+def test_a_view_dataset_of_nothing():
+    empty = SimpleNamespace(get_data_info=lambda i: {}, pipeline=None)
+    with pytest.raises(UserError, match='has no samples'):
+        ViewDataset(type('Empty', (), dict(vars(empty), __len__=lambda self: 0, get_data_info=lambda self, i: {}))())
+
+
+def test_a_view_dataset_of_a_wrapper(dataset):
+    with pytest.raises(UserError, match='without a wrapper'):
+        ViewDataset(torch.utils.data.ConcatDataset([dataset]))
+
+
+def test_a_dropped_sample_is_named(dataset):
+    dataset.pipeline.transforms.insert(1, lambda results: None)
+    with pytest.raises(UserError, match=r'dropped .*\.png'):
+        ViewDataset(dataset)[0, 0]

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS, init_default_scope
+from mmpretrain.structures import DataSample
+from tiny_flow import TOPK, photo_dataset
+from torch.utils.data import DataLoader
+
+from mmtinyvit.datasets import LoadTeacherLogits, PackViewInputs, ViewDataset, derive_seed
+from mmtinyvit.datasets.load_teacher_logits import find_store
+from mmtinyvit.errors import UserError, user_sentence
+from mmtinyvit.store import LogitStore, StoreError
+
+
+def named(store: LogitStore, position: int = 3, view: int = 1, **changes) -> dict:
+    """The results dict after ``SeededAugment``."""
+    key = store.key(position)
+    return dict(sample_key=key, view=view, aug_seed=derive_seed(store.base_seed, view, key)) | changes
+
+
+@pytest.fixture
+def store(saved_store):
+    return LogitStore(saved_store)
+
+
+def test_the_record_of_the_view(saved_store, store):
+    results = LoadTeacherLogits(str(saved_store))(named(store))
+    record = store.read_positions(1, [3])
+    assert (results['teacher_index'] == record.index[0]).all() and results['teacher_index'].dtype == np.int64
+    assert (results['teacher_log_prob'] == record.log_prob[0]).all() and results['teacher_log_prob'].dtype == np.float32
+    assert results['teacher_tail_mass'] == record.tail_mass[0] and results['teacher_tail_mass'].dtype == np.float32
+    assert np.shape(results['teacher_tail_mass']) == ()
+    assert 'teacher_partner' not in results
+
+
+@pytest.mark.parametrize('name', ['sample_key', 'view', 'aug_seed'])
+def test_without_seeded_augment(saved_store, store, name):
+    results = named(store)
+    del results[name]
+    with pytest.raises(UserError, match=f"needs '{name}'.*SeededAugment"):
+        LoadTeacherLogits(str(saved_store))(results)
+
+
+def test_another_base_seed(saved_store, store):
+    seed = derive_seed(store.base_seed + 1, 1, store.key(3))
+    with pytest.raises(UserError, match=f'base_seed={store.base_seed}'):
+        LoadTeacherLogits(str(saved_store))(named(store, aug_seed=seed))
+
+
+def test_a_view_beyond_the_store(saved_store, store):
+    with pytest.raises(StoreError, match='no view 2.*views 0-1') as raised:
+        LoadTeacherLogits(str(saved_store))(named(store, view=2))
+    assert str(saved_store) in str(raised.value) and store.key(3) in str(raised.value)
+
+
+def test_a_sample_that_the_store_lacks(saved_store, store):
+    key = 'class_0/other.png'
+    with pytest.raises(StoreError, match=key):
+        LoadTeacherLogits(str(saved_store))(dict(sample_key=key, view=0, aug_seed=derive_seed(7, 0, key)))
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(StoreError, match='no store at'):
+        LoadTeacherLogits(str(tmp_path))(dict(sample_key='k', view=0, aug_seed=0))
+
+
+def test_packing_keeps_name_and_record():
+    results = dict(img=np.zeros((4, 5, 3), np.uint8), sample_key='k', view=2, aug_seed=9, img_path='p', gt_label=1,
+                   teacher_index=np.arange(3), teacher_log_prob=np.zeros(3, np.float32),
+                   teacher_tail_mass=np.float32(0), teacher_partner=np.uint64(2**63))
+    packed = PackViewInputs()(results)
+    sample = packed['data_samples']
+    assert packed['inputs'].shape == (3, 4, 5) and packed['inputs'].dtype == torch.uint8
+    assert (sample.sample_key, sample.view, sample.aug_seed, sample.img_path) == ('k', 2, 9, 'p')
+    assert sample.teacher_index.tolist() == [0, 1, 2] and int(sample.teacher_partner) == 2**63
+
+
+def test_packing_works_without_a_teacher():
+    sample = PackViewInputs()(dict(img=np.zeros((4, 5, 3), np.uint8)))['data_samples']
+    assert isinstance(sample, DataSample) and 'teacher_index' not in sample
+
+
+@pytest.fixture
+def dataset(photos, saved_store):
+    init_default_scope('mmpretrain')
+    return DATASETS.build(photo_dataset(photos, saved_store))
+
+
+def test_workers_read_the_same_records(dataset, store):
+    find_store(dataset)  # opened in this process, as the hook does, and again in each worker
+    items = list(DataLoader(ViewDataset(dataset), sampler=[(1, i) for i in range(14)], batch_size=None, num_workers=2))
+    expected = store.read_positions(1, np.arange(14))
+    assert [item['data_samples'].sample_key for item in items] == [store.key(i) for i in range(14)]
+    assert (np.stack([item['data_samples'].teacher_index for item in items]) == expected.index).all()
+    assert expected.index.shape == (14, TOPK)
+
+
+def test_an_error_in_a_worker_keeps_its_sentence(dataset):
+    loader = DataLoader(ViewDataset(dataset), sampler=[(0, 1), (5, 1)], batch_size=None, num_workers=1)
+    with pytest.raises(UserError) as raised:
+        list(loader)
+    sentence = user_sentence(raised.value)
+    assert sentence.startswith('The store ') and 'no view 5' in sentence and 'Traceback' not in sentence
+
+
+def test_find_store_wants_exactly_one(photos):
+    init_default_scope('mmpretrain')
+    with pytest.raises(UserError, match='0 mmtinyvit.LoadTeacherLogits'):
+        find_store(DATASETS.build(photo_dataset(photos)))
