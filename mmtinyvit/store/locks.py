@@ -38,6 +38,15 @@ _open_files: dict[Path, _LockFile] = {}
 _guard = threading.Lock()
 
 
+def _renew_guard() -> None:
+    """In a forked child: a thread that exists no more may have held the guard."""
+    global _guard
+    _guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_guard)
+
+
 class StoreLock:
     """One writer's share in the lock file of a store.
 

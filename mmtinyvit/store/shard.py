@@ -104,7 +104,8 @@ class Shard:
             StoreError: It was not.
         """
         start = _HEADER.size + number * self._stride
-        data = self._map[start:min(start + self._stride, self._records_end)]
+        end = start + self._stride
+        data = self._map[start:end if end < self._records_end else self._records_end]
         if zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) != _RESIDUE:
             first = self.unit.first + number * BLOCK_RECORDS
             last = min(first + BLOCK_RECORDS, self.unit.first + self.unit.count) - 1

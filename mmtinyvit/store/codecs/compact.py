@@ -17,9 +17,9 @@ _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is 
 _COARSEST = 1.25  # nats: the widest step
 _UNIT = 1024  # levels are whole multiples of 1/1024 nat, so that they are the same on every machine
 
-# Values unpacked at once. The arrays in between stay so small that malloc keeps their memory; were it mapped afresh
-# each time, the page faults would cost more than the work.
-_CHUNK = 8_192
+# Values unpacked at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc to
+# keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
+_CHUNK = 12_800
 _FEW = 8  # rows for which one slow call is faster than many quick ones
 
 
@@ -71,7 +71,7 @@ class CompactCodec(Codec):
         self._level_end = self._low_end + LEVEL_BITS * topk
         self._num_bits = self._level_end + TAIL_BITS
         self.record_bytes = -(-self._num_bits // 8)
-        self._rows = max(1, _CHUNK // max(topk, self._high_end // 2))
+        self._rows = max(1, _CHUNK // topk)
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127

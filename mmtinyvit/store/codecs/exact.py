@@ -12,7 +12,7 @@ class ExactCodec(Codec):
     """K classes as ``<u2`` in ascending order, K probabilities as ``<f2``, the tail mass as ``<f2``.
 
     Half precision rounds a probability by up to 1/2048 of itself, and those below 2^-24 to zero, which reads back as
-    2^-25. Where rounding made another class as probable as the top-1, it is stored one unit in the last place lower.
+    2^-25; a tail mass that is not zero is at least 2^-24. Where rounding made another class as probable as the top-1, it is stored one unit in the last place lower.
     """
     name = 'exact'
 
@@ -29,7 +29,8 @@ class ExactCodec(Codec):
         records = np.empty((len(index), 2 * self.topk + 1), '<u2')
         records[:, :self.topk] = index
         records[:, self.topk:-1] = half - tied
-        records[:, -1] = tail_mass.astype('<f2').view('<u2')
+        tail = tail_mass.astype('<f2').view('<u2')
+        records[:, -1] = np.maximum(tail, tail_mass > 0)  # a tail that is possible stays so
         return records.view(np.uint8)
 
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

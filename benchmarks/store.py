@@ -1,0 +1,204 @@
+"""The store against the layout of the original TinyViT: bytes, error, speed, and what opening costs.
+
+    python benchmarks/store.py                                # 3 minutes, 1.5 GB of temporary files
+    MMTINYVIT_DATA=... python benchmarks/store.py             # adds real outputs of MobileNetV2 on real photos
+    python benchmarks/store.py --only codecs --json store.json
+
+The baseline is our own short version of what the original does per record: a seek and a read, then ``numpy.frombuffer``
+for the seed, 16-bit classes and half-precision probabilities, each copied, and the batch stacked for the loss.
+"""
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from harness import compare, report
+from teacher_outputs import real_outputs, sparsify, synthetic_outputs
+
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, codec_names, make_codec
+from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
+from mmtinyvit.store.layout import shard_path
+from mmtinyvit.store.manifest import write_manifest
+from mmtinyvit.store.shard import shard_bytes
+
+BATCH = 256
+SIZES = ((100, 21841), (10, 1000))
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+# ---------------------------------------------------------------- bytes and error
+def codecs(json_file: str | None) -> None:
+    """Bytes per view and the divergence of what is read from what was written."""
+    sources = {f'synthetic, {num_classes} classes, deviation {scale}': (topk, synthetic_outputs(num_classes, scale))
+               for topk, num_classes in SIZES for scale in (1, 2, 4, 8)}
+    real = real_outputs()
+    if real is not None:
+        sources['MobileNetV2 on 1000 photos'] = (10, real)
+        sources['MobileNetV2 on 1000 photos, K = 100'] = (100, real)
+    rows = {}
+    for source, (topk, log_prob) in sources.items():
+        arrays = sparsify(log_prob, topk)
+        rows[f'{source}: original'] = dict(bytes=float(4 + 4 * topk))
+        for name in codec_names():
+            codec = make_codec(name, topk, log_prob.shape[1])
+            decoded = codec.decode(codec.encode(*arrays))
+            per_record = (shard_bytes(65536, codec.record_bytes, 16) - 64) / 65536
+            top = np.take_along_axis(decoded[0], decoded[1].argmax(axis=1)[:, None], 1)[:, 0]
+            kl = divergence(arrays, decoded)
+            rows[f'{source}: {name}'] = {
+                'bytes': float(codec.record_bytes), 'with checksums': per_record, 'tail mass': float(arrays[2].mean()),
+                'mean KL, 1e-6 nat': float(kl.mean() * 1e6), 'largest KL, 1e-6 nat': float(kl.max() * 1e6),
+                'top-1 changed': int((top != arrays[0][:, 0]).sum())}
+    report('Bytes per view, and KL of the decoded top K and tail against the exact ones', rows, json_file)
+
+
+def divergence(exact: Arrays, decoded: Arrays) -> np.ndarray:
+    """``(n,)`` nats, both sides normalised in float64."""
+    order = exact[0].argsort(axis=1)
+    p = np.concatenate([np.exp(np.take_along_axis(exact[1], order, 1).astype(np.float64)), exact[2][:, None]], axis=1)
+    q = np.concatenate([np.exp(decoded[1].astype(np.float64)), decoded[2][:, None]], axis=1)
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, q, 1)), 0).sum(axis=1)
+
+
+# ---------------------------------------------------------------- speed
+def original_decode(records: list[bytes], topk: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch as the original reads it, record by record."""
+    classes, probs = [], []
+    for record in records:
+        int(np.frombuffer(record[:4], np.int32)[0])
+        classes.append(np.frombuffer(record[4:4 + 2 * topk], np.int16).copy())
+        probs.append(np.frombuffer(record[4 + 2 * topk:], np.float16).copy())
+    return np.stack(classes).astype(np.int64), np.stack(probs).astype(np.float32)
+
+
+def decoding(json_file: str | None) -> None:
+    """Records that lie in memory."""
+    for topk, num_classes in SIZES:
+        arrays = sparsify(synthetic_outputs(num_classes, 3, BATCH), topk)
+        blobs = [bytes(4) + record[:-2].tobytes() for record in make_codec('exact', topk, num_classes).encode(*arrays)]
+        functions: dict[str, Callable[[], object]] = {'frombuffer loop': lambda b=blobs, k=topk: original_decode(b, k)}
+        for name in codec_names():
+            codec = make_codec(name, topk, num_classes)
+            records = codec.encode(*arrays)
+            functions[f'{name}, decode'] = lambda c=codec, r=records: c.decode(r)
+            functions[f'{name}, encode'] = lambda c=codec, a=arrays: c.encode(*a)
+        rates(f'{BATCH} records in memory, K = {topk} of {num_classes}', functions, json_file)
+
+
+def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int = 100, num_classes: int = 21841) -> None:
+    """Records by key, in random order, from files in the page cache."""
+    keys = [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in range(num)]
+    arrays = tuple(np.tile(a, (16,) + (1,) * (a.ndim - 1))
+                   for a in sparsify(synthetic_outputs(num_classes, 3, BATCH), topk))
+    request = dict(topk=topk, num_classes=num_classes, samples_per_shard=4096)
+    with LogitWriter(folder / 'store', request, keys) as writer:
+        start = time.perf_counter()
+        for unit in writer.missing([0]):
+            writer.write_shard(unit, *arrays)
+        written = num / (time.perf_counter() - start)
+    blobs = make_codec('exact', topk, num_classes).encode(*arrays)[:, :-2]
+    with open(folder / 'values.bin', 'wb') as file:
+        for _ in range(num // 4096):
+            file.write(np.concatenate([np.zeros((4096, 4), np.uint8), blobs], axis=1).tobytes())
+    store, table = LogitStore(folder / 'store'), {key: i for i, key in enumerate(keys)}
+    size, values = 4 + 4 * topk, open(folder / 'values.bin', 'rb')
+    dice = np.random.default_rng(0)
+
+    def wanted() -> list[str]:
+        return [keys[i] for i in dice.integers(0, num, BATCH)]
+
+    def original() -> None:
+        records = []
+        for key in wanted():
+            values.seek(size * table[key])
+            records.append(values.read(size))
+        original_decode(records, topk)
+
+    rates(f'{BATCH} random records by key, K = {topk} of {num_classes}, checksums verified (not by the original)', {
+        'seek, read, frombuffer': original, 'store, one batch': lambda: store.read(0, wanted()),
+        'store, one by one': lambda: [store.read(0, [key]) for key in wanted()]}, json_file)
+    start = time.perf_counter()
+    assert not any(finding.problem for finding in store.verify())
+    report('Whole shards', {'write': {'records/s': int(written)},
+                            'verify': {'records/s': int(num / (time.perf_counter() - start))}}, json_file)
+
+
+def rates(title: str, functions: dict[str, Callable[[], object]], json_file: str | None) -> None:
+    results = compare(functions, repeats=41, warmup=5)
+    rows = {name: {'median us': row['median_s'] * 1e6, 'records/s': int(BATCH / row['median_s']),
+                   'time / baseline': row['ratio']} for name, row in results.items()}
+    report(title, rows, json_file)
+
+
+# ---------------------------------------------------------------- opening
+OPEN = '''
+import resource, sys, time
+import numpy, mmtinyvit.store
+def private():
+    lines = open('/proc/self/smaps_rollup').read().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith('Private')) * 1024
+before, start = private(), time.perf_counter()
+if sys.argv[1] == 'store':
+    from mmtinyvit.store import LogitStore
+    opened = LogitStore(sys.argv[2]); assert len(opened.views) == 90
+else:
+    opened = {f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG': (0, i) for i in range(1_000_000)}
+print(time.perf_counter() - start, private() - before)
+'''
+
+
+def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: int = 90) -> None:
+    """A store of IN-21K for 90 epochs, sparse on disk, in a process of its own; a dict of keys for comparison."""
+    request = Manifest(topk=100, num_classes=21841).settle(num, SampleFiles(hashlib.sha256().hexdigest(), '0' * 64, 0))
+    write_manifest(folder, request)
+    with open(folder / 'samples.txt', 'wb') as text, open(folder / 'samples.idx', 'wb') as index:
+        text.truncate(30 * num)
+        index.write(index_header(0, num, 30 * num))
+        index.seek(INDEX_HEADER.size + 8 * num)
+        index.write((30 * num).to_bytes(8, 'little'))
+        index.truncate(INDEX_HEADER.size + 8 * (num + 1) + 12 * num)
+    for view in range(views):
+        for shard in range(-(-num // request.samples_per_shard)):
+            path = shard_path(folder, view, shard)
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
+    rows = {}
+    for name, what in ((f'store, {num} samples x {views} views', 'store'), ('dict of 1,000,000 keys', 'dict')):
+        runs = [[float(x) for x in subprocess.run([sys.executable, '-c', OPEN, what, str(folder)], env=env, check=True,
+                                                  capture_output=True, text=True).stdout.split()] for _ in range(5)]
+        seconds, private = np.median(runs, axis=0)
+        rows[name] = dict(open_s=float(seconds), private_bytes=float(private))
+    report('Opening in a fresh process', rows, json_file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', choices=['codecs', 'decoding', 'reading', 'opening'], help='one table only')
+    parser.add_argument('--json', help='file to add the tables to')
+    args = parser.parse_args()
+    np.ones(2**24, np.uint8).sum()  # as in any process that has held images, malloc keeps its memory from now on
+    with tempfile.TemporaryDirectory() as folder:
+        parts = {'codecs': lambda: codecs(args.json), 'decoding': lambda: decoding(args.json),
+                 'reading': lambda: reading(make(folder, 'a'), args.json),
+                 'opening': lambda: opening(make(folder, 'b'), args.json)}
+        for name, part in parts.items():
+            if args.only in (None, name):
+                part()
+
+
+def make(folder: str, name: str) -> Path:
+    path = Path(folder) / name
+    path.mkdir()
+    return path
+
+
+if __name__ == '__main__':
+    main()
