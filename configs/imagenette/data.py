@@ -8,8 +8,8 @@ data_root = '{{$MMTINYVIT_DATA:data}}/imagenette96/'
 data_source = 'Imagenette (github.com/fastai/imagenette) goes there; set MMTINYVIT_DATA to the folder above it.'
 imagenet_index = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]  # of the ten synsets among ImageNet's 1,000
 store = 'work_dirs/imagenette/store'
-num_views = 8
-epochs = 24
+num_views = 6
+epochs = 12
 
 data_preprocessor = dict(
     type='mmtinyvit.ReplayDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

@@ -1,4 +1,4 @@
-"""A real teacher on real photos: MobileNetV2, trained on ImageNet-1K, top 10 of 1,000 classes, eight views.
+"""A real teacher on real photos: MobileNetV2, trained on ImageNet-1K, top 10 of 1,000 classes, six views.
 
 The teacher sees each view at 192 pixels; the student gets the same view at 96.
 
