@@ -17,8 +17,8 @@ _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is 
 _COARSEST = 1.25  # nats: the widest step
 _UNIT = 1024  # levels are whole multiples of 1/1024 nat, so that they are the same on every machine
 
-# Values unpacked at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc to
-# keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
+# Values unpacked at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc
+# to keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
 _CHUNK = 12_800
 _FEW = 8  # rows for which one slow call is faster than many quick ones
 

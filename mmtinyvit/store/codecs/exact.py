@@ -11,8 +11,9 @@ _LEAST = np.float32(2.0**-25)  # what a probability too small for half precision
 class ExactCodec(Codec):
     """K classes as ``<u2`` in ascending order, K probabilities as ``<f2``, the tail mass as ``<f2``.
 
-    Half precision rounds a probability by up to 1/2048 of itself, and those below 2^-24 to zero, which reads back as
-    2^-25; a tail mass that is not zero is at least 2^-24. Where rounding made another class as probable as the top-1, it is stored one unit in the last place lower.
+    Half precision rounds a probability by up to 1/2048 of itself. One below 2^-24 may become zero, which reads back as
+    2^-25; a tail mass that is not zero is at least 2^-24. Where rounding made another class as probable as the top-1,
+    it is stored one unit in the last place lower.
     """
     name = 'exact'
 
