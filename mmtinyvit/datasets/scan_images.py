@@ -66,7 +66,8 @@ def index_images(data_root: str | os.PathLike,
         on_class: Called with the numbers of classes and images so far.
 
     Raises:
-        UserError: A class is missing or listed twice, a zip file is unreadable, there is no image at all, or ``out`` is not writable.
+        UserError: A class is missing or listed twice, a zip file is unreadable, there is no image at all, or ``out`` is
+            not writable.
     """
     data_root = os.fspath(data_root)
     found = find_classes(data_root, zipped)
