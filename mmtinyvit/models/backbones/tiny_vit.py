@@ -52,13 +52,15 @@ class Stage(nn.Module):
 def _recompute(block: nn.Module):
     """Keep the running statistics still: the forward pass has counted this batch already."""
     norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(num_batches)
 
 
 @MODELS.register_module()
@@ -118,18 +120,19 @@ class TinyViT(BaseBackbone):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
-        drop_path = torch.linspace(0, drop_path_rate, sum(self.depths)).split(self.depths)
+        num_blocks = sum(self.depths)
+        rates = iter(drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks))
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims[0])
         self.stages = nn.ModuleList()
         for i in range(max(self.out_indices) + 1):
-            dim, rates = self.embed_dims[i], drop_path[i].tolist()
+            dim, depth = self.embed_dims[i], self.depths[i]
             if i == 0:
                 downsample = nn.Identity()
-                blocks = [MBConv(dim, mbconv_expand_ratio, rate) for rate in rates]
+                blocks = [MBConv(dim, mbconv_expand_ratio, next(rates)) for _ in range(depth)]
             else:
                 downsample = PatchMerging(self.embed_dims[i - 1], dim)
                 heads, window = arch['num_heads'][i], arch['window_sizes'][i]
-                blocks = [TinyViTBlock(dim, heads, window, mlp_ratio, rate) for rate in rates]
+                blocks = [TinyViTBlock(dim, heads, window, mlp_ratio, next(rates)) for _ in range(depth)]
             self.stages.append(Stage(downsample, blocks, with_cp))
         if gap_before_output:
             for i in self.out_indices:
