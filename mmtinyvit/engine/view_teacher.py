@@ -37,7 +37,9 @@ class ViewTeacher:
     """
 
     def __init__(self, model: nn.Module, dataset: Any, mixing: dict | None = None, amp: bool = False) -> None:
-        self.model = (model.module if is_model_wrapper(model) else model).eval()
+        model = model.module if is_model_wrapper(model) else model
+        model.eval()
+        self.model = model.to(memory_format=torch.channels_last)  # convolutions run about twice as fast
         self.dataset = ViewDataset(DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
         self.augment = find_seeded_augment(self.dataset.dataset)
         self.mixing = SeededMixing(**mixing, base_seed=self.augment.base_seed) if mixing else None
@@ -84,7 +86,7 @@ class ViewTeacher:
     def logits(self, data: dict) -> Tensor:
         """Logits ``(B, C)`` of a collated batch; of mixed pairs, only the first image's."""
         samples = data['data_samples']
-        inputs = self.model.data_preprocessor(data, False)['inputs']
+        inputs = self.model.data_preprocessor(data, False)['inputs'].contiguous(memory_format=torch.channels_last)
         if self.mixing:
             inputs = self.mixing(inputs, [sample.sample_key for sample in samples], samples[0].view)[0][::2]
         device = inputs.device.type
