@@ -1,4 +1,6 @@
 """How one record is packed. A codec is chosen by name when a store is created."""
+from functools import lru_cache
+
 from .base import MAX_CLASSES, Codec
 from .compact import CompactCodec
 from .exact import ExactCodec
@@ -13,6 +15,10 @@ def codec_names() -> list[str]:
     return sorted(_CODECS)
 
 
+@lru_cache(maxsize=32)
 def make_codec(name: str, topk: int, num_classes: int) -> Codec:
-    """The codec called ``name`` for records of ``topk`` out of ``num_classes``; an unknown name is a ``KeyError``."""
+    """The codec called ``name`` for records of ``topk`` out of ``num_classes``; an unknown name is a ``KeyError``.
+
+    Codecs do not change, so the same one is returned for the same arguments.
+    """
     return _CODECS[name](topk, num_classes)
