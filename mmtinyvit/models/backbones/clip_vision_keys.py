@@ -4,6 +4,7 @@
 """
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,8 +31,11 @@ RULES = tuple((re.compile(pattern), name) for pattern, name in (
 BLOCK_TENSORS = 12
 
 
-class _Config(dict):
-    """Stands in for the training configuration (yacs) that the original packs beside the weights."""
+class _Config:
+    """Reads the training configuration (yacs) that the original packs beside the weights as a plain dict."""
+
+    def __new__(cls):
+        return OrderedDict()
 
 
 def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -47,8 +51,8 @@ def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f'There is no checkpoint {path}: download it from '
                         'https://github.com/wkcn/TinyViT-model-zoo/releases.') from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).split('\n')[0]
-        raise UserError(f'{path} is no PyTorch checkpoint of plain tensors ({reason}): download it again.') from error
+        raise UserError(f'{path} is no PyTorch checkpoint, or holds more than tensors and plain values: download it '
+                        'again.') from error
     if isinstance(checkpoint, Mapping):
         checkpoint = checkpoint.get('model', checkpoint)
     if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):

@@ -99,7 +99,8 @@ class WindowAttention(nn.Module):
     def _bias(self, h: int, w: int) -> Tensor:
         """Bias for a window with ``h`` x ``w`` real tokens, ``(1, heads, N, N)``; gathered once if it is constant."""
         table = self.attention_biases
-        if torch.compiler.is_compiling() or (table.requires_grad and torch.is_grad_enabled()):
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if recorded or (table.requires_grad and torch.is_grad_enabled()):
             return self._gather_bias(h, w)
         source, version, bias = self._gathered.get((h, w), (None, None, None))
         if source is None or source.data_ptr() != table.data_ptr() or version != table._version:

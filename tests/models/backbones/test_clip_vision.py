@@ -100,16 +100,16 @@ def test_equals_timm(randomised):
 
 def test_the_base_config_is_vit_l14_with_clips_normalisation():
     cfg = Config.fromfile(config_root() / '_base_/models/clip_vit_l14_in21k.py')
+    preprocessor = MODELS.build(cfg.model.pop('data_preprocessor'))
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert sum(p.numel() for p in model.backbone.parameters()) == 303_966_208  # OpenAI's visual tower of ViT-L/14
     assert model.head.fc.weight.shape == (21841, 768)
-    mean = model.data_preprocessor.mean.flatten() / 255
-    std = model.data_preprocessor.std.flatten() / 255
+    mean, std = preprocessor.mean.flatten() / 255, preprocessor.std.flatten() / 255
     theirs = timm.create_model('vit_large_patch14_clip_quickgelu_224.openai', embed_dim=32, depth=1, num_heads=2,
                                pretrained=False).pretrained_cfg
     assert mean.tolist() == pytest.approx(theirs['mean']) and std.tolist() == pytest.approx(theirs['std'])
-    assert model.data_preprocessor.to_rgb
+    assert preprocessor.to_rgb  # images are decoded as BGR
 
 
 def test_another_image_size_is_refused():
@@ -135,8 +135,9 @@ def test_the_converter_writes_a_plain_state_dict(tmp_path, monkeypatch, capfd):
     weights = published()
     checkpoint = dict(model={k: v.half() for k, v in weights.items()}, epoch=29, config=training_config(monkeypatch))
     torch.save(checkpoint, tmp_path / 'theirs.pth')
-    status, _ = run(monkeypatch, capfd, tmp_path / 'theirs.pth', tmp_path / 'ours.pth')
-    assert status == 0 and sorted(p.name for p in tmp_path.iterdir()) == ['ours.pth', 'theirs.pth']
+    status, err = run(monkeypatch, capfd, tmp_path / 'theirs.pth', tmp_path / 'ours.pth')
+    assert status == 0, err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['ours.pth', 'theirs.pth']
     model = small_classifier()
     model.load_state_dict(torch.load(tmp_path / 'ours.pth', weights_only=True))
     assert torch.equal(model.head.fc.weight, weights['head.weight'].half().float())
