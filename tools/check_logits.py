@@ -40,17 +40,18 @@ def check_files(store: LogitStore) -> list[str]:
 
 def rerun(args: argparse.Namespace) -> dict[str, float]:
     """Ask the teacher again about some records."""
-    from mmengine.runner import Runner  # the check of the files needs neither torch nor MMEngine
-
+    # imported here, because the check of the files needs neither torch nor MMEngine
     from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
+    from mmtinyvit.apis.runner import build_teacher, saving_loop
+
     parser = argparse.ArgumentParser()
     add_common_flags(parser)
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     cfg = load_config(parser.parse_args([args.config, *options]))
     use_checkpoint(cfg, args.checkpoint)
     check_data(cfg, 'test_dataloader')
-    cfg.test_cfg.update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
-    return Runner.from_cfg(cfg).test()
+    saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
+    return build_teacher(cfg).test()
 
 
 def main() -> None:

@@ -7,14 +7,13 @@ Stop it at any time and start it again: it does only what is missing. Any number
 """
 import argparse
 
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
 from mmtinyvit.apis.ranges import parse_range
-from mmtinyvit.errors import UserError
+from mmtinyvit.apis.runner import build_teacher, saving_loop
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,22 +30,20 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     use_checkpoint(cfg, args.checkpoint)
-    if (cfg.get('test_cfg') or {}).get('type') != 'mmtinyvit.SaveLogitsLoop':
-        raise UserError(f'{args.config} does not save logits: its test_cfg must be '
-                        "dict(type='mmtinyvit.SaveLogitsLoop', store=..., ...), as in configs/teachers/.")
+    loop = saving_loop(cfg, args.config)
     if args.out:
-        cfg.test_cfg.store = args.out
+        loop.store = args.out
     if args.views:
-        cfg.test_cfg.views = args.views
+        loop.views = args.views
     if args.amp:
-        cfg.test_cfg.amp = True
+        loop.amp = True
     check_data(cfg, 'test_dataloader')
-    runner = Runner.from_cfg(cfg)
+    runner = build_teacher(cfg)
     summary = runner.test()
     if runner.rank == 0:
         table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
-        views, seconds = cfg.test_cfg.get('views', (0, 1)), summary['seconds']
-        table.add_row(cfg.test_cfg.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
+        views, seconds = loop.get('views', (0, 1)), summary['seconds']
+        table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
                       f"{summary['samples'] / seconds:,.0f}", str(summary['bytes_per_view']))
         Console().print(table)
 

@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.runner import Runner
-
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
+from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,10 +25,14 @@ def main() -> None:
     cfg = load_config(args)
     use_checkpoint(cfg, args.checkpoint)
     check_data(cfg, 'test_dataloader')
-    metrics = Runner.from_cfg(cfg).test()
+    metrics = build_runner(cfg).test()
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+        try:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+        except OSError as error:
+            raise UserError(f'The metrics cannot be written to {args.out} ({error.strerror}): choose another --out; '
+                            f'they are {metrics}.') from error
 
 
 if __name__ == '__main__':

@@ -4,10 +4,9 @@
 """
 import argparse
 
-from mmengine.runner import Runner
-
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.config import add_common_flags, check_data, load_config, merge_training_flags
+from mmtinyvit.apis.runner import build_runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,7 +25,7 @@ def main() -> None:
     cfg = load_config(args)
     merge_training_flags(cfg, args)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,4 @@
-"""What the command-line tools are made of."""
+"""What the command-line tools are made of. Each is imported from its own module: some tools need no torch."""
 from .command import run_command
-from .config import load_config, merge_training_flags
 
-__all__ = ['load_config', 'merge_training_flags', 'run_command']
+__all__ = ['run_command']

@@ -37,8 +37,8 @@ def load_config(args: argparse.Namespace) -> Config:
                         f'in {config_root()}.')
     try:
         cfg = Config.fromfile(path)
-    except (SyntaxError, OSError, KeyError) as error:
-        raise UserError(f'The config {path} cannot be read ({error}): correct it.') from error
+    except Exception as error:  # a config is a program: anything may go wrong in it
+        raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
@@ -71,11 +71,11 @@ def check_data(cfg: Config, *loaders: str) -> None:
             dataset = dataset['dataset']
         if not dataset:
             continue
-        root = dataset.get('data_root') or ''
-        for name in ('data_root', 'index', 'ann_file'):
-            value = dataset.get(name)
-            path = Path(root, value) if value and name != 'data_root' else Path(root)
-            if value and '://' not in str(path) and not path.exists() and not Path(value).exists():
+        root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or ''
+        prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+        for value in ('', dataset.get('ann_file') or '', *prefixes):
+            path = Path(root, value)
+            if '://' not in f'{root}{value}' and not path.exists():
                 source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
                 raise UserError(f'{loader} needs {path}, which does not exist: {source}')
 

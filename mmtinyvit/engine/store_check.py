@@ -39,6 +39,9 @@ def check_pipeline(store: LogitStore, dataset: Any, sampler: Any, model: nn.Modu
     augment = find_seeded_augment(dataset)
     model = model.module if is_model_wrapper(model) else model
     mixing = getattr(model.data_preprocessor, 'mixing', None)
+    if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
+        raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
+                        'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
     lines = []
     if augment.base_seed != store.base_seed:
         lines.append(f'base_seed: {store.base_seed} != {augment.base_seed}')

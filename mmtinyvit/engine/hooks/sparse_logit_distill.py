@@ -29,13 +29,16 @@ class SparseLogitDistillHook(Hook):
             comparison off.
         teacher: Beginning of the hash of the teacher's weights that the store must come from, as shown in the log;
             None accepts any.
+        topk: K that the store must have; None accepts any.
     """
     priority = 'NORMAL'
 
-    def __init__(self, views: list[int] | None = None, num_canaries: int = 8, teacher: str | None = None) -> None:
+    def __init__(self, views: list[int] | None = None, num_canaries: int = 8, teacher: str | None = None,
+                 topk: int | None = None) -> None:
         self.wanted_views = views
         self.num_canaries = num_canaries
         self.teacher = teacher
+        self.topk = topk
         self.views: list[int] = []
         self._store: LogitStore | None = None
 
@@ -51,6 +54,10 @@ class SparseLogitDistillHook(Hook):
             raise UserError(f"The store {store.root} comes from the teacher {teacher.get('weights_hash')} "
                             f"({teacher.get('name')}), not from {self.teacher}: point LoadTeacherLogits to the right "
                             'store, or correct teacher= of SparseLogitDistillHook.')
+        if self.topk not in (None, store.topk):
+            raise UserError(f'The store {store.root} has the top {store.topk} classes of each view, and '
+                            f'SparseLogitDistillHook wants topk={self.topk}: point LoadTeacherLogits to the right store, '
+                            'or correct topk=.')
         check_dataset(store, dataset)
         checked = check_canaries(store, dataset, self.views, self.num_canaries) if self.num_canaries else 0
         num_bytes = store.record_bytes * store.num_samples * len(self.views)
@@ -74,7 +81,7 @@ class SparseLogitDistillHook(Hook):
         if saved is None or not runner._resume:
             return
         ours = self._identity(runner)
-        if saved != ours:
+        if saved['store_id'] != ours['store_id']:  # the folder may have moved
             raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
                             f"and this run reads {ours['path']} ({ours['store_id'][:12]}), which is another one: "
                             'resume with the same store, or use load_from without --resume.')

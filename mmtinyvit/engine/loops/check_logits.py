@@ -45,14 +45,14 @@ class CheckLogitsLoop(BaseLoop):
         store: Folder of the store.
         num_records: How many records to compare, spread over samples and views.
         mixing: As for saving.
-        amp: As for saving.
         **saving: The other arguments of the saving loop; the store knows them.
     """
 
     def __init__(self, runner: Runner, dataloader: dict, store: str, num_records: int = 64,
-                 mixing: dict | None = None, amp: bool = False, **saving) -> None:
+                 mixing: dict | None = None, **saving) -> None:
         self._runner = runner
         self.store = LogitStore(store)
+        amp = self.store.manifest.fingerprints.get('teacher', {}).get('precision') == 'autocast'
         self.num_records = num_records
         self.batch_size = dataloader['batch_size']
         self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)

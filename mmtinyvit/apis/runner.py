@@ -1,0 +1,65 @@
+"""Runners that end with a sentence where MMEngine's end with a traceback, or go on with half a teacher."""
+import pickle
+import tempfile
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+from mmtinyvit.errors import UserError
+
+__all__ = ['build_runner', 'build_teacher', 'saving_loop']
+
+
+def saving_loop(cfg: Config, name: str) -> ConfigDict:
+    """The settings of the saving loop in a teacher's config.
+
+    Args:
+        cfg: The config.
+        name: What to call it in the error.
+
+    Raises:
+        UserError: It saves nothing.
+    """
+    loop = cfg.get('test_cfg') or {}
+    if loop.get('type') != 'mmtinyvit.SaveLogitsLoop':
+        raise UserError(f'{name} does not save logits: its test_cfg must be '
+                        "dict(type='mmtinyvit.SaveLogitsLoop', store=..., ...), as in configs/teachers/.")
+    return loop
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, once its work folder is known to be writable.
+
+    Raises:
+        UserError: The work folder cannot be written to.
+    """
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cfg.work_dir):
+            pass
+    except OSError as error:
+        raise UserError(f'The work folder {cfg.work_dir} cannot be written to ({error.strerror}): choose another '
+                        '--work-dir.') from error
+    return Runner.from_cfg(cfg)
+
+
+def build_teacher(cfg: Config) -> Runner:
+    """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
+
+    MMEngine only warns when a checkpoint lacks weights; a teacher that is partly random would be written down.
+
+    Raises:
+        UserError: The checkpoint is damaged, or another model's; or as :func:`build_runner`.
+    """
+    checkpoint, cfg.load_from = cfg.get('load_from'), None
+    runner = build_runner(cfg)
+    if checkpoint:
+        try:
+            runner.load_checkpoint(checkpoint, strict=True)
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            reason = ' '.join(str(error).split())
+            reason = reason if len(reason) < 240 else f'{reason[:240]}...'
+            raise UserError(f'The checkpoint {checkpoint} does not fill this teacher ({reason}): give the checkpoint of '
+                            'the model in the config.') from error
+    return runner
