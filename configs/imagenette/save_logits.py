@@ -1,13 +1,13 @@
-"""A real teacher on real photos: MobileNetV2, trained on ImageNet-1K, top 10 of 1,000 classes, six views.
+"""A real teacher on real photos: MobileNetV2, trained on ImageNet-1K, top 10 of 1,000 classes, four views.
 
-The teacher sees each view at 192 pixels; the student gets the same view at 96.
+The teacher sees each view at 160 pixels; the student gets the same view at 96.
 
     python tools/save_logits.py configs/imagenette/save_logits.py MOBILENETV2.pth
 """
 _base_ = 'data.py'
 
 model = dict(type='TimmClassifier', model_name='mobilenetv2_100', pad_type='same', pretrained=False)
-data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, input_size=192)
+data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, input_size=160)
 test_dataloader = dict(
     _delete_=True,
     batch_size=64,
