@@ -1,7 +1,5 @@
 """The digits converter against scikit-learn's own arrays."""
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +37,9 @@ def test_held_out_images_are_spread_over_the_writers(tmp_path):
         assert (thirds > 0.28).all()
 
 
-def run_tool(monkeypatch, *arguments: object) -> int:
-    tool = Path(__file__).resolve().parents[2] / 'tools/dataset_converters/digits.py'
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(tool), run_name='__main__')
-    return end.value.code
-
-
-def test_writing_again_gives_the_same_bytes_or_does_nothing(tmp_path, monkeypatch, capsys):
-    assert run_tool(monkeypatch, tmp_path / 'one') == 0
-    assert {'1,297', '500'} <= set(capsys.readouterr().out.split())
+def test_writing_again_gives_the_same_bytes_or_does_nothing(tmp_path, run_tool):
+    done = run_tool('dataset_converters/digits', tmp_path / 'one')
+    assert done.status == 0 and {'1,297', '500'} <= set(done.out.split())
     write_digits(tmp_path / 'two')
     one, two = files(tmp_path / 'one'), files(tmp_path / 'two')
     assert len(one) == 1797 and one.keys() == two.keys()
@@ -61,8 +51,8 @@ def test_writing_again_gives_the_same_bytes_or_does_nothing(tmp_path, monkeypatc
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
     with pytest.raises(UserError, match='one exists and holds something else'):
         write_digits(tmp_path / 'one', size=48)
-    assert run_tool(monkeypatch, tmp_path / 'one', '--size', 48) == 1
-    assert capsys.readouterr().err.startswith(f'Error: {tmp_path}/one exists')
+    refused = run_tool('dataset_converters/digits', tmp_path / 'one', '--size', 48)
+    assert refused.sentence.startswith(f'{tmp_path}/one exists')
 
 
 def test_unwritable_place_and_too_many_held_out(tmp_path):

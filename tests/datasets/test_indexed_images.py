@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import resource
-import runpy
 import struct
 import subprocess
 import sys
@@ -313,20 +312,12 @@ def test_disk_full_leaves_nothing(folders, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['folders']
 
 
-def test_command(zips, tmp_path, monkeypatch, capsys):
-    """The tool end to end: a class list from a file, progress, the table, and one sentence when it fails."""
-    tool = str(Path(__file__).resolve().parents[2] / 'tools/dataset_converters/index_images.py')
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, 'argv', [tool, str(zips), *arguments])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(tool, run_name='__main__')
-        return end.value.code
-
+def test_command(zips, tmp_path, run_tool):
+    """The tool end to end: a class list from a file, the table, and one sentence when it fails."""
+    tool = 'dataset_converters/index_images'
     (tmp_path / 'classes.txt').write_text('n03\nn01\n')
-    assert run('--zip', '--classes', str(tmp_path / 'classes.txt')) == 0
-    assert 'classes without images' in capsys.readouterr().out
+    done = run_tool(tool, zips, '--zip', '--classes', tmp_path / 'classes.txt')
+    assert done.status == 0 and 'classes without images' in done.out
     assert list(IndexedImages(data_root=str(zips)).iter_sample_keys()) == ['n03/only.png', 'n01/a.png', 'n01/b.JPEG']
-    assert run('--zip', '--classes', 'imagenet-22k') == 1
-    refusal = capsys.readouterr().err
-    assert refusal.startswith('Error: 21841 of the 21841 listed classes are not in') and refusal.count('\n') == 1
+    refused = run_tool(tool, zips, '--zip', '--classes', 'imagenet-22k').sentence
+    assert refused.startswith('21841 of the 21841 listed classes are not in')
