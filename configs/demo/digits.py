@@ -10,7 +10,7 @@ data_source = 'write the images with `python tools/dataset_converters/digits.py 
 num_classes = 10
 store = 'work_dirs/demo/store'
 num_views = 10
-epochs = 30
+epochs = 20
 
 data_preprocessor = dict(num_classes=num_classes, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 

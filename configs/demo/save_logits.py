@@ -1,6 +1,6 @@
 """The teacher's top 5 of 10 classes for ten views of every training image.
 
-    python tools/save_logits.py configs/demo/save_logits.py work_dirs/demo/teacher/epoch_8.pth
+    python tools/save_logits.py configs/demo/save_logits.py work_dirs/demo/teacher/epoch_12.pth
 """
 _base_ = 'teacher.py'
 
