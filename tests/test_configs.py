@@ -25,7 +25,8 @@ SYNSETS = ('n01440764', 'n01443537')
 
 def load(name: str) -> Config:
     init_default_scope('mmpretrain')
-    return Config.fromfile(ROOT / f'{name}.py', format_python_code=False)  # formatting takes seconds
+    cfg = Config.fromfile(ROOT / f'{name}.py')
+    return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)  # formatting takes seconds a run
 
 
 def saves(cfg: Config) -> bool:
