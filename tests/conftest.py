@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from tiny_flow import saving, teacher, write_photos
+from tiny_flow import one_thread, saving, teacher, write_photos
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
@@ -91,5 +91,6 @@ def teacher_checkpoint(tmp_path_factory):
 def saved_store(tmp_path_factory, photos, teacher_checkpoint):
     """Two views of all photos; not to be changed."""
     folder = tmp_path_factory.mktemp('saved_store')
-    Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
+    with one_thread():
+        Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
     return folder / 'store'

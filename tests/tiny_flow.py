@@ -1,7 +1,8 @@
 """The whole flow at 32 pixels: a few images, a small teacher, configs, and a hook that writes down what a model saw."""
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,17 @@ def distilling(root: Path, store: Path, work_dir: Path, epochs: int = 2, batch_s
             dataset=photo_dataset(root, store, **pipeline)) | (loader or {}),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook', interval=1)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         custom_hooks=[dict(type='mmtinyvit.SparseLogitDistillHook') | (hook or {}), dict(type='RecordInputs')]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are added in the order of the tools' own processes, and small convolutions do not wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def digest(image: torch.Tensor) -> str:
@@ -114,10 +124,12 @@ def digest(image: torch.Tensor) -> str:
 
 @HOOKS.register_module()
 class RecordInputs(Hook):
-    """Append a line ``[epoch, view, key, digest]`` to ``inputs_RANK.jsonl`` for every image that the model trains on."""
+    """Append ``[epoch, view, key, digest]`` to ``inputs_RANK.jsonl`` for every image that the model trains on."""
 
     def before_train(self, runner) -> None:
         def note(module, args, kwargs) -> None:
+            if kwargs['mode'] != 'loss':  # the loss asks the model for its logits
+                return
             with open(Path(runner.work_dir, f'inputs_{runner.rank}.jsonl'), 'a') as file:
                 for image, sample in zip(kwargs['inputs'], kwargs['data_samples'], strict=True):
                     file.write(json.dumps([runner.epoch, sample.view, sample.sample_key, digest(image)]) + '\n')
