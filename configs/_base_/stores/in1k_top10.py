@@ -15,4 +15,4 @@ train_dataloader = dict(
         dict(type='mmtinyvit.LoadTeacherLogits', store=store),
         dict(type='mmtinyvit.PackViewInputs'),
     ]))
-custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook')]
+custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook', topk=topk)]
