@@ -1,0 +1,62 @@
+"""What the store's tools print: tables for people."""
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from mmtinyvit.store.summary import NO_REPLAY, spell_views
+
+__all__ = ['fact_table', 'info_table', 'sample_table']
+
+
+def fact_table(facts: dict[str, Any], title: str | None = None) -> Table:
+    """A table of names and values; values that are empty or None are left out."""
+    table = Table(title=title, show_header=False, title_justify='left')
+    table.add_column(no_wrap=True)
+    table.add_column(overflow='fold')
+    for name, value in facts.items():
+        if value not in (None, '', [], {}):
+            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
+    return table
+
+
+def info_table(store: dict[str, Any]) -> Table:
+    """The table of ``describe_store``."""
+    prints = store['fingerprints']
+    teacher, pipeline, dataset = ({} if not isinstance(prints.get(name), dict) else prints[name]
+                                  for name in ('teacher', 'pipeline', 'dataset'))
+    partial = {view: there for view, there in store['views'].items() if there['present'] != there['expected']}
+    transforms = pipeline.get('transforms') or []
+    return fact_table({
+        'store': store['path'],
+        'samples': store['num_samples'],
+        'classes': f"top {store['topk']} of {store['num_classes']:,}",
+        'complete views': f"{len(store['complete_views'])} ({spell_views(store['complete_views'])})",
+        'incomplete views': ', '.join(f"{view} ({there['present']} of {there['expected']} shards)"
+                                      for view, there in partial.items()),
+        'codec': f"{store['codec']}, {store['record_bytes']} bytes per view",
+        'on disk': f"{store['bytes_on_disk'] / 2**20:,.1f} MiB",
+        'samples per shard': store['samples_per_shard'],
+        'base seed': str(store['base_seed']),
+        'replay': ('NONE: ' + str(pipeline.get('reason', 'the views cannot be made again'))
+                   if pipeline.get('replay') == NO_REPLAY else 'guaranteed by seeds and canaries'),
+        'mixing': str(pipeline.get('mixing') or 'yes') if store['mixing'] else 'no',
+        'transforms': ', '.join(str(t.get('type')) for t in transforms if isinstance(t, dict)),
+        'teacher': ' '.join(str(teacher[name]) for name in ('name', 'weights_hash', 'precision') if teacher.get(name)),
+        'dataset order': dataset.get('order_hash'),
+        'class list': dataset.get('classes_hash'),
+        'written with': ', '.join(f'{name} {version}' for name, version in (prints.get('versions') or {}).items()),
+        'store id': store['store_id']})
+
+
+def sample_table(sample: dict[str, Any]) -> Table:
+    """The table of ``describe_sample``: a row per view."""
+    mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
+    table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
+                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+    for row in sample['views']:
+        said = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+                for entry in row['top']]
+        table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(said)),
+                      f"{row['tail_mass']:.2%}")
+    return table

@@ -1,0 +1,156 @@
+"""Taking out what is damaged, so that saving again does only what is missing."""
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import StoreError
+from .files import sync_folder, translated
+from .keys import write_sample_files
+from .layout import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    TEXT_NAME,
+    TMP_SUFFIX,
+    list_shards,
+    list_views,
+    shard_count,
+    shard_path,
+    view_path,
+)
+from .locks import StoreLock
+from .manifest import Manifest, read_manifest
+from .verify import Finding, verify_store
+
+__all__ = ['Repair', 'repair_store']
+
+Watch = Callable[[Iterable[Finding]], Iterable[Finding]]
+
+
+@dataclass
+class Repair:
+    """What is to be done about a store, or was done.
+
+    Attributes:
+        shards: Damaged shards, to be removed and saved again.
+        leftovers: Temporary files of processes that died, to be removed.
+        rebuild_index: Whether ``samples.idx`` is to be made again from ``samples.txt``, which is sound.
+        problems: What cannot be mended here, one sentence each.
+        incomplete_views: The views that lack shards once that is done.
+        done: Whether it was done.
+    """
+    shards: list[Path] = field(default_factory=list)
+    leftovers: list[Path] = field(default_factory=list)
+    rebuild_index: bool = False
+    problems: list[str] = field(default_factory=list)
+    incomplete_views: list[int] = field(default_factory=list)
+    done: bool = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.shards or self.leftovers or self.rebuild_index)
+
+
+def repair_store(path: str | Path, act: bool = False, watch: Watch = iter) -> Repair:
+    """Checks every file, and removes damaged shards and what dead processes left.
+
+    A shard that is sound but belongs to another store is never removed: then the manifest may be the wrong file.
+
+    Args:
+        path: The store's folder.
+        act: Do it. Otherwise nothing is changed, and whatever a job is writing just now counts as left over.
+        watch: Wraps the findings of the check, for a progress bar.
+
+    Raises:
+        StoreError: There is no store, its manifest is damaged (then nothing can be said about the rest), a job is
+            writing to it, or the folder cannot be written to.
+    """
+    root = Path(path)
+    manifest = read_manifest(root)
+    with ExitStack() as stack:
+        lock = None
+        if act:
+            lock = StoreLock(root)
+            stack.callback(lock.close)
+            lock.claim_job()
+        repair = _examine(root, manifest, watch(verify_store(root)))
+        if lock is not None:
+            with translated(root):
+                _carry_out(root, manifest, repair, lock)
+    expected = set(range(shard_count(manifest.num_samples, manifest.samples_per_shard)))
+    damaged = set(repair.shards)
+    for view in list_views(root):
+        sound = {shard for shard in list_shards(root, view) if shard_path(root, view, shard) not in damaged}
+        if not expected <= sound:
+            repair.incomplete_views.append(view)
+    return repair
+
+
+def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Repair:
+    repair = Repair()
+    faults: dict[Path, str] = {}
+    for finding in findings:
+        if finding.problem:
+            faults.setdefault(finding.path, finding.problem)
+    for path, problem in faults.items():
+        if path.name == INDEX_NAME and root / TEXT_NAME not in faults:
+            repair.rebuild_index = True
+        elif path.parent == root or _is_foreign(path, manifest.store_id):
+            repair.problems.append(problem)
+        else:
+            repair.shards.append(path)
+    folders = [root, *(view_path(root, view) for view in list_views(root))]
+    repair.leftovers = [path for folder in folders for path in sorted(folder.glob(f'*{TMP_SUFFIX}'))
+                        if path.is_file() and _is_ours(root, manifest, path)]
+    return repair
+
+
+def _is_foreign(path: Path, store_id: bytes) -> bool:
+    """Whether a shard's header is sound and names another store."""
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(64)
+    except OSError:
+        return False
+    return (len(head) == 64 and zlib.crc32(head[:60]) == int.from_bytes(head[60:], 'little')
+            and head[40:56] != store_id)
+
+
+def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:
+    """Whether a temporary file has a name that a writer of this store would give it."""
+    if path.parent == root:
+        return path.name.removesuffix(TMP_SUFFIX) in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
+    return _unit(root, manifest, path) is not None
+
+
+def _unit(root: Path, manifest: Manifest, path: Path) -> int | None:
+    """The number under which writers lock the shard behind a file, None if there is no such shard."""
+    per_view = shard_count(manifest.num_samples, manifest.samples_per_shard)
+    name, view = path.name.removesuffix(TMP_SUFFIX), int(path.parent.name.removeprefix('view-'))
+    digits = name.removeprefix('shard-').removesuffix('.logits')
+    shard = int(digits) if digits.isdecimal() else per_view
+    return view * per_view + shard if shard < per_view and shard_path(root, view, shard).name == name else None
+
+
+def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) -> None:
+    """Removes under the locks that a writer would hold, so that nothing is taken from a living one."""
+    with lock:
+        for path in [path for path in repair.leftovers if path.parent == root]:
+            path.unlink(missing_ok=True)
+        if repair.rebuild_index:
+            samples, _ = write_sample_files(root, root / TEXT_NAME)
+            if samples != manifest.samples:
+                raise StoreError(f'{root / INDEX_NAME} cannot be made again from {TEXT_NAME}: copy it again from where '
+                                 'the store was written.')
+    for name in ('shards', 'leftovers'):
+        for path in [path for path in getattr(repair, name) if path.parent != root]:
+            unit = _unit(root, manifest, path)
+            if lock.claim_unit(unit):
+                path.unlink(missing_ok=True)
+                lock.release_unit(unit)
+                sync_folder(path.parent)
+            else:
+                getattr(repair, name).remove(path)  # being written just now
+    repair.done = True

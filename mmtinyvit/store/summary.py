@@ -1,0 +1,119 @@
+"""What a store holds, and what it says about one sample, as plain JSON."""
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import StoreError
+from .layout import list_shards, view_path
+from .manifest import Manifest
+from .reader import LogitStore, _ranges
+
+__all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names',
+           'spell_views']
+
+NO_REPLAY = 'none'  # fingerprints.pipeline.replay of a store whose views nobody can make again
+
+
+def is_replayable(manifest: Manifest) -> bool:
+    """Whether the views of a store can be made again; not so if another program augmented them."""
+    pipeline = manifest.fingerprints.get('pipeline')
+    return not (isinstance(pipeline, dict) and pipeline.get('replay') == NO_REPLAY)
+
+
+def spell_views(views: list[int]) -> str:
+    """``'0-3, 7'``, or ``'none'``."""
+    return _ranges(views) if views else 'none'
+
+
+def describe_store(path: str | Path) -> dict[str, Any]:
+    """A store in one piece of JSON; no record is read.
+
+    Args:
+        path: The store's folder.
+
+    Returns:
+        The manifest's fields, ``store_id``, ``record_bytes`` (per view of a sample, without checksums), ``views``
+        (shards present and expected, by view), ``complete_views``, ``bytes_on_disk`` and ``replayable``.
+
+    Raises:
+        StoreError: There is no store, or it cannot be opened.
+    """
+    store = LogitStore(path)
+    meta, coverage = store.manifest, store.coverage()
+    folders = [store.root, *(view_path(store.root, view) for view in coverage)]
+    return dict(
+        path=str(path),
+        store_id=meta.store_id.hex(),
+        format=meta.format,
+        num_samples=meta.num_samples,
+        num_classes=meta.num_classes,
+        topk=meta.topk,
+        codec=meta.codec,
+        record_bytes=store.record_bytes,
+        samples_per_shard=meta.samples_per_shard,
+        base_seed=meta.base_seed,
+        mixing=meta.mixing,
+        views={view: there._asdict() for view, there in coverage.items()},
+        complete_views=[view for view, there in coverage.items() if there.present == there.expected],
+        bytes_on_disk=sum(entry.stat().st_size for folder in folders for entry in os.scandir(folder)
+                          if entry.is_file()),
+        replayable=is_replayable(meta),
+        fingerprints=meta.fingerprints)
+
+
+def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = None, top: int = 5,
+                    classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """What the teacher said about one sample, view by view.
+
+    Args:
+        store: The store.
+        key: The sample's key.
+        views: The views to read; all whose shard is there by default.
+        top: How many classes to list per view, the most probable first.
+        classes: Their names.
+
+    Returns:
+        ``key``, ``position`` and ``views``: a list with ``view``, ``tail_mass``, ``partner`` (with mixing: the key
+        hash of the sample that was mixed in, in hexadecimal), and ``top``: a list of ``class``, ``name``, ``log_prob``
+        and ``prob``.
+
+    Raises:
+        StoreError: There is no such sample, a view that was asked for is missing, or a record is damaged.
+    """
+    position = int(store.positions([key])[0])
+    if views is None:
+        shard = position // store.manifest.samples_per_shard
+        views = [view for view in store.views if shard in list_shards(store.root, view)]
+    rows = []
+    for view in views:
+        record = store.read(view, [key])
+        best = np.argsort(-record.log_prob[0], kind='stable')[:top]
+        said = [{'class': label, 'name': classes[label] if classes else None, 'log_prob': log_prob,
+                 'prob': float(np.exp(log_prob))}
+                for label, log_prob in zip(record.index[0, best].tolist(), record.log_prob[0, best].tolist(),
+                                           strict=True)]
+        row = dict(view=int(view), tail_mass=float(record.tail_mass[0]), top=said)
+        if record.partner_hash is not None:
+            row['partner'] = f'{int(record.partner_hash[0]):016x}'
+        rows.append(row)
+    return dict(key=key, position=position, views=rows)
+
+
+def read_class_names(path: str | Path, num_classes: int) -> list[str]:
+    """Class names from a text file, one per line, in the order of the labels.
+
+    Raises:
+        StoreError: The file cannot be read, or has another number of lines than ``num_classes``.
+    """
+    try:
+        names = Path(path).read_text('utf-8').splitlines()
+    except (OSError, UnicodeError) as error:
+        raise StoreError(f'The class names {path} cannot be read ({error}): give a text file with one name per '
+                         'line.') from error
+    if len(names) != num_classes:
+        raise StoreError(f'{path} has {len(names)} class names, and the store has {num_classes} classes: give the list '
+                         'that the teacher was trained with.')
+    return names

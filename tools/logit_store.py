@@ -1,0 +1,139 @@
+"""Look into a store of teacher logits, and look after it.
+
+    python tools/logit_store.py info data/in21k_logits
+    python tools/logit_store.py verify data/in21k_logits
+    python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
+    python tools/logit_store.py repair data/in21k_logits --yes
+
+With ``--json``, each subcommand prints one JSON object for machines.
+"""
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.apis.ranges import parse_range
+from mmtinyvit.apis.store_tables import fact_table, info_table, sample_table
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import Finding, LogitStore, read_manifest, verify_store
+from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.summary import describe_sample, describe_store, read_class_names, spell_views
+
+SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Look into a store of teacher logits, and look after it.')
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+
+    def command(function: Any, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(function.__name__.replace('_', '-'), help=summary, description=summary)
+        sub.add_argument('--json', action='store_true', help='print one JSON object')
+        sub.set_defaults(run=function)
+        return sub
+
+    sub = command(info, 'What a store is a store of, and how much of it is there.')
+    sub.add_argument('store', help='folder of the store')
+
+    sub = command(verify, 'Check every byte; exit with status 1 if anything is damaged.')
+    sub.add_argument('store', help='folder of the store')
+
+    sub = command(show, 'What the teacher said about one sample.')
+    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('key', help='the key of the sample: its path relative to the data root')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
+    sub.add_argument('--top', type=int, default=5, help='classes to list (default: 5)')
+    sub.add_argument('--classes', metavar='FILE', help='class names, one per line')
+
+    sub = command(repair, 'Remove damaged shards and what killed processes left; without --yes, only say so.')
+    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('--yes', action='store_true', help='do it')
+    return parser.parse_args()
+
+
+# ---------------------------------------------------------------- output
+def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> None:
+    """The result as one JSON object, or as tables."""
+    if args.json:
+        print(json.dumps(result, indent=2))
+    for table in () if args.json else tables:
+        Console().print(table)
+
+
+def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
+    """The findings, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task('checking')
+        for finding in findings:
+            progress.update(task, completed=finding.done, total=finding.total)
+            yield finding
+
+
+# ---------------------------------------------------------------- looking
+def info(args: argparse.Namespace) -> None:
+    store = describe_store(args.store)
+    emit(args, store, info_table(store))
+
+
+def verify(args: argparse.Namespace) -> None:
+    read_manifest(Path(args.store))  # without one there is nothing to check
+    findings = list(watched(verify_store(args.store)))
+    problems = [finding.problem for finding in findings if finding.problem]
+    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
+    openable = all(finding.path.parent != Path(args.store) for finding in findings if finding.problem)
+    coverage = LogitStore(args.store).coverage() if openable else {}
+    partial = [view for view, there in coverage.items() if there.present != there.expected]
+    emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
+                    views={view: there._asdict() for view, there in coverage.items()}, incomplete_views=partial),
+         fact_table({'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged),
+                     'complete views': len(coverage) - len(partial), 'incomplete views': spell_views(partial),
+                     'problems': '\n'.join(problems)}))
+    if damaged:
+        raise UserError(f'{args.store} has {len(damaged)} damaged files: run "python tools/logit_store.py repair '
+                        f'{args.store}", or copy those files again.')
+
+
+def show(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    names = read_class_names(args.classes, store.num_classes) if args.classes else None
+    sample = describe_sample(store, args.key, args.views and range(*args.views), args.top, names)
+    emit(args, sample, sample_table(sample))
+
+
+# ---------------------------------------------------------------- mending
+def repair(args: argparse.Namespace) -> None:
+    found = repair_store(args.store, args.yes, watched)
+    views, following = found.incomplete_views, None
+    if found.needed and not found.done:
+        following = f'python tools/logit_store.py repair {args.store} --yes'
+    elif views:
+        following = f'{SAVE_AGAIN} {args.store} --views {views[0]}:{views[-1] + 1}'
+    shards, leftovers = [str(path) for path in found.shards], [str(path) for path in found.leftovers]
+    verb = 'removed' if found.done else 'would remove'
+    emit(args, dict(path=args.store, done=found.done, damaged_shards=shards, leftovers=leftovers,
+                    index_rebuilt=found.rebuild_index, problems=found.problems, incomplete_views=views,
+                    run_next=following),
+         fact_table({'store': args.store, f'{verb}: damaged shards': '\n'.join(shards) or '0',
+                     f'{verb}: leftovers': '\n'.join(leftovers) or '0',
+                     'samples.idx': ('made again' if found.done else 'would be made again') * found.rebuild_index,
+                     'incomplete views': spell_views(views)}))
+    if following and not args.json:
+        print(f'Run next: {following}')
+    if found.problems:
+        raise UserError(f'{args.store} has damage that cannot be mended without another copy: {found.problems[0]}')
+
+
+def main() -> None:
+    args = parse_args()
+    args.run(args)
+
+
+if __name__ == '__main__':
+    run_command(main)
