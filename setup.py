@@ -42,7 +42,7 @@ setup(
     name='mmtinyvit',
     version=runpy.run_path(str(ROOT / 'mmtinyvit' / 'version.py'))['__version__'],
     description='Pretraining distillation for small vision transformers, as a plugin library for OpenMMLab',
-    long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
+    long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.11',
