@@ -2,9 +2,9 @@
 
     MMTINYVIT_DATA=... python benchmarks/imagenette.py [--epochs 12] [--views 4]
 
-MobileNetV2 saves its top 10 of 1,000 classes for four views of the 7,500 training photos of Imagenette at 96 pixels. One
-small TinyViT is trained three times for the same number of images: from the store without labels, with 10 % of the
-labels, and with all of them. Prints a table and writes work_dirs/imagenette/summary.json. About 25 minutes on 2 cores.
+MobileNetV2 saves its top 10 of 1,000 classes for four views of the 7,500 training photos of Imagenette at 96 pixels.
+One small TinyViT is trained three times for the same number of images: from the store without labels, with 10 % of
+the labels, and with all of them. Prints a table and writes work_dirs/imagenette/summary.json.
 """
 import argparse
 import json

@@ -20,7 +20,7 @@ view_transforms = [
     dict(type='RandomErasing', erase_prob=0.25, mode='const', min_area_ratio=0.02, max_area_ratio=0.2,
          fill_color=(0, 0, 0), fill_std=None),
 ]
-replay = dict(type='mmtinyvit.SeededAugment', transforms=view_transforms, base_seed=0, key_root=data_root + 'train')
+replay = dict(type='mmtinyvit.SeededAugment', transforms=view_transforms, base_seed=0)
 
 train_pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
 test_pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='PackInputs')]
@@ -31,13 +31,13 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
+    dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
 test_dataloader = dict(
     batch_size=250,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
+    dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
 val_dataloader = test_dataloader
 test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, ))
 
