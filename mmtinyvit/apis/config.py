@@ -63,7 +63,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
     """Look whether the data of the named loaders are on this machine.
 
     Raises:
-        UserError: A folder or file is missing; says which, and where to get it if the config's ``data_source`` does.
+        UserError: A folder or file is missing or empty; says which, and where to get it if the config's ``data_source``
+            does.
     """
     for loader in loaders:
         dataset = (cfg.get(loader) or {}).get('dataset')
@@ -75,9 +76,20 @@ def check_data(cfg: Config, *loaders: str) -> None:
         prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
         for value in ('', dataset.get('ann_file') or '', *prefixes):
             path = Path(root, value)
-            if '://' not in f'{root}{value}' and not path.exists():
+            fault = None if '://' in f'{root}{value}' else _absence(path)
+            if fault:
                 source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
-                raise UserError(f'{loader} needs {path}, which does not exist: {source}')
+                raise UserError(f'{loader} needs {path}, which {fault}: {source}')
+
+
+def _absence(path: Path) -> str | None:
+    if not path.exists():
+        return 'does not exist'
+    if path.is_dir():
+        empty = not any(files for _, _, files in os.walk(path, followlinks=True))
+    else:
+        empty = path.stat().st_size == 0
+    return 'is empty' if empty else None
 
 
 def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:

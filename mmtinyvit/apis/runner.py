@@ -4,7 +4,9 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.runner import Runner
+from torch import distributed
 
 from mmtinyvit.errors import UserError
 
@@ -31,6 +33,8 @@ def saving_loop(cfg: Config, name: str) -> ConfigDict:
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config, once its work folder is known to be writable.
 
+    MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
+
     Raises:
         UserError: The work folder cannot be written to.
     """
@@ -41,6 +45,12 @@ def build_runner(cfg: Config) -> Runner:
     except OSError as error:
         raise UserError(f'The work folder {cfg.work_dir} cannot be written to ({error.strerror}): choose another '
                         '--work-dir.') from error
+    if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
+        if not distributed.is_initialized():
+            distributed.init_process_group('gloo')
+        if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
+            cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                                         find_unused_parameters=cfg.get('find_unused_parameters', False))
     return Runner.from_cfg(cfg)
 
 
@@ -60,6 +70,6 @@ def build_teacher(cfg: Config) -> Runner:
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
             reason = ' '.join(str(error).split())
             reason = reason if len(reason) < 240 else f'{reason[:240]}...'
-            raise UserError(f'The checkpoint {checkpoint} does not fill this teacher ({reason}): give the checkpoint of '
-                            'the model in the config.') from error
+            raise UserError(f'The checkpoint {checkpoint} does not fill this teacher ({reason}): give the one of the '
+                            "config's model.") from error
     return runner

@@ -20,7 +20,7 @@ def save(*args, **kwargs) -> dict:
 
 
 def asked_again(photos, checkpoint, view: int, batch_size: int = 3) -> torch.Tensor:
-    """The teacher's log-probabilities ``(N, C)`` float64, in the batches that were saved: three, then one of a shard."""
+    """The teacher's log-probabilities ``(N, C)`` float64, in the batches of saving: three, then one of a shard."""
     init_default_scope('mmpretrain')
     model = MODELS.build(teacher()).eval()
     model.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])

@@ -56,8 +56,8 @@ class SparseLogitDistillHook(Hook):
                             'store, or correct teacher= of SparseLogitDistillHook.')
         if self.topk not in (None, store.topk):
             raise UserError(f'The store {store.root} has the top {store.topk} classes of each view, and '
-                            f'SparseLogitDistillHook wants topk={self.topk}: point LoadTeacherLogits to the right store, '
-                            'or correct topk=.')
+                            f'SparseLogitDistillHook wants topk={self.topk}: point LoadTeacherLogits to the right '
+                            'store, or correct topk=.')
         check_dataset(store, dataset)
         checked = check_canaries(store, dataset, self.views, self.num_canaries) if self.num_canaries else 0
         num_bytes = store.record_bytes * store.num_samples * len(self.views)

@@ -1,0 +1,84 @@
+"""Saving in processes of their own: two of them, and ones that are stopped or killed."""
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.runner import Runner
+from tiny_flow import contents, distilling, recorded, saving
+
+from mmtinyvit.store import verify_store
+
+DEADLINE = 120  # seconds
+
+
+def wait_for(what, process: subprocess.Popen) -> None:
+    end = time.monotonic() + DEADLINE
+    while not what():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def config(tmp_path, photos, teacher_checkpoint):
+    """Writes the saving config to a file; many views, so that there is time to stop it."""
+
+    def write(**changes) -> Path:
+        cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, **changes)
+        cfg.dump(tmp_path / 'save.py')
+        return tmp_path / 'save.py'
+
+    return write
+
+
+def test_two_processes_write_the_same_bytes(tmp_path, config, start_tool, saved_store):
+    process = start_tool('save_logits', config(), processes=2, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, out
+    assert contents(tmp_path / 'store') == contents(saved_store)
+
+
+def test_stopped_then_killed_then_finished(tmp_path, config, start_tool, photos, teacher_checkpoint, saved_store):
+    store, path = tmp_path / 'store', config(workers=1)
+
+    def start(views: str) -> subprocess.Popen:
+        return start_tool('save_logits', path, '--views', views, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True)
+
+    def shards(view: int) -> int:
+        return len(list(store.glob(f'view-{view:04d}/shard-*')))
+
+    process = start('0:5000')
+    wait_for(lambda: shards(0), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C reaches the tool and its workers
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, out + err
+    assert 'Traceback' not in out + err
+    assert err.splitlines()[-1].startswith('Interrupted: the finished shards are kept')
+
+    kept = contents(store)
+    process = start('0:5000')
+    wait_for(lambda: len(contents(store)) > len(kept) + 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == -signal.SIGKILL
+    assert kept.items() <= contents(store).items()
+    assert not [finding.problem for finding in verify_store(store) if finding.problem]
+
+    Runner.from_cfg(saving(photos, store, tmp_path / 'work', teacher_checkpoint)).test()
+    ours, whole = contents(store), contents(saved_store)
+    assert {name: ours[name] for name in whole} == whole
+
+
+def test_two_processes_distil(tmp_path, photos, saved_store, start_tool):
+    """Under DistributedDataParallel: together they see each view of the store once, and no other pixels."""
+    distilling(photos, saved_store, tmp_path / 'work', batch_size=4).dump(tmp_path / 'train.py')
+    process = start_tool('train', tmp_path / 'train.py', processes=2, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, out
+    Runner.from_cfg(distilling(photos, saved_store, tmp_path / 'one', batch_size=7)).train()
+    both, one = recorded(tmp_path / 'work'), recorded(tmp_path / 'one')
+    assert len(both) == len(one) == 28 and sorted(both) == sorted(one)
+    assert (tmp_path / 'work' / 'epoch_2.pth').is_file()
