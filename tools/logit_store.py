@@ -4,25 +4,29 @@
     python tools/logit_store.py verify data/in21k_logits
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py repair data/in21k_logits --yes
+    python tools/logit_store.py merge views_0_to_44 views_45_to_89 --out data/in21k_logits
+    python tools/logit_store.py reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
 
 With ``--json``, each subcommand prints one JSON object for machines.
 """
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.ranges import parse_range
 from mmtinyvit.apis.store_tables import fact_table, info_table, sample_table
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import Finding, LogitStore, read_manifest, verify_store
+from mmtinyvit.store import Finding, LogitStore, Unit, read_manifest, verify_store
+from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.reshard import reshard_store
 from mmtinyvit.store.summary import describe_sample, describe_store, read_class_names, spell_views
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
@@ -54,6 +58,16 @@ def parse_args() -> argparse.Namespace:
     sub = command(repair, 'Remove damaged shards and what killed processes left; without --yes, only say so.')
     sub.add_argument('store', help='folder of the store')
     sub.add_argument('--yes', action='store_true', help='do it')
+
+    sub = command(merge, 'Put stores together: views of the same samples, or samples of the same views.')
+    sub.add_argument('stores', nargs='+', help='two or more stores; they are only read')
+    sub.add_argument('--out', required=True, help='folder of the new store')
+
+    sub = command(reshard, 'Write the records of a store into shards of another size.')
+    sub.add_argument('store', help='folder of the store; it is only read')
+    sub.add_argument('--out', required=True, help='folder of the new store')
+    sub.add_argument('--samples-per-shard', type=int, required=True, metavar='N', help='samples per new shard')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
     return parser.parse_args()
 
 
@@ -74,6 +88,12 @@ def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
         for finding in findings:
             progress.update(task, completed=finding.done, total=finding.total)
             yield finding
+
+
+def writing(units: Sequence[Unit]) -> Iterable[Unit]:
+    """The units of work, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    return track(units, 'writing', console=console, disable=not console.is_terminal, transient=True)
 
 
 # ---------------------------------------------------------------- looking
@@ -130,10 +150,30 @@ def repair(args: argparse.Namespace) -> None:
         raise UserError(f'{args.store} has damage that cannot be mended without another copy: {found.problems[0]}')
 
 
+# ---------------------------------------------------------------- making new stores
+def merge(args: argparse.Namespace) -> None:
+    merged = merge_stores(args.stores, args.out, writing)
+    emit(args, dict(path=args.out, **vars(merged)),
+         fact_table({'merged': f'{merged.kind} of {len(args.stores)} stores', 'into': args.out,
+                     'samples': merged.num_samples, 'views': spell_views(merged.views),
+                     'views left out': spell_views(merged.left_out) * bool(merged.left_out),
+                     'found in several': merged.overlaps, 'shards written': merged.written,
+                     'versions differ (first kept)': '\n'.join(merged.versions)}))
+
+
+def reshard(args: argparse.Namespace) -> None:
+    views = range(*args.views) if args.views else None
+    result = reshard_store(args.store, args.out, args.samples_per_shard, views, writing)
+    emit(args, dict(path=args.out, **result._asdict()),
+         fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
+                     'shards per view': result.shards, 'shards written': result.written,
+                     'canaries kept': result.canaries}))
+
+
 def main() -> None:
     args = parse_args()
     args.run(args)
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, 'Interrupted: finished shards are kept; the same command goes on.')

@@ -39,7 +39,7 @@ def info_table(store: dict[str, Any]) -> Table:
         'samples per shard': store['samples_per_shard'],
         'base seed': str(store['base_seed']),
         'replay': ('NONE: ' + str(pipeline.get('reason', 'the views cannot be made again'))
-                   if pipeline.get('replay') == NO_REPLAY else 'guaranteed by seeds and canaries'),
+                   if pipeline.get('replay') == NO_REPLAY else 'by seeds, checked by canaries'),
         'mixing': str(pipeline.get('mixing') or 'yes') if store['mixing'] else 'no',
         'transforms': ', '.join(str(t.get('type')) for t in transforms if isinstance(t, dict)),
         'teacher': ' '.join(str(teacher[name]) for name in ('name', 'weights_hash', 'precision') if teacher.get(name)),

@@ -1,0 +1,222 @@
+"""Several stores put together: views of the same samples, or samples of the same views."""
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from .errors import StoreError
+from .fingerprints import diff_fingerprints
+from .keys import text_sha256
+from .layout import TEXT_NAME, Unit, list_shards, shard_path
+from .manifest import Manifest
+from .reader import LogitStore
+from .records import check_written, open_sources, read_canaries, read_records, write_bytes, write_records
+from .shard import Shard
+from .writer import LogitWriter
+
+__all__ = ['Merge', 'merge_stores']
+
+Watch = Callable[[Sequence[Unit]], Iterable[Unit]]
+_BLOCK = 65_536
+
+
+@dataclass
+class Merge:
+    """What was written.
+
+    Attributes:
+        kind: ``'views'`` if the stores have the same samples, ``'samples'`` if they have different ones.
+        num_samples: Samples of the new store.
+        views: Its views.
+        left_out: Views that not every store has completely; only when samples are merged.
+        overlaps: Shards, or records, that more than one store has, with the same bytes.
+        written: Shards written in this call; the others were there.
+        versions: Library versions that differ, as ``'numpy: 1 != 2'``; those of the first store are kept.
+    """
+    kind: str
+    num_samples: int
+    views: list[int]
+    left_out: list[int]
+    overlaps: int
+    written: int
+    versions: list[str]
+
+
+def merge_stores(sources: Sequence[str | Path], out: str | Path, watch: Watch = iter) -> Merge:
+    """Puts stores together into a new one; record bytes and canaries stay as they are.
+
+    Stores of the same identity give their views; a view may be spread over several, shard by shard. Stores that differ
+    in nothing but their samples give their samples, in the order of ``sources``, for the views that all have
+    completely. What more than one store has must be the same to the byte. All of this is checked before anything is
+    written, an interrupted call is simply repeated, and the sources are only read.
+
+    Args:
+        sources: Two or more stores.
+        out: The new store's folder.
+        watch: Wraps the units of work, for a progress bar.
+
+    Raises:
+        StoreError: The stores do not belong together, or say different things about the same sample and view (named);
+            one is damaged; ``out`` is another store; or the disk is full.
+    """
+    if len(sources) < 2:
+        raise StoreError('Merging needs two stores or more.')
+    stores = open_sources(sources, out)
+    first = stores[0].manifest
+    versions = [line for store in stores[1:]
+                for line in diff_fingerprints(first.fingerprints.get('versions', {}),
+                                              store.manifest.fingerprints.get('versions', {}))]
+    if all(store.manifest.store_id == first.store_id for store in stores):
+        merge = _merge_views(stores, Path(out), watch)
+    else:
+        _refuse_strangers(stores)
+        merge = _merge_samples(stores, Path(out), watch)
+    check_written(Path(out))
+    merge.versions = versions
+    return merge
+
+
+# ---------------------------------------------------------------- the same samples
+def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
+    where: dict[tuple[int, int], list[LogitStore]] = {}
+    for store in stores:
+        for view in store.views:
+            for shard in sorted(list_shards(store.root, view)):
+                where.setdefault((view, shard), []).append(store)
+    overlaps = 0
+    for (view, shard), holders in where.items():
+        for other in holders[1:]:
+            _refuse_difference(holders[0].root, other.root, view, shard)
+            overlaps += 1
+    with LogitWriter(out, stores[0].manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
+        units = []
+        for view, shard in sorted(where):
+            if shard_path(out, view, shard).exists():
+                _refuse_difference(where[view, shard][0].root, out, view, shard)
+            else:
+                units.append(writer.unit(view, shard))
+        for unit in watch(units):
+            source = where[unit.view, unit.shard][0]
+            path = shard_path(source.root, unit.view, unit.shard)
+            for fault in Shard(path, unit, writer.manifest.store_id, source.record_bytes).faults():
+                raise StoreError(fault)
+            write_bytes(writer, unit, [path.read_bytes()], path.stat().st_size)
+    return Merge('views', stores[0].num_samples, sorted({view for view, _ in where}), [], overlaps, len(units), [])
+
+
+def _refuse_difference(one: Path, other: Path, view: int, shard: int) -> None:
+    if shard_path(one, view, shard).read_bytes() != shard_path(other, view, shard).read_bytes():
+        raise StoreError(f'{one} and {other} say different things in view {view}, shard {shard}: verify both, and take '
+                         'the wrong one out.')
+
+
+# ---------------------------------------------------------------- the same views
+def _comparable(manifest: Manifest) -> dict[str, Any]:
+    """The identity without what depends on which samples there are."""
+    content = manifest.identity()
+    for name in ('num_samples', 'samples_per_shard', 'samples_text_sha256'):
+        del content[name]
+    dataset = content['fingerprints'].get('dataset')
+    if isinstance(dataset, dict):
+        content['fingerprints']['dataset'] = {name: value for name, value in dataset.items()
+                                              if name not in ('num_samples', 'order_hash')}
+    return content
+
+
+def _refuse_strangers(stores: list[LogitStore]) -> None:
+    first = stores[0]
+    for store in stores[1:]:
+        lines = diff_fingerprints(_comparable(first.manifest), _comparable(store.manifest))
+        if lines:
+            raise StoreError(f'The stores {first.root} and {store.root} cannot be merged, since they hold different '
+                             f'things: {"; ".join(lines)}.')
+        if (first.manifest.samples.text_sha256 == store.manifest.samples.text_sha256
+                and first.manifest.samples_per_shard != store.manifest.samples_per_shard):
+            raise StoreError(f'The stores {first.root} and {store.root} have the same samples in shards of '
+                             f'{first.manifest.samples_per_shard} and {store.manifest.samples_per_shard}: reshard one '
+                             'like the other first.')
+    if first.mixing:
+        raise StoreError(f'The stores {first.root} and {stores[1].root} have different samples, and pairs were mixed '
+                         'within each: save a new store of all samples instead.')
+
+
+def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
+    complete = [{view for view, there in store.coverage().items() if there.present == there.expected}
+                for store in stores]
+    views = sorted(set.intersection(*complete))
+    if not views:
+        have = '; '.join(f'{store.root} has {sorted(there)}' for store, there in zip(stores, complete, strict=True))
+        raise StoreError(f'The stores have different samples and no complete view in common ({have}): save the same '
+                         'views of each.')
+    left_out = sorted({view for store in stores for view in store.views} - set(views))
+    with tempfile.NamedTemporaryFile('w', encoding='utf-8') as text:  # 14 million names do not belong in memory
+        owners, positions, overlaps = _unite(stores, views, text)
+        text.flush()
+        writer = LogitWriter(out, _united_manifest(stores[0].manifest, Path(text.name)), Path(text.name),
+                             exclusive=True)
+    with writer:
+        missing = list(writer.missing(views))
+        for unit in watch(missing):
+            rows = np.arange(unit.first, unit.first + unit.count)
+            records, canaries = np.empty((unit.count, stores[0].record_bytes), np.uint8), {}
+            for number, store in enumerate(stores):
+                mine = rows[owners[rows] == number]
+                if len(mine):
+                    records[mine - unit.first] = read_records(store, unit.view, positions[mine])
+                    place = dict(zip(positions[mine].tolist(), mine.tolist(), strict=True))
+                    found = read_canaries(store, unit.view, positions[mine])
+                    canaries |= {place[position]: digest for position, digest in found.items()}
+            write_records(writer, unit, records, canaries)
+    return Merge('samples', len(owners), views, left_out, overlaps, len(missing), [])
+
+
+def _united_manifest(first: Manifest, keys: Path) -> Manifest:
+    """The first store's manifest, for other samples; the hash of their order is that of their text."""
+    prints = dict(first.fingerprints)
+    if isinstance(prints.get('dataset'), dict):
+        order, count = text_sha256(keys)
+        changed = dict(num_samples=count, order_hash=order)
+        prints['dataset'] = {name: changed.get(name, value) for name, value in prints['dataset'].items()}
+    return replace(first, fingerprints=prints, num_samples=None, samples=None)
+
+
+def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np.ndarray, np.ndarray, int]:
+    """Which store has each sample of the result, and where; later stores add only what earlier ones lack.
+
+    Args:
+        stores: The stores.
+        views: The views in which what two stores have must be the same.
+        text: Gets the keys, one per line.
+
+    Returns:
+        ``(n,)`` store numbers, ``(n,)`` positions, and how many records were found twice.
+    """
+    owners, positions, overlaps = [], [], 0
+    for number, store in enumerate(stores):
+        for block in _blocks(store.num_samples):
+            names = [store.key(position) for position in block.tolist()]
+            new = np.ones(len(block), bool)
+            for earlier in stores[:number]:
+                known = earlier._keys.find(names)
+                twice = known >= 0
+                for view in views if twice.any() else ():
+                    same = (read_records(earlier, view, known[twice])
+                            == read_records(store, view, block[twice])).all(axis=1)
+                    if not same.all():
+                        key = names[np.flatnonzero(twice)[int(same.argmin())]]
+                        raise StoreError(f'{earlier.root} and {store.root} say different things about {key!r} in view '
+                                         f'{view}: take it out of one of them.')
+                    overlaps += len(same)
+                new &= ~twice
+            owners.append(np.full(int(new.sum()), number, np.int32))
+            positions.append(block[new])
+            text.writelines(f'{name}\n' for name, is_new in zip(names, new.tolist(), strict=True) if is_new)
+    return np.concatenate(owners), np.concatenate(positions), overlaps
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, _BLOCK):
+        yield np.arange(start, min(start + _BLOCK, count))
