@@ -1,3 +1,4 @@
+import logging
 import os
 import runpy
 import subprocess
@@ -36,6 +37,7 @@ def run_tool(monkeypatch, capfd):
 
     def run(name: str, *args) -> Ended:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        monkeypatch.setattr(logging, 'raiseExceptions', False)  # MMEngine's loggers keep streams of earlier tests
         capfd.readouterr()
         status = 0
         try:

@@ -1,0 +1,119 @@
+"""The command-line tools, as their users run them, in one process."""
+import json
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from tiny_flow import CLASSES, contents, distilling, photo_dataset, recorded, saving
+
+from mmtinyvit.store import LogitStore
+
+
+@pytest.fixture
+def save_config(tmp_path, photos, teacher_checkpoint):
+    """A file with the saving config; its store is ``tmp_path / 'store'``."""
+    saving(photos, tmp_path / 'store', tmp_path / 'work').dump(tmp_path / 'save.py')
+    return tmp_path / 'save.py'
+
+
+@pytest.fixture
+def train_config(tmp_path, photos, saved_store):
+    """A file with the student's training config, with validation and a scaled learning rate."""
+    cfg = distilling(photos, saved_store, tmp_path / 'work', batch_size=7)
+    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+    loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                  collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
+    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Accuracy'),
+                             test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(type='Accuracy'),
+                             auto_scale_lr=dict(base_batch_size=14)))
+    cfg.dump(tmp_path / 'train.py')
+    return tmp_path / 'train.py'
+
+
+def test_save_logits(run_tool, save_config, teacher_checkpoint, tmp_path, saved_store):
+    ended = run_tool('save_logits', save_config, teacher_checkpoint, '--out', tmp_path / 'other', '--views', '0:2')
+    assert ended.status == 0, ended.err
+    assert contents(tmp_path / 'other') == contents(saved_store) and not (tmp_path / 'store').exists()
+    assert '28' in ended.out.splitlines()[-2] and '0:2' in ended.out.splitlines()[-2]
+
+
+def test_save_logits_amp(run_tool, save_config, teacher_checkpoint, tmp_path):
+    assert run_tool('save_logits', save_config, teacher_checkpoint, '--amp', '--views', '1:2').status == 0
+    store = LogitStore(tmp_path / 'store')
+    assert store.views == [1] and store.manifest.fingerprints['teacher']['precision'] == 'autocast'
+    ended = run_tool('check_logits', tmp_path / 'store', '--teacher', save_config, '--checkpoint', teacher_checkpoint)
+    assert ended.status == 0, ended.err
+
+
+def test_train_resume_and_test(run_tool, train_config, tmp_path):
+    work = tmp_path / 'other'
+    ended = run_tool('train', train_config, '--work-dir', work, '--cfg-options', 'train_cfg.max_epochs=1',
+                     'optim_wrapper.optimizer.lr=0.02', '--auto-scale-lr')
+    assert ended.status == 0, ended.err
+    assert 'accuracy/top1' in ended.out and 'LR is set based on batch size of 14' in ended.out
+    first = torch.load(work / 'epoch_1.pth', weights_only=False)
+    assert first['optimizer']['param_groups'][0]['lr'] == pytest.approx(0.01)
+
+    ended = run_tool('train', train_config, '--work-dir', work, '--resume', '--no-validate')
+    assert ended.status == 0, ended.err
+    assert 'accuracy/top1' not in ended.out
+    assert [epoch for epoch, *_ in recorded(work)] == [0] * 14 + [1] * 14
+
+    ended = run_tool('test', train_config, work / 'epoch_2.pth', '--out', tmp_path / 'metrics' / 'top.json')
+    assert ended.status == 0, ended.err
+    assert set(json.loads((tmp_path / 'metrics' / 'top.json').read_text())) >= {'accuracy/top1'}
+
+
+def test_check_logits_with_the_teacher(run_tool, save_config, teacher_checkpoint, saved_store):
+    ended = run_tool('check_logits', saved_store, '--teacher', save_config, '--checkpoint', teacher_checkpoint,
+                     '--records', 12)
+    assert ended.status == 0, ended.err
+    assert '5 of 12' in ended.out and 'mean KL' in ended.out and '12' in ended.out.splitlines()[-2]
+
+
+def test_check_logits_notices_a_teacher_that_drifted(run_tool, save_config, teacher_checkpoint, saved_store, tmp_path):
+    """A store that says it comes from this teacher, but does not."""
+    weights = torch.load(teacher_checkpoint, weights_only=True)
+    weights['state_dict']['head.fc.bias'].add_(torch.randn(CLASSES))
+    torch.save(weights, tmp_path / 'other.pth')
+    ended = run_tool('check_logits', saved_store, '--teacher', save_config, '--checkpoint', tmp_path / 'other.pth')
+    assert 'teacher.weights_hash' in ended.sentence
+
+
+def test_check_logits_with_a_tolerance(run_tool, save_config, teacher_checkpoint, saved_store):
+    ended = run_tool('check_logits', saved_store, '--teacher', save_config, '--checkpoint', teacher_checkpoint,
+                     '--tolerance', '1e-12')
+    assert ended.sentence.startswith(f'The teacher differs from {saved_store} by ')
+
+
+@pytest.mark.parametrize('file, where', [('view-0001/shard', 70), ('manifest.json', 100), ('samples.txt', 10)])
+def test_check_logits_finds_a_flipped_byte(run_tool, saved_store, tmp_path, file, where):
+    store = shutil.copytree(saved_store, tmp_path / 'copy')
+    path = next(path for path in sorted(store.rglob('*')) if str(path.relative_to(store)).startswith(file))
+    data = bytearray(path.read_bytes())
+    data[where] ^= 4
+    path.write_bytes(data)
+    assert run_tool('check_logits', saved_store).status == 0
+    ended = run_tool('check_logits', store)
+    assert ended.sentence and path.name in ended.out + ended.err
+
+
+def test_browse_views(run_tool, train_config, tmp_path):
+    picture = tmp_path / 'pictures' / 'views.png'
+    ended = run_tool('browse_views', train_config, '--out', picture, '--samples', 3, '--views', '0:9')
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines()[-1] == f'Wrote {picture}'
+    width, height = Image.open(picture).size
+    assert width > 400 and height > 400
+
+
+def test_the_student_is_a_plain_classifier(run_tool, train_config, tmp_path):
+    """A checkpoint of the distillation, tested by a config that knows nothing of it."""
+    assert run_tool('train', train_config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1').status == 0
+    cfg = Config.fromfile(train_config)
+    cfg.model.type, cfg.custom_hooks = 'ImageClassifier', []
+    cfg.dump(tmp_path / 'plain.py')
+    ended = run_tool('test', tmp_path / 'plain.py', tmp_path / 'work' / 'epoch_1.pth')
+    assert ended.status == 0 and 'do not match exactly' not in ended.out
