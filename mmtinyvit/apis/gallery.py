@@ -37,14 +37,15 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     beyond = [i for i in indices if not 0 <= i < len(dataset)]
     if beyond:
         raise UserError(f'There is no sample {beyond[0]}: the dataset has {len(dataset)}.')
-    classes = getattr(dataset, 'metainfo', {}).get('classes') or range(store.num_classes)
+    labels = getattr(dataset, 'metainfo', {}).get('classes')
+    classes = labels if labels and len(labels) == store.num_classes else range(store.num_classes)
     viewed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
     figure, axes = plt.subplots(len(indices), len(views) + 1, squeeze=False, layout='constrained',
                                 figsize=(2 * (len(views) + 1), 2.1 * len(indices) + .3 * top * len(indices) / 2))
     for row, index in zip(axes, indices, strict=True):
         info = dataset.get_data_info(index)
         original = dataset.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
-        label = classes[info['gt_label']] if 'gt_label' in info else ''
+        label = (labels or classes)[info['gt_label']] if 'gt_label' in info else ''
         _show(row[0], original, f'{_shorten(keys[index])}\nlabel {label}')
         for axis, view in zip(row[1:], views, strict=True):
             image = viewed[view, index]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # (H, W, 3), RGB
