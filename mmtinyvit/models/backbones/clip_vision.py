@@ -95,7 +95,7 @@ class CLIPVisionTower(BaseBackbone):
             raise UserError(f'CLIPVisionTower takes images of {self.img_size}x{self.img_size} pixels, but got '
                             f'{x.shape[2]}x{x.shape[3]}: resize them, or build it with another img_size.')
         x = self.patch_embed(x).flatten(2).transpose(1, 2)  # (B, num_patches, width)
-        x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1) + self.pos_embed.to(x.dtype)
+        x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1) + self.pos_embed.to(x.dtype)
         x = self.ln_pre(x)
         for block in self.blocks:
             x = block(x)

@@ -150,7 +150,7 @@ class TinyViT(BaseBackbone):
             One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``.
         """
         outs = []
-        x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
+        x = self.patch_embed(x)
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from .norm_gelu import can_join, norm_gelu
 from .window_attention import WindowAttention
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'TinyViTBlock', 'gelu', 'gelu_map']
@@ -52,6 +53,8 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+        # so that the stem gives channels-last maps without a copy of the images, which autograd would keep
+        self.conv.to(memory_format=torch.channels_last)
         self.bn = nn.BatchNorm2d(out_channels)
         nn.init.constant_(self.bn.weight, norm_weight)
 
@@ -62,6 +65,12 @@ class ConvNorm(nn.Module):
             return self.bn(self.conv(x))
         weight, bias = self.folded()
         return self.conv._conv_forward(x, weight, bias)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The module and a GELU behind it."""
+        if torch.is_grad_enabled() and can_join(self.bn, x):
+            return norm_gelu(self.bn, self.conv(x))
+        return gelu_map(self(x))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution that equals this module in eval mode."""
@@ -88,7 +97,7 @@ class PatchEmbed(nn.Module):
         self.conv2 = ConvNorm(out_channels // 2, out_channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(gelu_map(self.conv1(x)))
+        return self.conv2(self.conv1.gelu(x))
 
 
 class MBConv(nn.Module):
@@ -103,7 +112,7 @@ class MBConv(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv3(gelu_map(self.conv2(gelu_map(self.conv1(x)))))
+        branch = self.conv3(self.conv2.gelu(self.conv1.gelu(x)))
         return gelu_map(self.drop_path(branch).add_(x))
 
 
@@ -117,7 +126,7 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(gelu_map(self.conv2(gelu_map(self.conv1(x)))))
+        return self.conv3(self.conv2.gelu(self.conv1.gelu(x)))
 
 
 class Mlp(nn.Module):

@@ -73,7 +73,7 @@ class WindowAttention(nn.Module):
         tokens = windows.reshape(-1, h * w, C)
         whole = h == w == self.window_size
         if not whole:
-            padding = self.norm.bias.to(x.dtype).expand(len(tokens), 1, C)
+            padding = self.norm.bias.to(x.dtype).expand(tokens.shape[0], 1, C)
             tokens = torch.cat([tokens, padding], dim=1)
         tokens = self._attend(tokens, self._bias(h, w))
         if not whole:
@@ -88,8 +88,8 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
         if bias.requires_grad and bias.device.type == 'cpu':
             # the fused kernel for the CPU has no gradient for the bias, and its fallback is slower than this
-            q, k, v = qkv.contiguous()
-            attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
+            k, v = qkv[1:].contiguous()
+            attn = (qkv[0] * qkv.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
             x = attn.softmax(-1) @ v
         else:
@@ -113,12 +113,12 @@ class WindowAttention(nn.Module):
 
     def _gather_bias(self, h: int, w: int) -> Tensor:
         size = self.window_size
-        device = self.attention_biases.device
-        side = torch.arange(size, device=device)
+        side = torch.arange(size, device=self.attention_biases.device)
         offset = (side[:, None] - side).abs()  # (size, size)
-        rows, columns = offset[:h], offset[:w]
-        index = rows[:, None, :, None] * size + columns[:, None, :]  # (h, w, size, size)
-        bias = self.attention_biases[:, index.reshape(h * w, -1)].view(-1, h * w, size, size)
+        table = self.attention_biases.view(-1, size, size)
+        # first rows, then columns: the two small indices are all that autograd has to keep
+        bias = table.index_select(1, offset[:h].flatten()).index_select(2, offset[:w].flatten())
+        bias = bias.view(-1, h, size, w, size).transpose(2, 3).reshape(-1, h * w, size, size)
         if h == w == size:
             return bias.reshape(1, -1, h * w, h * w)
         real = bias[:, :, :h, :w].flatten(2)
