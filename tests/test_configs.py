@@ -76,12 +76,6 @@ def test_model_builds(name):
     assert any(p.requires_grad for p in build(CONFIGS[name], device).parameters())
 
 
-@pytest.mark.parametrize(('arch', 'millions'), [('5m', 5.4), ('11m', 11.0), ('21m', 21.2)])
-def test_students_have_the_published_size(arch, millions):
-    model = build(load(f'tinyvit/tiny_vit_{arch}_distill_in1k'), 'meta')
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
-
-
 # ---------------------------------------------------------------- teacher and student speak of the same views
 @pytest.mark.parametrize('name', STUDENTS)
 def test_student_makes_the_views_of_its_teacher(name):
