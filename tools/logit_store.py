@@ -6,6 +6,7 @@
     python tools/logit_store.py repair data/in21k_logits --yes
     python tools/logit_store.py merge views_0_to_44 views_45_to_89 --out data/in21k_logits
     python tools/logit_store.py reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
+    python tools/logit_store.py import-cream teacher_logits --keys samples.txt --num-classes 21841 --out data/imported
 
 With ``--json``, each subcommand prints one JSON object for machines.
 """
@@ -23,7 +24,8 @@ from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.ranges import parse_range
 from mmtinyvit.apis.store_tables import fact_table, info_table, sample_table
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import Finding, LogitStore, Unit, read_manifest, verify_store
+from mmtinyvit.store import Finding, LogitStore, Unit, codec_names, read_manifest, verify_store
+from mmtinyvit.store import import_cream as cream
 from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.repair import repair_store
 from mmtinyvit.store.reshard import reshard_store
@@ -68,6 +70,19 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--out', required=True, help='folder of the new store')
     sub.add_argument('--samples-per-shard', type=int, required=True, metavar='N', help='samples per new shard')
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
+
+    sub = command(import_cream, "Import the original TinyViT's logits as views that cannot be replayed.")
+    sub.add_argument('folder', help="the original's DISTILL.TEACHER_LOGITS_PATH")
+    sub.add_argument('--keys', required=True, metavar='FILE', help="sample keys in the dataset's order, one per line")
+    sub.add_argument('--num-classes', type=int, required=True, help="the teacher's classes: 21841, or 1000")
+    sub.add_argument('--out', required=True, help='folder of the new store')
+    sub.add_argument('--key-form', choices=cream.KEY_FORMS, default='stem',
+                     help='how the original named samples: by file name without suffix (ImageNet-22k, the default), by '
+                          'place in the list (ImageNet-1k), or by path')
+    sub.add_argument('--epochs', type=parse_range, metavar='A:B', help='epochs A to B - 1 (default: all)')
+    sub.add_argument('--topk', type=int, help='K, if the folder has several')
+    sub.add_argument('--codec', choices=codec_names(), default='exact', help='record codec (default: exact)')
+    sub.add_argument('--teacher', default='unknown', help='name of the teacher, to be shown')
     return parser.parse_args()
 
 
@@ -168,6 +183,17 @@ def reshard(args: argparse.Namespace) -> None:
          fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
                      'shards per view': result.shards, 'shards written': result.written,
                      'canaries kept': result.canaries}))
+
+
+def import_cream(args: argparse.Namespace) -> None:
+    epochs = range(*args.epochs) if args.epochs else None
+    result = cream.import_cream(args.folder, args.keys, args.out, args.num_classes, args.key_form, args.topk, epochs,
+                                args.codec, args.teacher, writing)
+    emit(args, dict(path=args.out, **result._asdict()),
+         fact_table({'imported': args.folder, 'into': args.out, 'samples': result.num_samples,
+                     'views': spell_views(result.views), 'top K': result.topk, 'shards written': result.written,
+                     'records of unlisted samples': result.unknown, 'records found twice': result.repeated,
+                     'replay': 'NONE: these views cannot be made again, so no student can be trained on them'}))
 
 
 def main() -> None:
