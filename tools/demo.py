@@ -54,7 +54,7 @@ def steps() -> list[tuple[str, str, list[str]]]:
 
 def run_step(console: Console, what: str, command: list[str], log: Path) -> float:
     """Run one tool, its output into ``log``; returns seconds."""
-    console.print(f'[bold]{what}[/bold]\n  python {" ".join(command)}', highlight=False)
+    console.print(f'[bold]{what}[/bold]\n  python {" ".join(command)}', highlight=False, soft_wrap=True)
     start, last = time.perf_counter(), ''
     root = mim_root()
     command = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
@@ -90,7 +90,7 @@ def summarise(console: Console, seconds: dict[str, float]) -> dict:
     store = LogitStore(OUT / 'store')
     top1 = {name: json.loads((OUT / f'{folder}.json').read_text())['accuracy/top1'] for name, folder in MODELS.items()}
     summary = {
-        **{f'{name}_top1': value for name, value in top1.items()}, 'bytes_per_view': store.record_bytes,
+        **{f'{name}_top1': round(value, 2) for name, value in top1.items()}, 'bytes_per_view': store.record_bytes,
         'num_views': len(store.views), 'seconds_saving': round(seconds['save'], 1),
         'seconds_distilling': round(seconds['distill'], 1)
     }
@@ -123,7 +123,7 @@ def main() -> None:
         noted.write_text(json.dumps(seconds, indent=2))
     summarise(console, seconds)
     draw_curves({'distilled, no labels': OUT / 'distill', 'labels only': OUT / 'label_only'}, OUT / 'curves.png')
-    console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False)
+    console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False, soft_wrap=True)
 
 
 if __name__ == '__main__':

@@ -39,6 +39,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
+    # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
+    cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
