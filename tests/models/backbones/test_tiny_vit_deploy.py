@@ -75,14 +75,21 @@ def test_training_under_autocast(tiny):
     assert torch.cosine_similarity(*found, dim=0) > .98
 
 
-def test_compile_gives_the_same_output_and_gradients(tiny):
+def test_one_graph_gives_the_same_output_and_gradients(tiny):
+    """The whole model is one graph, padded windows included, in the operators that inductor compiles.
+
+    ``benchmarks/backbone.py --compile`` checks the compiled kernels too, which takes minutes to build.
+    """
     model = tiny(gap_before_output=False, out_indices=(1, 3))
-    compiled = torch.compile(model, fullgraph=True)
+    compiled = torch.compile(model, backend='aot_eager_decomp_partition', fullgraph=True)
     images = torch.randn(2, 3, 45, 70)
-    model.eval()
-    with torch.inference_mode():
-        for ours, expected in zip(compiled(images), model(images), strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    found = []
+    for run in (model.train(), compiled):
+        outs = run(images)
+        grads = torch.autograd.grad(sum(out.square().mean() for out in outs), list(model.parameters()))
+        found.append([*outs, *grads])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', SIZES)
