@@ -3,6 +3,8 @@
     python tools/logit_store.py info data/in21k_logits
     python tools/logit_store.py verify data/in21k_logits
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
+    python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
+    python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
     python tools/logit_store.py merge views_0_to_44 views_45_to_89 --out data/in21k_logits
     python tools/logit_store.py reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
@@ -22,14 +24,14 @@ from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.ranges import parse_range
-from mmtinyvit.apis.store_tables import fact_table, info_table, sample_table
+from mmtinyvit.apis.store_tables import fact_table, info_table, sample_table, stats_tables
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import Finding, LogitStore, Unit, codec_names, read_manifest, verify_store
+from mmtinyvit.store import Finding, LogitStore, codec_names, read_manifest, verify_store
 from mmtinyvit.store import import_cream as cream
 from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.repair import repair_store
 from mmtinyvit.store.reshard import reshard_store
-from mmtinyvit.store.summary import describe_sample, describe_store, read_class_names, spell_views
+from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names, spell_views
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
 
@@ -83,6 +85,25 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--topk', type=int, help='K, if the folder has several')
     sub.add_argument('--codec', choices=codec_names(), default='exact', help='record codec (default: exact)')
     sub.add_argument('--teacher', default='unknown', help='name of the teacher, to be shown')
+
+    sub = command(stats, 'Compare the teacher with the labels: accuracy, entropy, confusions, doubtful labels.')
+    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
+    sub.add_argument('--samples', type=int, metavar='N', help='only N samples, spread evenly')
+    sub.add_argument('--worst', type=int, default=20, help='how many pairs and samples to list (default: 20)')
+    sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
+    sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
+
+    sub = command(gallery, 'Draw views as the teacher saw them, with what it said and the label.')
+    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
+    sub.add_argument('--out', default='gallery.png', help='picture to write (default: gallery.png)')
+    sub.add_argument('--rows', type=int, default=6, help='how many samples, spread evenly (default: 6)')
+    sub.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
+    sub.add_argument('--views', type=parse_range, default=(0, 4), metavar='A:B', help='views A to B - 1 (default: 0:4)')
+    sub.add_argument('--top', type=int, default=3, help='classes to name (default: 3)')
+    sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
     return parser.parse_args()
 
 
@@ -105,10 +126,10 @@ def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
             yield finding
 
 
-def writing(units: Sequence[Unit]) -> Iterable[Unit]:
-    """The units of work, with a progress bar on a terminal."""
+def watched_units(units: Sequence) -> Iterable:
+    """The units of work (shards, views), with a progress bar on a terminal."""
     console = Console(stderr=True)
-    return track(units, 'writing', console=console, disable=not console.is_terminal, transient=True)
+    return track(units, 'working', console=console, disable=not console.is_terminal, transient=True)
 
 
 # ---------------------------------------------------------------- looking
@@ -142,6 +163,55 @@ def show(args: argparse.Namespace) -> None:
     emit(args, sample, sample_table(sample))
 
 
+# ---------------------------------------------------------------- looking at teacher and labels
+def labelled(args: argparse.Namespace, store: LogitStore) -> Any:
+    """The dataset of ``--config``. Imported here, because the other subcommands need neither torch nor MMEngine."""
+    from mmengine.registry import init_default_scope
+
+    from mmtinyvit.apis.config import add_common_flags, load_config
+    from mmtinyvit.apis.store_stats import build_labelled
+
+    parser = argparse.ArgumentParser()
+    add_common_flags(parser)
+    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    cfg = load_config(parser.parse_args([args.config, *options]))
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return build_labelled(store, cfg)
+
+
+def stats(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    dataset = labelled(args, store)
+    from mmtinyvit.apis.store_stats import draw_stats, measure_store, pick_views
+
+    views = pick_views(store, args.views and range(*args.views))
+    measured = measure_store(store, dataset, views, args.samples, args.worst, watched_units)
+    if args.out:
+        measured['plots'] = str(draw_stats(measured, args.out))
+    emit(args, dict(path=args.store, **measured),
+         *stats_tables(args.store, measured, getattr(dataset, 'metainfo', {}).get('classes')))
+
+
+def gallery(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    if not is_replayable(store.manifest):
+        raise UserError(f'The views of {args.store} cannot be made again, so there is nothing to draw.')
+    dataset = labelled(args, store)
+    from mmtinyvit.apis.gallery import draw_views
+    from mmtinyvit.apis.store_stats import measure_store, pick_views
+    from mmtinyvit.engine.store_check import check_canaries
+
+    views = pick_views(store, range(*args.views))
+    check_canaries(store, dataset, views, 2)
+    if args.hardest:
+        rows = [row['index'] for row in measure_store(store, dataset, views, worst=args.rows)['disagreements']]
+    else:
+        rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
+    out = draw_views(store, dataset, args.out, rows, views, args.top)
+    emit(args, dict(path=args.store, picture=str(out), rows=rows, views=views),
+         fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_views(views)}))
+
+
 # ---------------------------------------------------------------- mending
 def repair(args: argparse.Namespace) -> None:
     found = repair_store(args.store, args.yes, watched)
@@ -167,7 +237,7 @@ def repair(args: argparse.Namespace) -> None:
 
 # ---------------------------------------------------------------- making new stores
 def merge(args: argparse.Namespace) -> None:
-    merged = merge_stores(args.stores, args.out, writing)
+    merged = merge_stores(args.stores, args.out, watched_units)
     emit(args, dict(path=args.out, **vars(merged)),
          fact_table({'merged': f'{merged.kind} of {len(args.stores)} stores', 'into': args.out,
                      'samples': merged.num_samples, 'views': spell_views(merged.views),
@@ -178,7 +248,7 @@ def merge(args: argparse.Namespace) -> None:
 
 def reshard(args: argparse.Namespace) -> None:
     views = range(*args.views) if args.views else None
-    result = reshard_store(args.store, args.out, args.samples_per_shard, views, writing)
+    result = reshard_store(args.store, args.out, args.samples_per_shard, views, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
          fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
                      'shards per view': result.shards, 'shards written': result.written,
@@ -188,7 +258,7 @@ def reshard(args: argparse.Namespace) -> None:
 def import_cream(args: argparse.Namespace) -> None:
     epochs = range(*args.epochs) if args.epochs else None
     result = cream.import_cream(args.folder, args.keys, args.out, args.num_classes, args.key_form, args.topk, epochs,
-                                args.codec, args.teacher, writing)
+                                args.codec, args.teacher, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
          fact_table({'imported': args.folder, 'into': args.out, 'samples': result.num_samples,
                      'views': spell_views(result.views), 'top K': result.topk, 'shards written': result.written,

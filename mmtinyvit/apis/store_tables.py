@@ -1,4 +1,5 @@
 """What the store's tools print: tables for people."""
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
@@ -6,7 +7,7 @@ from rich.text import Text
 
 from mmtinyvit.store.summary import NO_REPLAY, spell_views
 
-__all__ = ['fact_table', 'info_table', 'sample_table']
+__all__ = ['fact_table', 'info_table', 'sample_table', 'stats_tables']
 
 
 def fact_table(facts: dict[str, Any], title: str | None = None) -> Table:
@@ -60,3 +61,30 @@ def sample_table(sample: dict[str, Any]) -> Table:
         table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(said)),
                       f"{row['tail_mass']:.2%}")
     return table
+
+
+def stats_tables(path: str, stats: dict[str, Any], classes: Sequence[str] | None = None) -> list[Table]:
+    """The tables of ``measure_store``: numbers, confused classes, doubtful labels."""
+    def name(label: int) -> Text:
+        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+
+    numbers = fact_table({
+        'store': path,
+        'samples, views': f"{stats['samples']:,}, {spell_views(stats['views'])}",
+        "teacher's top-1, top-5": f"{stats['top1']:.2%}, {stats['top5']:.2%}",
+        'same top-1 in all views': f"{stats['same_top1']:.2%}",
+        'mean entropy': f"{stats['entropy']:.3f} nats",
+        'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in stats['mass'].items()),
+        'plots': stats.get('plots')})
+    pairs = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    for row in stats['confusions']:
+        pairs.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
+    tables = [numbers, pairs]
+    for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
+                         ('hardest', 'The teacher is least sure: hard samples')):
+        table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
+        for row in stats[which]:
+            table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
+                          name(row['predicted']) + f" {row['predicted_prob']:.1%}")
+        tables.append(table)
+    return tables

@@ -1,0 +1,192 @@
+"""How good a stored teacher is, where it errs, and which labels it doubts."""
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mmtinyvit.apis.config import check_data
+from mmtinyvit.datasets.identity import find_seeded_augment, in_blocks, iter_keys
+from mmtinyvit.engine.store_check import check_dataset
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import LogitStore
+
+__all__ = ['build_labelled', 'draw_stats', 'measure_store', 'pick_views']
+
+MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_BATCH = 4096
+
+
+def build_labelled(store: LogitStore, cfg: Config) -> Any:
+    """The dataset of a config, of the loader that saves (or else the training one), if it belongs to the store.
+
+    Raises:
+        UserError: It does not, or there is no such loader.
+    """
+    saves = (cfg.get('test_cfg') or {}).get('type') == 'mmtinyvit.SaveLogitsLoop'
+    name = 'test_dataloader' if saves else 'train_dataloader'
+    loader = cfg.get(name)
+    if not loader:
+        raise UserError('The config has no train_dataloader and does not save logits: give the config of the teacher '
+                        'or of a student.')
+    check_data(cfg, name)
+    dataset = DATASETS.build(loader.dataset)
+    check_dataset(store, dataset)
+    return dataset
+
+
+def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
+    """The complete views, or those among ``wanted``.
+
+    Raises:
+        UserError: There is none.
+    """
+    complete = [view for view, there in store.coverage().items() if there.present == there.expected
+                and (wanted is None or view in wanted)]
+    if not complete:
+        among = '' if wanted is None else ' among those asked for'
+        raise UserError(f'The store {store.root} has no complete view{among}: save one, or ask for others.')
+    return complete
+
+
+def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,
+                  worst: int = 20, watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
+    """Compares what the teacher said with the labels.
+
+    Args:
+        store: The store.
+        dataset: A labelled dataset whose samples are in the store; see :func:`build_labelled`.
+        views: Complete views.
+        num_samples: Look at so many samples only, spread evenly over the dataset.
+        worst: How many samples and pairs of classes to list.
+        watch: Wraps the views, for a progress bar.
+
+    Returns:
+        ``samples``, ``views``, ``top1`` and ``top5`` (shares of all views of all samples), ``top1_by_view``,
+        ``entropy`` (mean, nats, the tail taken as even), ``same_top1`` (share of samples with the same first class in
+        all views), ``mass`` (mean probability of the K most probable classes, by K), ``confusions`` (``label``,
+        ``predicted``, ``views``), ``disagreements`` and ``hardest`` (``index``, ``key``, ``label``, ``predicted``,
+        ``label_prob``, ``predicted_prob``, means over the views), and ``histograms`` for :func:`draw_stats`.
+
+        Disagreements have the largest mean of (probability of the first class - probability of the label): the teacher
+        is sure of something else, so the label may be wrong. The hardest have the largest mean entropy.
+
+    Raises:
+        UserError: A sample has no label, or one that the teacher does not know.
+    """
+    indices = np.arange(len(dataset))
+    if num_samples is not None and num_samples < len(dataset):
+        indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).round().astype(np.int64))
+    labels = _labels(dataset, indices, store)
+    keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
+    chosen = np.isin(np.arange(len(dataset)), indices)
+    positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
+
+    gap, entropy = np.zeros(len(indices)), np.zeros(len(indices))
+    first, same = np.full(len(indices), -1), np.ones(len(indices), bool)
+    mass, confusions = np.zeros(store.topk), Counter()
+    top1_by_view, top5 = {}, 0
+    entropy_bins, prob_bins = np.linspace(0, np.log(store.num_classes), 41), np.linspace(0, 1, 41)
+    histograms = np.zeros(40, np.int64), np.zeros(40, np.int64)
+    for view in watch(views):
+        hits = 0
+        for start in range(0, len(indices), _BATCH):
+            rows = slice(start, start + _BATCH)
+            record, label = store.read_positions(view, positions[rows]), labels[rows, None]
+            prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
+            even = tail / max(store.num_classes - store.topk, 1)
+            order = np.argsort(-prob, axis=1, kind='stable')
+            ranked = np.take_along_axis(record.index, order, 1)
+            match = record.index == label
+            label_prob = np.where(match.any(1), (prob * match).sum(1), even)
+            spread = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
+            right = ranked[:, 0] == label[:, 0]
+            hits += int(right.sum())
+            top5 += int((ranked[:, :5] == label).any(1).sum())
+            mass += np.cumsum(np.take_along_axis(prob, order, 1), axis=1).sum(0)
+            gap[rows] += prob.max(1) - label_prob
+            entropy[rows] += spread
+            same[rows] &= (first[rows] == ranked[:, 0]) | (first[rows] < 0)
+            first[rows] = ranked[:, 0]
+            confusions.update(zip(label[~right, 0].tolist(), ranked[~right, 0].tolist(), strict=True))
+            histograms[0][:] += np.histogram(spread.clip(0, entropy_bins[-1]), entropy_bins)[0]
+            histograms[1][:] += np.histogram(label_prob.clip(0, 1), prob_bins)[0]
+        top1_by_view[view] = hits / len(indices)
+    total = len(indices) * len(views)
+
+    def listed(score: np.ndarray) -> list[dict]:
+        rows = np.argsort(-score, kind='stable')[:worst]
+        return [_sample(store, views, int(indices[row]), int(positions[row]), int(labels[row])) for row in rows]
+
+    return dict(
+        samples=len(indices), views=list(views), top1=float(np.mean(list(top1_by_view.values()))), top5=top5 / total,
+        top1_by_view=top1_by_view, entropy=float(entropy.sum() / total), same_top1=float(same.mean()),
+        mass={k: float(mass[k - 1] / total) for k in sorted({*MASS_AT, store.topk}) if k <= store.topk},
+        confusions=[dict(label=label, predicted=predicted, views=count)
+                    for (label, predicted), count in confusions.most_common(worst)],
+        disagreements=listed(gap), hardest=listed(entropy),
+        histograms={name: dict(edges=edges.tolist(), counts=counts.tolist()) for name, edges, counts in (
+            ('entropy', entropy_bins, histograms[0]), ('label_prob', prob_bins, histograms[1]))})
+
+
+def _labels(dataset: Any, indices: np.ndarray, store: LogitStore) -> np.ndarray:
+    """``(n,)`` int64."""
+    labels = np.empty(len(indices), np.int64)
+    for row, index in enumerate(indices.tolist()):
+        label = dataset.get_data_info(index).get('gt_label')
+        if label is None:
+            raise UserError(f'Sample {index} of the dataset has no label: give the config of a labelled dataset.')
+        labels[row] = label
+    if labels.min() < 0 or labels.max() >= store.num_classes:
+        raise UserError(f'The dataset has labels from {labels.min()} to {labels.max()}, and the teacher of the store '
+                        f'{store.root} has {store.num_classes} classes: give the dataset with the teacher\'s labels.')
+    return labels
+
+
+def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, label: int) -> dict[str, Any]:
+    """The mean over the views of what the teacher said about one sample."""
+    mean = np.zeros(store.num_classes)
+    for view in views:
+        record = store.read_positions(view, [position])
+        rest = float(record.tail_mass[0]) / max(store.num_classes - store.topk, 1)
+        target = np.full(store.num_classes, rest)
+        target[record.index[0]] = np.exp(record.log_prob[0].astype(np.float64))
+        mean += target / len(views)
+    predicted = int(mean.argmax())
+    return dict(index=index, key=store.key(position), label=label, predicted=predicted,
+                label_prob=float(mean[label]), predicted_prob=float(mean[predicted]))
+
+
+def draw_stats(stats: dict[str, Any], out: str | Path) -> Path:
+    """Draws mass against K, accuracy by view, and the histograms of entropy and of the label's probability.
+
+    Raises:
+        UserError: ``out`` cannot be written.
+    """
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout='constrained')
+    axes[0, 0].plot(list(stats['mass']), list(stats['mass'].values()), 'o-')
+    axes[0, 0].set(xlabel='K', ylabel='mean mass of the K most probable classes', xscale='log', ylim=(0, 1.02))
+    axes[0, 1].plot(list(stats['top1_by_view']), [100 * top1 for top1 in stats['top1_by_view'].values()], 'o-')
+    axes[0, 1].set(xlabel='view', ylabel="teacher's top-1 accuracy (%)")
+    for axis, name, title in ((axes[1, 0], 'entropy', 'entropy (nats)'),
+                              (axes[1, 1], 'label_prob', 'probability of the label')):
+        histogram = stats['histograms'][name]
+        axis.stairs(histogram['counts'], histogram['edges'], fill=True)
+        axis.set(xlabel=title, ylabel='views of samples')
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=110)
+    except OSError as error:
+        raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
+    finally:
+        plt.close(figure)
+    return out

@@ -1,0 +1,78 @@
+"""stats and gallery, against a straightforward reckoning on dense targets."""
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_flow import CLASSES, TOPK, saving
+
+from mmtinyvit.store import LogitStore
+
+CLASS_OF = {f'class_{i}': i for i in range(3)}
+
+
+@pytest.fixture
+def config(photos, saved_store, tmp_path):
+    path = tmp_path / 'teacher.py'
+    saving(photos, saved_store, tmp_path / 'work').dump(path)
+    return path
+
+
+def dense(store, view):
+    """``(n, C)`` float64 targets of all samples, the tail spread evenly."""
+    record = store.read_positions(view, range(store.num_samples))
+    target = np.repeat(record.tail_mass[:, None].astype(np.float64) / (CLASSES - TOPK), CLASSES, 1)
+    np.put_along_axis(target, record.index, np.exp(record.log_prob.astype(np.float64)), 1)
+    return target
+
+
+def test_stats(run_tool, saved_store, config, tmp_path):
+    said = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, '--json', '--worst', 14,
+                               '--out', tmp_path / 'stats.png').out)
+    store = LogitStore(saved_store)
+    keys = [store.key(i) for i in range(14)]
+    labels = np.array([CLASS_OF[key.split('/')[0]] for key in keys])
+    targets = np.stack([dense(store, view) for view in (0, 1)])  # (2, n, C)
+    ranks = np.argsort(-targets, axis=2, kind='stable')
+    assert said['samples'] == 14 and said['views'] == [0, 1]
+    assert said['top1'] == pytest.approx((ranks[..., 0] == labels).mean())
+    assert said['top5'] == pytest.approx((ranks[..., :5] == labels[:, None]).any(2).mean())
+    assert said['top1_by_view']['1'] == pytest.approx((ranks[1, :, 0] == labels).mean())
+    assert said['same_top1'] == pytest.approx((ranks[0, :, 0] == ranks[1, :, 0]).mean())
+    entropy = -(targets * np.log(targets)).sum(2)
+    assert said['entropy'] == pytest.approx(entropy.mean(), rel=1e-5)
+    ordered = -np.sort(-targets, axis=2)
+    for k in (1, 2, 5):
+        assert said['mass'][str(k)] == pytest.approx(ordered[..., :k].sum(2).mean(), rel=1e-5)
+    wrong = sum(row['views'] for row in said['confusions'])
+    assert wrong == (ranks[..., 0] != labels).sum() and wrong > 0
+    best = said['confusions'][0]
+    assert best['views'] == ((ranks[..., 0] == best['predicted']) & (labels == best['label'])).sum()
+    gap = (targets.max(2) - targets[:, np.arange(14), labels]).mean(0)
+    assert [row['key'] for row in said['disagreements']] == [keys[i] for i in np.argsort(-gap)]
+    assert [row['key'] for row in said['hardest']] == [keys[i] for i in np.argsort(-entropy.mean(0))]
+    first = said['disagreements'][0]
+    assert first['label_prob'] == pytest.approx(targets.mean(0)[keys.index(first['key']), first['label']], rel=1e-5)
+    for name in ('entropy', 'label_prob'):
+        assert sum(said['histograms'][name]['counts']) == 28
+    with Image.open(tmp_path / 'stats.png') as picture:
+        assert picture.size == (1100, 770)
+
+
+def test_stats_in_words(run_tool, saved_store, config):
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--samples', 4, '--views', '1:2')
+    assert ended.status == 0 and 'Teacher and label disagree most' in ended.out and '4, 1' in ended.out
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--views', '7:8')
+    assert 'no complete view among those asked for' in ended.sentence
+
+
+def test_gallery_of_the_hardest(run_tool, saved_store, config, tmp_path):
+    listed = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, '--json').out)
+    said = json.loads(run_tool('logit_store', 'gallery', saved_store, '--config', config, '--hardest', '--rows', 2,
+                               '--out', tmp_path / 'hardest.png', '--json').out)
+    assert said['rows'] == [row['index'] for row in listed['disagreements'][:2]] and said['views'] == [0, 1]
+    with Image.open(tmp_path / 'hardest.png') as picture:
+        assert min(picture.size) > 200
+    ended = run_tool('logit_store', 'gallery', saved_store, '--config', config, '--rows', 3, '--out',
+                     tmp_path / 'spread.png')
+    assert ended.status == 0 and '0, 6, 13' in ended.out
