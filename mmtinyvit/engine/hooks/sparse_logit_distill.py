@@ -58,8 +58,11 @@ class SparseLogitDistillHook(Hook):
             raise UserError(f'The store {store.root} has the top {store.topk} classes of each view, and '
                             f'SparseLogitDistillHook wants topk={self.topk}: point LoadTeacherLogits to the right '
                             'store, or correct topk=.')
-        check_dataset(store, dataset)
-        checked = check_canaries(store, dataset, self.views, self.num_canaries) if self.num_canaries else 0
+        checked = 0
+        if self.num_canaries:
+            checked = check_canaries(store, dataset, self.views, self.num_canaries)
+        else:
+            check_dataset(store, dataset)
         num_bytes = store.record_bytes * store.num_samples * len(self.views)
         runner.logger.info(
             f"Teacher store {store.root}: {store.num_samples:,} samples x {len(self.views)} views, top {store.topk} of "

@@ -1,0 +1,22 @@
+"""ImageNet-1K: 30 epochs of finetuning after ImageNet-21K (https://arxiv.org/abs/2207.10666).
+
+Layer-wise decay of the rate, 0.8 per block; BatchNorm keeps its statistics (set in the recipe); no Mixup, no CutMix.
+The rate is per 512 images and follows the total batch by itself (5e-4 at the original's 8 x 128).
+"""
+epochs = 30
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=2.5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-8),
+    constructor='LearningRateDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(
+        layer_decay_rate=0.8, bias_decay_mult=0., norm_decay_mult=0.,
+        custom_keys={'attention_biases': dict(decay_mult=0.)}),
+    clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=5e-7 / 2.5e-4, end=5, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-5 / 2.5e-4, end=epochs, by_epoch=True, convert_to_iter_based=True),
+]
+auto_scale_lr = dict(enable=True, base_batch_size=512)
+
+train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
