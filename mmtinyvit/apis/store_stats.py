@@ -1,4 +1,5 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
+import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
@@ -8,36 +9,49 @@ from typing import Any
 import matplotlib
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
 
-from mmtinyvit.apis.config import check_data
+from mmtinyvit.apis.config import add_common_flags, check_data, load_config
 from mmtinyvit.datasets.identity import find_seeded_augment, in_blocks, iter_keys
 from mmtinyvit.engine.store_check import check_dataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
-__all__ = ['build_labelled', 'draw_stats', 'measure_store', 'pick_views']
+__all__ = ['draw_stats', 'load_labelled', 'measure_store', 'pick_views', 'read_config']
 
 MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH = 4096
 
 
-def build_labelled(store: LogitStore, cfg: Config) -> Any:
+def load_labelled(store: LogitStore, config: str, options: Sequence[str] = ()) -> Any:
     """The dataset of a config, of the loader that saves (or else the training one), if it belongs to the store.
 
+    Args:
+        store: The store.
+        config: Config of a teacher or of a student.
+        options: ``KEY=VALUE`` that override it.
+
     Raises:
-        UserError: It does not, or there is no such loader.
+        UserError: It does not belong to the store, is not on this machine, or the config has no such loader.
     """
+    cfg = read_config(config, options)
     saves = (cfg.get('test_cfg') or {}).get('type') == 'mmtinyvit.SaveLogitsLoop'
     name = 'test_dataloader' if saves else 'train_dataloader'
-    loader = cfg.get(name)
-    if not loader:
+    if not cfg.get(name):
         raise UserError('The config has no train_dataloader and does not save logits: give the config of the teacher '
                         'or of a student.')
     check_data(cfg, name)
-    dataset = DATASETS.build(loader.dataset)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    dataset = DATASETS.build(cfg[name].dataset)
     check_dataset(store, dataset)
     return dataset
+
+
+def read_config(config: str, options: Sequence[str] = ()) -> Config:
+    """A config as the other tools read it."""
+    parser = argparse.ArgumentParser()
+    add_common_flags(parser)
+    return load_config(parser.parse_args([config, *(['--cfg-options', *options] if options else [])]))
 
 
 def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
@@ -60,7 +74,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
 
     Args:
         store: The store.
-        dataset: A labelled dataset whose samples are in the store; see :func:`build_labelled`.
+        dataset: A labelled dataset whose samples are in the store; see :func:`load_labelled`.
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.

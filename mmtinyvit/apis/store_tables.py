@@ -7,7 +7,7 @@ from rich.text import Text
 
 from mmtinyvit.store.summary import NO_REPLAY, spell_views
 
-__all__ = ['fact_table', 'info_table', 'sample_table', 'stats_tables']
+__all__ = ['fact_table', 'info_table', 'plan_tables', 'sample_table', 'stats_tables']
 
 
 def fact_table(facts: dict[str, Any], title: str | None = None) -> Table:
@@ -88,3 +88,22 @@ def stats_tables(path: str, stats: dict[str, Any], classes: Sequence[str] | None
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     return tables
+
+
+def plan_tables(config: str, plan: dict[str, Any], max_kl: float) -> list[Table]:
+    """The tables of ``plan_store``: a row per K and codec, then what is recommended."""
+    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'GiB',
+                  title=f"{plan['images']:,} images, {plan['classes']:,} classes", title_justify='left')
+    best = plan['recommended']
+    for row in plan['rows']:
+        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
+                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", str(row['bytes']),
+                      f"{row['total_bytes'] / 2**30:,.2f}", style='bold' if row is best else None)
+    reach = '' if best['mean_kl'] <= max_kl else f' (no K tried comes below {max_kl:g}: this is the closest)'
+    return [table, fact_table({
+        'config': config,
+        'samples, views': f"{plan['samples']:,}, {plan['views']}",
+        'measured rate': f"{plan['per_second']:,.1f} images per second",
+        'time for all views': f"{plan['hours']:,.2f} hours on one such device",
+        'recommended': f"topk={best['topk']}, codec='{best['codec']}': {best['total_bytes'] / 2**30:,.2f} GiB, mean KL "
+                       f"{best['mean_kl']:.3g} nats{reach}"})]

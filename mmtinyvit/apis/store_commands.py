@@ -1,0 +1,185 @@
+"""The subcommands of ``tools/logit_store.py``: each calls the library and shows what it found."""
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import Finding, LogitStore, read_manifest, verify_store
+from mmtinyvit.store import import_cream as cream
+from mmtinyvit.store.merge import merge_stores
+from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.reshard import reshard_store
+from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names, spell_views
+
+from .store_tables import fact_table, info_table, plan_tables, sample_table, stats_tables
+
+__all__ = ['gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
+
+SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
+
+
+# ---------------------------------------------------------------- output
+def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> None:
+    """The result as one JSON object, or as tables."""
+    if args.json:
+        print(json.dumps(result, indent=2))
+    for table in () if args.json else tables:
+        Console().print(table)
+
+
+def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
+    """The findings, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task('checking')
+        for finding in findings:
+            progress.update(task, completed=finding.done, total=finding.total)
+            yield finding
+
+
+def watched_units(units: Sequence) -> Iterable:
+    """The units of work (shards, views), with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    return track(units, 'working', console=console, disable=not console.is_terminal, transient=True)
+
+
+# ---------------------------------------------------------------- looking
+def info(args: argparse.Namespace) -> None:
+    store = describe_store(args.store)
+    emit(args, store, info_table(store))
+
+
+def verify(args: argparse.Namespace) -> None:
+    read_manifest(Path(args.store))  # without one there is nothing to check
+    findings = list(watched(verify_store(args.store)))
+    problems = [finding.problem for finding in findings if finding.problem]
+    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
+    openable = all(finding.path.parent != Path(args.store) for finding in findings if finding.problem)
+    coverage = LogitStore(args.store).coverage() if openable else {}
+    partial = [view for view, there in coverage.items() if there.present != there.expected]
+    emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
+                    views={view: there._asdict() for view, there in coverage.items()}, incomplete_views=partial),
+         fact_table({'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged),
+                     'complete views': len(coverage) - len(partial), 'incomplete views': spell_views(partial),
+                     'problems': '\n'.join(problems)}))
+    if damaged:
+        raise UserError(f'{args.store} has {len(damaged)} damaged files: run "python tools/logit_store.py repair '
+                        f'{args.store}", or copy those files again.')
+
+
+def show(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    names = read_class_names(args.classes, store.num_classes) if args.classes else None
+    sample = describe_sample(store, args.key, args.views and range(*args.views), args.top, names)
+    emit(args, sample, sample_table(sample))
+
+
+# ---------------------------------------------------------------- with a config; only these import torch and MMEngine
+def stats(args: argparse.Namespace) -> None:
+    from mmtinyvit.apis.store_stats import draw_stats, load_labelled, measure_store, pick_views
+
+    store = LogitStore(args.store)
+    dataset = load_labelled(store, args.config, args.cfg_options)
+    views = pick_views(store, args.views and range(*args.views))
+    measured = measure_store(store, dataset, views, args.samples, args.worst, watched_units)
+    if args.out:
+        measured['plots'] = str(draw_stats(measured, args.out))
+    emit(args, dict(path=args.store, **measured),
+         *stats_tables(args.store, measured, getattr(dataset, 'metainfo', {}).get('classes')))
+
+
+def gallery(args: argparse.Namespace) -> None:
+    from mmtinyvit.apis.gallery import draw_views
+    from mmtinyvit.apis.store_stats import load_labelled, measure_store, pick_views
+    from mmtinyvit.engine.store_check import check_canaries
+
+    store = LogitStore(args.store)
+    if not is_replayable(store.manifest):
+        raise UserError(f'The views of {args.store} cannot be made again, so there is nothing to draw.')
+    dataset = load_labelled(store, args.config, args.cfg_options)
+    views = pick_views(store, range(*args.views))
+    check_canaries(store, dataset, views, 2)
+    if args.hardest:
+        rows = [row['index'] for row in measure_store(store, dataset, views, worst=args.rows)['disagreements']]
+    else:
+        rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
+    out = draw_views(store, dataset, args.out, rows, views, args.top)
+    emit(args, dict(path=args.store, picture=str(out), rows=rows, views=views),
+         fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_views(views)}))
+
+
+def plan(args: argparse.Namespace) -> None:
+    from mmtinyvit.apis.config import check_data, use_checkpoint
+    from mmtinyvit.apis.runner import build_teacher, saving_loop
+    from mmtinyvit.apis.store_plan import plan_store
+    from mmtinyvit.apis.store_stats import read_config
+
+    cfg = read_config(args.config, args.cfg_options)
+    use_checkpoint(cfg, args.checkpoint)
+    saving_loop(cfg, args.config)
+    check_data(cfg, 'test_dataloader')
+    with redirect_stdout(sys.stderr):  # the log of building the teacher
+        planned = plan_store(cfg, build_teacher(cfg).model, args.images, args.views, args.max_kl)
+    emit(args, dict(config=args.config, **planned), *plan_tables(args.config, planned, args.max_kl))
+
+
+# ---------------------------------------------------------------- mending
+def repair(args: argparse.Namespace) -> None:
+    found = repair_store(args.store, args.yes, watched)
+    views, following = found.incomplete_views, None
+    if found.needed and not found.done:
+        following = f'python tools/logit_store.py repair {args.store} --yes'
+    elif views:
+        following = f'{SAVE_AGAIN} {args.store} --views {views[0]}:{views[-1] + 1}'
+    shards, leftovers = [str(path) for path in found.shards], [str(path) for path in found.leftovers]
+    verb = 'removed' if found.done else 'would remove'
+    emit(args, dict(path=args.store, done=found.done, damaged_shards=shards, leftovers=leftovers,
+                    index_rebuilt=found.rebuild_index, problems=found.problems, incomplete_views=views,
+                    run_next=following),
+         fact_table({'store': args.store, f'{verb}: damaged shards': '\n'.join(shards) or '0',
+                     f'{verb}: leftovers': '\n'.join(leftovers) or '0',
+                     'samples.idx': ('made again' if found.done else 'would be made again') * found.rebuild_index,
+                     'incomplete views': spell_views(views)}))
+    if following and not args.json:
+        print(f'Run next: {following}')
+    if found.problems:
+        raise UserError(f'{args.store} has damage that cannot be mended without another copy: {found.problems[0]}')
+
+
+# ---------------------------------------------------------------- making new stores
+def merge(args: argparse.Namespace) -> None:
+    merged = merge_stores(args.stores, args.out, watched_units)
+    emit(args, dict(path=args.out, **vars(merged)),
+         fact_table({'merged': f'{merged.kind} of {len(args.stores)} stores', 'into': args.out,
+                     'samples': merged.num_samples, 'views': spell_views(merged.views),
+                     'views left out': spell_views(merged.left_out) * bool(merged.left_out),
+                     'found in several': merged.overlaps, 'shards written': merged.written,
+                     'versions differ (first kept)': '\n'.join(merged.versions)}))
+
+
+def reshard(args: argparse.Namespace) -> None:
+    views = range(*args.views) if args.views else None
+    result = reshard_store(args.store, args.out, args.samples_per_shard, views, watched_units)
+    emit(args, dict(path=args.out, **result._asdict()),
+         fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
+                     'shards per view': result.shards, 'shards written': result.written,
+                     'canaries kept': result.canaries}))
+
+
+def import_cream(args: argparse.Namespace) -> None:
+    epochs = range(*args.epochs) if args.epochs else None
+    result = cream.import_cream(args.folder, args.keys, args.out, args.num_classes, args.key_form, args.topk, epochs,
+                                args.codec, args.teacher, watched_units)
+    emit(args, dict(path=args.out, **result._asdict()),
+         fact_table({'imported': args.folder, 'into': args.out, 'samples': result.num_samples,
+                     'views': spell_views(result.views), 'top K': result.topk, 'shards written': result.written,
+                     'records of unlisted samples': result.unknown, 'records found twice': result.repeated,
+                     'replay': 'NONE: these views cannot be made again, so no student can be trained on them'}))

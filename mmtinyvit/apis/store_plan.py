@@ -1,0 +1,138 @@
+"""What a store would cost, and how much of the teacher it would keep, from a probe of a few images."""
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch.utils.data import DataLoader
+
+from mmtinyvit.engine.loops.shard_buffer import CANARY_EVERY
+from mmtinyvit.engine.teacher import sparsify
+from mmtinyvit.engine.view_teacher import ViewTeacher
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import codec_names, make_codec
+from mmtinyvit.store.layout import default_samples_per_shard
+from mmtinyvit.store.shard import shard_bytes
+
+__all__ = ['plan_store', 'probe_teacher', 'recommend', 'weigh_codecs']
+
+TRY_TOPK = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+DEFAULT_CODEC = 'compact'
+_MIXING_BYTES = 8
+_LEAST = 1e-12  # a class that a store rules out, but the teacher does not, would make the divergence infinite
+
+
+def probe_teacher(teacher: ViewTeacher, loader: dict, view: int, num_images: int) -> tuple[np.ndarray, float]:
+    """Runs a teacher on images spread evenly over its dataset, as saving does.
+
+    Args:
+        teacher: The teacher.
+        loader: The config's dataloader: ``batch_size`` and ``num_workers``.
+        view: Which view of them.
+        num_images: How many.
+
+    Returns:
+        ``(n, C)`` float32 log-probabilities, and images per second; the first batch is not timed, if there are more.
+
+    Raises:
+        UserError: An image cannot be read, or the teacher does not return logits.
+    """
+    count = min(num_images, len(teacher.dataset))
+    positions = np.unique(np.linspace(0, len(teacher.dataset) - 1, count).round().astype(np.int64))
+    size = loader['batch_size']
+    batches = [positions[i:i + size] for i in range(0, len(positions), size)]
+    data_loader = DataLoader(teacher.dataset, batch_sampler=[teacher.names(view, batch) for batch in batches],
+                             num_workers=loader.get('num_workers', 0), collate_fn=teacher.collate)
+    outputs, start, timed = [], time.perf_counter(), 0
+    for data in data_loader:
+        outputs.append(teacher.logits(data).float().log_softmax(1).cpu())
+        if len(outputs) == 1 and len(batches) > 1:
+            start = time.perf_counter()
+        else:
+            timed += len(outputs[-1])
+    return torch.cat(outputs).numpy(), timed / (time.perf_counter() - start)
+
+
+def weigh_codecs(log_prob: np.ndarray, mixing: bool = False) -> list[dict[str, Any]]:
+    """What is kept of dense outputs, by K and codec.
+
+    Args:
+        log_prob: ``(n, C)`` float32.
+        mixing: Whether records name partners.
+
+    Returns:
+        One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample), ``mass`` (mean
+        probability of the top K), and in nats ``mean_kl`` and ``max_kl`` of the recovered target (top K, and the
+        tail spread evenly) from the teacher's own distribution, and ``codec_kl``, the part of the mean that is due to
+        rounding.
+    """
+    num_classes = log_prob.shape[1]
+    rows = []
+    for topk in [k for k in TRY_TOPK if k < num_classes] + [num_classes] * (num_classes <= TRY_TOPK[-1]):
+        index, top, tail = sparsify(torch.from_numpy(log_prob), topk)
+        index = index.astype(np.int64)
+        cut = _divergence(log_prob, index, top, tail)
+        for name in codec_names():
+            codec = make_codec(name, topk, num_classes)
+            kl = _divergence(log_prob, *codec.decode(codec.encode(index, top, tail)))
+            rows.append(dict(topk=topk, codec=name, bytes=codec.record_bytes + _MIXING_BYTES * mixing,
+                             mass=float(np.exp(top).sum(1).mean()), mean_kl=float(kl.mean()),
+                             max_kl=float(kl.max()), codec_kl=float(kl.mean() - cut.mean())))
+    return rows
+
+
+def _divergence(log_prob: np.ndarray, index: np.ndarray, top: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    """``(n,)`` float64: KL from the dense distribution to the recovered target."""
+    p = np.exp(log_prob.astype(np.float64))
+    inside = np.take_along_axis(p, index, 1)
+    others = log_prob.shape[1] - index.shape[1]
+    outside = (1 - inside.sum(1)).clip(0) if others else np.zeros(len(p))
+    even = np.log(np.maximum(tail.astype(np.float64) / max(others, 1), _LEAST))
+    return (p * log_prob).sum(1) - (inside * top).sum(1) - outside * even
+
+
+def recommend(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:
+    """The smallest record of the default codec whose mean divergence is at most ``max_kl``, or else the closest."""
+    compact = [row for row in rows if row['codec'] == DEFAULT_CODEC]
+    good = [row for row in compact if row['mean_kl'] <= max_kl]
+    return min(good, key=lambda row: row['bytes']) if good else min(compact, key=lambda row: row['mean_kl'])
+
+
+def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, views: int | None = None,
+               max_kl: float = 0.05) -> dict[str, Any]:
+    """Probes the teacher of a saving config.
+
+    Args:
+        cfg: A config with ``SaveLogitsLoop``.
+        model: Its model, with weights.
+        num_images: Images to probe.
+        views: Views to plan for; the config's by default.
+        max_kl: How many nats the recovered target may differ from the teacher on average.
+
+    Returns:
+        ``images``, ``classes``, ``samples`` (of the dataset), ``views``, ``per_second``, ``hours`` (for all views, on
+        what the probe ran on), ``rows`` (see :func:`weigh_codecs`; each with ``total_bytes``, shards and checksums
+        included) and ``recommended``, one of the rows.
+
+    Raises:
+        UserError: A number is not positive, or as :func:`probe_teacher`.
+    """
+    loop = cfg.test_cfg
+    first, end = loop.get('views', (0, 1))
+    views = end - first if views is None else views
+    if min(views, num_images) < 1 or not max_kl > 0:
+        raise UserError('--views, --images and --max-kl must be positive.')
+    loader = cfg.test_dataloader
+    teacher = ViewTeacher(model, loader['dataset'], loop.get('mixing'), loop.get('amp', False))
+    teacher.probe(first)
+    log_prob, per_second = probe_teacher(teacher, loader, first, num_images)
+    samples = len(teacher.dataset)
+    rows = weigh_codecs(log_prob, teacher.mixing is not None)
+    per_shard = loop.get('samples_per_shard') or default_samples_per_shard(samples)
+    counts = [min(per_shard, samples - first) for first in range(0, samples, per_shard)]
+    for row in rows:
+        row['total_bytes'] = views * sum(shard_bytes(count, row['bytes'], -(-count // CANARY_EVERY))
+                                         for count in counts)
+    return dict(images=len(log_prob), classes=log_prob.shape[1], samples=samples, views=views, per_second=per_second,
+                hours=samples * views / per_second / 3600, rows=rows, recommended=recommend(rows, max_kl))
