@@ -56,7 +56,7 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110)
+        figure.savefig(out, dpi=110, bbox_inches='tight')
     except OSError as error:
         raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
     finally:

@@ -102,11 +102,11 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = ())
 
 
 def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int) -> int:
-    """Replay a few views and compare their pixels with the hashes in the store.
+    """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
         store: The store.
-        dataset: The dataset with its replaying pipeline; checked with :func:`check_dataset` first.
+        dataset: The dataset with its replaying pipeline.
         views: Views in use.
         count: How many canaries to replay at most.
 
@@ -114,7 +114,7 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
         int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries.
 
     Raises:
-        UserError: The pixels differ; names what the store was saved with and what is installed.
+        UserError: The dataset or the pixels differ; names what the store was saved with and what is installed.
     """
     shards = store.coverage()[views[0]].expected
     canaries = {}  # by key; more than are needed, since a subset of the store's samples has only some

@@ -86,10 +86,11 @@ def test_another_number_of_classes(tmp_path, photos, saved_store, model):
         train(photos, saved_store, tmp_path, model=model)
 
 
-def test_other_data(tmp_path, saved_store):
+@pytest.mark.parametrize('num_canaries', [8, 0])
+def test_other_data(tmp_path, saved_store, num_canaries):
     root = write_photos(tmp_path / 'photos', 15)
     with pytest.raises(UserError, match="no sample 'class_2/photo_014.png'"):
-        train(root, saved_store, tmp_path)
+        train(root, saved_store, tmp_path, hook=dict(num_canaries=num_canaries))
 
 
 def test_another_class_list(tmp_path, own_photos, saved_store):
