@@ -86,6 +86,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--samples', type=positive, metavar='N', help='only N samples, spread evenly')
     sub.add_argument('--worst', type=positive, default=20, help='how many pairs and samples to list (default: 20)')
+    sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
     sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
 
@@ -95,6 +96,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--out', default='gallery.png', help='picture to write (default: gallery.png)')
     sub.add_argument('--rows', type=positive, default=6, help='how many samples, spread evenly (default: 6)')
     sub.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
+    sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     sub.add_argument('--views', type=parse_range, default=(0, 4), metavar='A:B', help='views A to B - 1 (default: 0:4)')
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
     sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')

@@ -84,49 +84,53 @@ def show(args: argparse.Namespace) -> None:
 
 # ---------------------------------------------------------------- with a config; only these import torch and MMEngine
 def stats(args: argparse.Namespace) -> None:
-    from mmtinyvit.apis.store_stats import draw_stats, load_labelled, measure_store, pick_views
-
     store = LogitStore(args.store)
-    dataset = load_labelled(store, args.config, args.cfg_options)
-    views = pick_views(store, args.views and range(*args.views))
-    measured = measure_store(store, dataset, views, args.samples, args.worst, watched_units)
-    if args.out:
-        measured['plots'] = str(draw_stats(measured, args.out))
+    with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
+        from .store_stats import draw_stats, load_labelled, measure_store, pick_views
+
+        dataset = load_labelled(store, args.config, args.cfg_options)
+        views = pick_views(store, args.views and range(*args.views))
+        measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
+        if args.out:
+            measured['plots'] = str(draw_stats(measured, args.out))
     emit(args, dict(path=args.store, **measured),
-         *stats_tables(args.store, measured, getattr(dataset, 'metainfo', {}).get('classes')))
+         *stats_tables(args.store, measured, None if args.label_index else dataset.metainfo.get('classes')))
 
 
 def gallery(args: argparse.Namespace) -> None:
-    from mmtinyvit.apis.gallery import draw_views
-    from mmtinyvit.apis.store_stats import load_labelled, measure_store, pick_views
-    from mmtinyvit.engine.store_check import check_canaries
-
     store = LogitStore(args.store)
     if not is_replayable(store.manifest):
         raise UserError(f'The views of {args.store} cannot be made again, so there is nothing to draw.')
-    dataset = load_labelled(store, args.config, args.cfg_options)
-    views = pick_views(store, range(*args.views))
-    check_canaries(store, dataset, views, 2)
-    if args.hardest:
-        rows = [row['index'] for row in measure_store(store, dataset, views, worst=args.rows)['disagreements']]
-    else:
-        rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
-    out = draw_views(store, dataset, args.out, rows, views, args.top)
+    with redirect_stdout(sys.stderr):
+        from mmtinyvit.engine.store_check import check_canaries
+
+        from .gallery import draw_views
+        from .store_stats import load_labelled, measure_store, pick_views
+
+        dataset = load_labelled(store, args.config, args.cfg_options)
+        views = pick_views(store, range(*args.views))
+        check_canaries(store, dataset, views, 2)
+        if args.hardest:
+            measured = measure_store(store, dataset, views, worst=args.rows, label_index=args.label_index)
+            rows = [row['index'] for row in measured['disagreements']]
+        else:
+            rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
+        out = draw_views(store, dataset, args.out, rows, views, args.top)
     emit(args, dict(path=args.store, picture=str(out), rows=rows, views=views),
          fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_views(views)}))
 
 
 def plan(args: argparse.Namespace) -> None:
-    from mmtinyvit.apis.config import check_data, use_checkpoint
-    from mmtinyvit.apis.runner import build_teacher, saving_loop
-    from mmtinyvit.apis.store_plan import plan_store
-    from mmtinyvit.apis.store_stats import read_config
+    with redirect_stdout(sys.stderr):
+        from .config import check_data, use_checkpoint
+        from .runner import build_teacher, saving_loop
+        from .store_plan import plan_store
+        from .store_stats import read_config
 
-    cfg = read_config(args.config, args.cfg_options)
-    use_checkpoint(cfg, args.checkpoint)
-    saving_loop(cfg, args.config)
-    check_data(cfg, 'test_dataloader')
-    with redirect_stdout(sys.stderr):  # the log of building the teacher
+        cfg = read_config(args.config, args.cfg_options)
+        use_checkpoint(cfg, args.checkpoint)
+        saving_loop(cfg, args.config)
+        check_data(cfg, 'test_dataloader')
         planned = plan_store(cfg, build_teacher(cfg).model, args.images, args.views, args.max_kl)
     emit(args, dict(config=args.config, **planned), *plan_tables(args.config, planned, args.max_kl))
 

@@ -69,7 +69,8 @@ def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
 
 
 def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,
-                  worst: int = 20, watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
+                  worst: int = 20, label_index: Sequence[int] | None = None,
+                  watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
     """Compares what the teacher said with the labels.
 
     Args:
@@ -78,6 +79,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
+        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher.
         watch: Wraps the views, for a progress bar.
 
     Returns:
@@ -96,7 +98,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
         indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).round().astype(np.int64))
-    labels = _labels(dataset, indices, store)
+    labels = _labels(dataset, indices, store, label_index)
     keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
     chosen = np.isin(np.arange(len(dataset)), indices)
     positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
@@ -148,17 +150,26 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
             ('entropy', entropy_bins, histograms[0]), ('label_prob', prob_bins, histograms[1]))})
 
 
-def _labels(dataset: Any, indices: np.ndarray, store: LogitStore) -> np.ndarray:
-    """``(n,)`` int64."""
+def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
+    """``(n,)`` int64, in the teacher's classes."""
+    names = getattr(dataset, 'metainfo', {}).get('classes')
+    if label_index is None and names is not None and len(names) != store.num_classes:
+        raise UserError(f'The dataset has {len(names)} classes and the teacher of the store {store.root} has '
+                        f'{store.num_classes}: say which of its classes each label is, with --label-index.')
     labels = np.empty(len(indices), np.int64)
     for row, index in enumerate(indices.tolist()):
         label = dataset.get_data_info(index).get('gt_label')
         if label is None:
             raise UserError(f'Sample {index} of the dataset has no label: give the config of a labelled dataset.')
         labels[row] = label
+    if label_index is not None:
+        if labels.min() < 0 or labels.max() >= len(label_index):
+            raise UserError(f'The dataset has labels up to {labels.max()}, and --label-index names {len(label_index)} '
+                            "classes: name the teacher's class of each label, in order.")
+        labels = np.asarray(label_index, np.int64)[labels]
     if labels.min() < 0 or labels.max() >= store.num_classes:
-        raise UserError(f'The dataset has labels from {labels.min()} to {labels.max()}, and the teacher of the store '
-                        f'{store.root} has {store.num_classes} classes: give the dataset with the teacher\'s labels.')
+        raise UserError(f'The labels are from {labels.min()} to {labels.max()}, and the teacher of the store '
+                        f"{store.root} has {store.num_classes} classes: give the dataset with the teacher's labels.")
     return labels
 
 

@@ -21,6 +21,10 @@ def fact_table(facts: dict[str, Any], title: str | None = None) -> Table:
     return table
 
 
+def _size(num_bytes: int) -> str:
+    return f'{num_bytes / 2**30:,.1f} GiB' if num_bytes >= 2**30 else f'{num_bytes / 2**20:,.2f} MiB'
+
+
 def info_table(store: dict[str, Any]) -> Table:
     """The table of ``describe_store``."""
     prints = store['fingerprints']
@@ -36,7 +40,7 @@ def info_table(store: dict[str, Any]) -> Table:
         'incomplete views': ', '.join(f"{view} ({there['present']} of {there['expected']} shards)"
                                       for view, there in partial.items()),
         'codec': f"{store['codec']}, {store['record_bytes']} bytes per view",
-        'on disk': f"{store['bytes_on_disk'] / 2**20:,.1f} MiB",
+        'on disk': _size(store['bytes_on_disk']),
         'samples per shard': store['samples_per_shard'],
         'base seed': str(store['base_seed']),
         'replay': ('NONE: ' + str(pipeline.get('reason', 'the views cannot be made again'))
@@ -92,18 +96,18 @@ def stats_tables(path: str, stats: dict[str, Any], classes: Sequence[str] | None
 
 def plan_tables(config: str, plan: dict[str, Any], max_kl: float) -> list[Table]:
     """The tables of ``plan_store``: a row per K and codec, then what is recommended."""
-    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'GiB',
+    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',
                   title=f"{plan['images']:,} images, {plan['classes']:,} classes", title_justify='left')
     best = plan['recommended']
     for row in plan['rows']:
         table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
                       f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", str(row['bytes']),
-                      f"{row['total_bytes'] / 2**30:,.2f}", style='bold' if row is best else None)
+                      _size(row['total_bytes']), style='bold' if row is best else None)
     reach = '' if best['mean_kl'] <= max_kl else f' (no K tried comes below {max_kl:g}: this is the closest)'
     return [table, fact_table({
         'config': config,
         'samples, views': f"{plan['samples']:,}, {plan['views']}",
         'measured rate': f"{plan['per_second']:,.1f} images per second",
         'time for all views': f"{plan['hours']:,.2f} hours on one such device",
-        'recommended': f"topk={best['topk']}, codec='{best['codec']}': {best['total_bytes'] / 2**30:,.2f} GiB, mean KL "
+        'recommended': f"topk={best['topk']}, codec='{best['codec']}': {_size(best['total_bytes'])}, mean KL "
                        f"{best['mean_kl']:.3g} nats{reach}"})]

@@ -8,7 +8,8 @@ from tiny_flow import CLASSES, TOPK, saving
 
 from mmtinyvit.store import LogitStore
 
-CLASS_OF = {f'class_{i}': i for i in range(3)}
+CLASS_OF = {'class_0': 4, 'class_1': 0, 'class_2': 11}
+LABELS = ('--label-index', *CLASS_OF.values())  # of the teacher's twelve classes
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def dense(store, view):
 
 
 def test_stats(run_tool, saved_store, config, tmp_path):
-    said = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, '--json', '--worst', 14,
-                               '--out', tmp_path / 'stats.png').out)
+    said = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--json',
+                               '--worst', 14, '--out', tmp_path / 'stats.png').out)
     store = LogitStore(saved_store)
     keys = [store.key(i) for i in range(14)]
     labels = np.array([CLASS_OF[key.split('/')[0]] for key in keys])
@@ -60,19 +61,25 @@ def test_stats(run_tool, saved_store, config, tmp_path):
 
 
 def test_stats_in_words(run_tool, saved_store, config):
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--samples', 4, '--views', '1:2')
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--samples', 4, '--views', '1:2')
     assert ended.status == 0 and 'Teacher and label disagree most' in ended.out and '4, 1' in ended.out
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--views', '7:8')
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config)
+    assert 'has 3 classes and the teacher' in ended.sentence and '--label-index' in ended.sentence
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--label-index', 0, 1)
+    assert 'labels up to 2, and --label-index names 2' in ended.sentence
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--label-index', 0, 1, 12)
+    assert 'from 0 to 12' in ended.sentence and 'has 12 classes' in ended.sentence
+    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--views', '7:8')
     assert 'no complete view among those asked for' in ended.sentence
 
 
 def test_gallery_of_the_hardest(run_tool, saved_store, config, tmp_path):
-    listed = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, '--json').out)
-    said = json.loads(run_tool('logit_store', 'gallery', saved_store, '--config', config, '--hardest', '--rows', 2,
-                               '--out', tmp_path / 'hardest.png', '--json').out)
+    listed = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--json').out)
+    said = json.loads(run_tool('logit_store', 'gallery', saved_store, '--config', config, *LABELS, '--hardest',
+                               '--rows', 2, '--out', tmp_path / 'hardest.png', '--json').out)
     assert said['rows'] == [row['index'] for row in listed['disagreements'][:2]] and said['views'] == [0, 1]
     with Image.open(tmp_path / 'hardest.png') as picture:
         assert min(picture.size) > 200
-    ended = run_tool('logit_store', 'gallery', saved_store, '--config', config, '--rows', 3, '--out',
+    ended = run_tool('logit_store', 'gallery', saved_store, '--config', config, *LABELS, '--rows', 3, '--out',
                      tmp_path / 'spread.png')
     assert ended.status == 0 and '0, 6, 13' in ended.out
