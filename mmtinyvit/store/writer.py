@@ -163,8 +163,8 @@ class LogitWriter:
             index: ``(count, K)`` whole numbers, the classes of the top K in any order.
             log_prob: ``(count, K)`` float, natural logarithms.
             tail_mass: ``(count,)`` float, the probability of all other classes together.
-            partner_hash: ``(count,)`` uint64, :func:`~mmtinyvit.store.key_hash` of each sample's partner (no salt, so that a
-                reader compares it without the store); exactly if the manifest says ``mixing``.
+            partner_hash: ``(count,)`` uint64, :func:`~mmtinyvit.store.key_hash` of each sample's partner, without a
+                salt, so that a reader needs no store to compare it; exactly if the manifest says ``mixing``.
             canaries: Digests of 16 bytes by position in the store.
 
         Raises:
