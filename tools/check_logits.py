@@ -67,8 +67,8 @@ def main() -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise UserError(f'{args.store} has {len(problems)} damaged files: delete those shards and run '
-                        'tools/save_logits.py again, or copy the files again.')
+        raise UserError(f'{args.store} has {len(problems)} damaged files: remove them with `python '
+                        f'tools/logit_store.py repair {args.store} --yes` and save again, or copy the files again.')
     if args.config:
         result = rerun(args)
         table = Table('records re-run', 'mean KL (nats)', 'max KL', 'first class changed')

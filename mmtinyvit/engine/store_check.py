@@ -20,6 +20,7 @@ from mmtinyvit.datasets.paired_sampler import PairedSampler
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, StoreError, diff_fingerprints
+from mmtinyvit.store.summary import is_replayable
 
 __all__ = ['check_canaries', 'check_dataset', 'check_model', 'check_pipeline']
 
@@ -36,6 +37,9 @@ def check_model(store: LogitStore, model: nn.Module) -> None:
 
 def check_pipeline(store: LogitStore, dataset: Any, sampler: Any, model: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
+    if not is_replayable(store.manifest):
+        raise UserError(f'The views of the store {store.root} cannot be made again (it was imported without the seeds '
+                        'of its images): save a store with tools/save_logits.py to train from.')
     augment = find_seeded_augment(dataset)
     model = model.module if is_model_wrapper(model) else model
     mixing = getattr(model.data_preprocessor, 'mixing', None)
