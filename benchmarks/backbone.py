@@ -37,6 +37,7 @@ def main() -> None:
     check_equal(models, images)
     if args.compile:
         models = {name: torch.compile(model) for name, model in models.items()}
+        check_equal(models, images)
     calls = {name: call(model, images, args.mode, DTYPES[args.dtype]) for name, model in models.items()}
     results = compare(calls, repeats=args.repeats)
     if args.mode == 'train':

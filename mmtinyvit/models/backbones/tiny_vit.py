@@ -4,19 +4,17 @@ Wu et al., ECCV 2022, https://arxiv.org/abs/2207.10666. The original code is
 https://github.com/microsoft/Cream/tree/main/TinyViT (MIT); its checkpoints, timm's and mmpretrain's load as they are.
 """
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
 
 import torch
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
-from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyViTBlock
+from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
 
 __all__ = ['TinyViT']
 
@@ -27,40 +25,6 @@ ARCHS = {
 }
 DEPTHS = (2, 2, 6, 2)
 WINDOW_SIZES = (7, 7, 14, 7)
-
-
-class Stage(nn.Module):
-    """Down-sampling, where there is one, and blocks."""
-
-    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool):
-        super().__init__()
-        self.downsample = downsample
-        self.blocks = nn.ModuleList(blocks)
-        self.with_cp = with_cp
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.downsample(x)
-        for block in self.blocks:
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: (nullcontext(), _recompute(b)))
-            else:
-                x = block(x)
-        return x
-
-
-@contextmanager
-def _recompute(block: nn.Module):
-    """Keep the running statistics still: the forward pass has counted this batch already."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
-    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.
-    try:
-        yield
-    finally:
-        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(num_batches)
 
 
 @MODELS.register_module()

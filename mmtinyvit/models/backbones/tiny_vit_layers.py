@@ -1,19 +1,22 @@
-"""The parts of TinyViT: convolution with norm, stem, MBConv, down-sampling, MLP and transformer block.
+"""The parts of TinyViT: convolution with norm, stem, MBConv, down-sampling, MLP, transformer block and stage.
 
 Every part takes and gives maps ``(B, C, H, W)`` in channels-last memory, in which ``(B, H, W, C)`` tokens are a view:
 convolutions and linear layers follow one another without a copy.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from .norm_gelu import can_join, norm_gelu
 from .window_attention import WindowAttention
 
-__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'TinyViTBlock', 'gelu', 'gelu_map']
+__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViTBlock', 'gelu', 'gelu_map']
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -161,3 +164,37 @@ class TinyViTBlock(nn.Module):
 
 def _on_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    """Down-sampling, where there is one, and blocks."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], with_cp: bool):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)
+        for block in self.blocks:
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: (nullcontext(), _recompute(b)))
+            else:
+                x = block(x)
+        return x
+
+
+@contextmanager
+def _recompute(block: nn.Module):
+    """Keep the running statistics still: the forward pass has counted this batch already."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.
+    try:
+        yield
+    finally:
+        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(num_batches)
