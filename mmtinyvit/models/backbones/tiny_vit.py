@@ -5,7 +5,6 @@ https://github.com/microsoft/Cream/tree/main/TinyViT (MIT); its checkpoints, tim
 """
 from collections.abc import Sequence
 
-import torch
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
