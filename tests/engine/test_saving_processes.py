@@ -40,12 +40,20 @@ def test_two_processes_write_the_same_bytes(tmp_path, config, start_tool, saved_
     assert contents(tmp_path / 'store') == contents(saved_store)
 
 
-def test_stopped_then_killed_then_finished(tmp_path, config, start_tool, photos, teacher_checkpoint, saved_store):
+def heed_interrupts() -> None:
+    """A shell's background jobs, and all that they start, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_stopped_then_killed_then_finished(tmp_path, config, start_tool, photos, teacher_checkpoint, saved_store,
+                                           request):
     store, path = tmp_path / 'store', config(workers=1)
 
     def start(views: str) -> subprocess.Popen:
-        return start_tool('save_logits', path, '--views', views, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          start_new_session=True)
+        process = start_tool('save_logits', path, '--views', views, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             start_new_session=True, preexec_fn=heed_interrupts)
+        request.addfinalizer(process.kill)
+        return process
 
     def shards(view: int) -> int:
         return len(list(store.glob(f'view-{view:04d}/shard-*')))
