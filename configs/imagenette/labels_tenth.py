@@ -1,13 +1,4 @@
-"""The student trained with every tenth label, for as many images as the others: ten times the epochs, a new view each.
-"""
+"""The student trained with every tenth label, for as many epochs as the others and on the views of the store."""
 _base_ = 'labels_all.py'
 
 train_dataloader = dict(dataset=dict(indices=list(range(0, 7500, 10))))
-epochs = 120
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=120, convert_to_iter_based=True),
-]
-train_cfg = dict(max_epochs=120, val_interval=30)
-default_hooks = dict(checkpoint=dict(interval=30))
-custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]
