@@ -122,7 +122,8 @@ def test_check_at_import(tmp_path, present, message):
 
 
 def test_make_help_lists_the_targets():
-    done = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
     assert [line.split()[1] for line in done.stdout.splitlines()] == ['env', 'demo', 'test', 'lint', 'bench', 'docs']
 
 
@@ -132,7 +133,8 @@ def test_old_python_is_refused_with_one_sentence(tmp_path):
     old = tmp_path / 'python3'
     old.write_text('#!/bin/sh\nexit 1\n')
     old.chmod(0o755)
-    done = subprocess.run(['make', '--no-print-directory', 'env-demo', f'PYTHON={old}'], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(['make', '--no-print-directory', 'env-demo', f'PYTHON={old}'], cwd=tmp_path,
+                          capture_output=True, text=True)
     assert done.returncode != 0
     sentence = f'mmtinyvit needs Python 3.11 or newer, and {old} is older: name another with PYTHON=...'
     assert done.stdout.strip() == sentence
@@ -140,5 +142,6 @@ def test_old_python_is_refused_with_one_sentence(tmp_path):
 
 @pytest.mark.skipif(not (ROOT / '.venv/stamps').exists(), reason='make env has not run here')
 def test_second_make_env_does_nothing():
-    done = subprocess.run(['make', '--no-print-directory', '--dry-run', 'env'], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(['make', '--no-print-directory', '--dry-run', 'env'], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
     assert 'pip' not in done.stdout
