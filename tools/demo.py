@@ -60,7 +60,7 @@ def run_step(console: Console, what: str, command: list[str], log: Path) -> floa
     command = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
     with open(log, 'w') as file, console.status('') as status, subprocess.Popen(
             [sys.executable, '-u', *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:
+            env={'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:  # threads only wait here
         try:
             for line in process.stdout:
                 file.write(line)
