@@ -58,9 +58,10 @@ def run_step(console: Console, what: str, command: list[str], log: Path) -> floa
     start, last = time.perf_counter(), ''
     root = mim_root()
     command = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
+    # one thread: on networks this small, several mostly wait for each other and for the loader's worker
     with open(log, 'w') as file, console.status('') as status, subprocess.Popen(
             [sys.executable, '-u', *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:  # threads only wait here
+            env={'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:
         try:
             for line in process.stdout:
                 file.write(line)
