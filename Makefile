@@ -14,9 +14,10 @@ TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
-FULL := $(call stamp,full,$(CORE) build onedl_detection demo dev)
+FULL := $(call stamp,full,$(CORE) build onedl_detection demo remote dev)
 DOCS := $(call stamp,docs,docs)
 TEST_ARGS ?=
+DETECT ?=
 BENCHMARKS ?= backbone store
 
 .PHONY: help env env-demo demo test lint bench docs
@@ -25,6 +26,7 @@ BENCHMARKS ?= backbone store
 help:
 	@echo 'make env    set up everything in .venv, with the compiled operators (7 minutes on 2 cores, once)'
 	@echo 'make demo   teacher, store and distilled student on real handwriting (set-up 2 minutes, once; then 6 minutes)'
+	@echo 'make demo DETECT=1   the same, then detectors, which need the compiled operators (sets up like `make env`; 3 minutes more)'
 	@echo 'make test   lint, then all tests (sets up like `make env`)'
 	@echo 'make lint   ruff check'
 	@echo 'make bench  the speed of the backbone and of the store (minutes)'
@@ -35,8 +37,8 @@ env: $(FULL)
 
 env-demo: $(DEMO)
 
-demo: $(DEMO)
-	$(PY) tools/demo.py
+demo: $(if $(filter 1,$(DETECT)),$(FULL),$(DEMO))
+	$(PY) tools/demo.py $(if $(filter 1,$(DETECT)),--detect)
 
 test: lint
 	$(PY) -m pytest $(TEST_ARGS)
@@ -82,7 +84,7 @@ $(OPERATORS): | $(LIBRARIES)
 
 $(FULL): | $(OPERATORS)
 	@echo 'Installing mmdet and the tools for tests and lint (about 30 seconds) ...'
-	@$(PIP) -r requirements/onedl_detection.txt -r requirements/demo.txt -r requirements/dev.txt
+	@$(PIP) -r requirements/onedl_detection.txt -r requirements/demo.txt -r requirements/remote.txt -r requirements/dev.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(DEMO) $@

@@ -19,52 +19,15 @@ from pathlib import Path
 
 import numpy as np
 from harness import compare, report
-from teacher_outputs import real_outputs, sparsify, synthetic_outputs
+from store_bytes import SIZES, codecs, views
+from teacher_outputs import sparsify, synthetic_outputs, synthetic_views
 
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, codec_names, make_codec
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
 from mmtinyvit.store.layout import shard_path
 from mmtinyvit.store.manifest import write_manifest
-from mmtinyvit.store.shard import shard_bytes
 
 BATCH = 256
-SIZES = ((100, 21841), (10, 1000))
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-# ---------------------------------------------------------------- bytes and error
-def codecs(json_file: str | None) -> None:
-    """Bytes per view and the divergence of what is read from what was written."""
-    sources = {f'synthetic, {num_classes} classes, deviation {scale}': (topk, synthetic_outputs(num_classes, scale))
-               for topk, num_classes in SIZES for scale in (1, 2, 4, 8)}
-    real = real_outputs()
-    if real is not None:
-        sources['MobileNetV2 on 1000 photos'] = (10, real)
-        sources['MobileNetV2 on 1000 photos, K = 100'] = (100, real)
-    rows = {}
-    for source, (topk, log_prob) in sources.items():
-        arrays = sparsify(log_prob, topk)
-        rows[f'{source}: original'] = dict(bytes=float(4 + 4 * topk))
-        for name in codec_names():
-            codec = make_codec(name, topk, log_prob.shape[1])
-            decoded = codec.decode(codec.encode(*arrays))
-            per_record = (shard_bytes(65536, codec.record_bytes, 16) - 64) / 65536
-            top = np.take_along_axis(decoded[0], decoded[1].argmax(axis=1)[:, None], 1)[:, 0]
-            kl = divergence(arrays, decoded)
-            rows[f'{source}: {name}'] = {
-                'bytes': float(codec.record_bytes), 'with checksums': per_record, 'tail mass': float(arrays[2].mean()),
-                'mean KL, 1e-6 nat': float(kl.mean() * 1e6), 'largest KL, 1e-6 nat': float(kl.max() * 1e6),
-                'top-1 changed': int((top != arrays[0][:, 0]).sum())}
-    report('Bytes per view, and KL of the decoded top K and tail against the exact ones', rows, json_file)
-
-
-def divergence(exact: Arrays, decoded: Arrays) -> np.ndarray:
-    """``(n,)`` nats, both sides normalised in float64."""
-    order = exact[0].argsort(axis=1)
-    p = np.concatenate([np.exp(np.take_along_axis(exact[1], order, 1).astype(np.float64)), exact[2][:, None]], axis=1)
-    q = np.concatenate([np.exp(decoded[1].astype(np.float64)), decoded[2][:, None]], axis=1)
-    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, q, 1)), 0).sum(axis=1)
 
 
 # ---------------------------------------------------------------- speed
@@ -89,6 +52,13 @@ def decoding(json_file: str | None) -> None:
             records = codec.encode(*arrays)
             functions[f'{name}, decode'] = lambda c=codec, r=records: c.decode(r)
             functions[f'{name}, encode'] = lambda c=codec, a=arrays: c.encode(*a)
+            functions[f'{name}, decode one'] = lambda c=codec, r=records[:1]: c.decode(r)
+            if codec.relative:
+                pair = [sparsify(part, topk) for part in synthetic_views(num_classes, 3, topk, 0.6, BATCH)]
+                theirs = codec.encode(*pair[0])
+                records = codec.encode(*pair[1], theirs)
+                functions[f'{name}, relative, decode'] = lambda c=codec, r=records, t=theirs: c.decode(r, t)
+                functions[f'{name}, relative, decode one'] = lambda c=codec, r=records[:1], t=theirs[:1]: c.decode(r, t)
         rates(f'{BATCH} records in memory, K = {topk} of {num_classes}', functions, json_file)
 
 
@@ -130,9 +100,39 @@ def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int =
                             'verify': {'records/s': int(num / (time.perf_counter() - start))}}, json_file)
 
 
+def reading_relative(folder: Path, json_file: str | None, num: int = 16_384) -> None:
+    """The codec smallest: the reference view, and one that is coded relative to it and shares 0.6 of the top 100."""
+    keys = [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in range(num)]
+    pair = [sparsify(part, 100) for part in synthetic_views(21841, 3, 100, 0.6, BATCH)]
+    request = dict(topk=100, num_classes=21841, samples_per_shard=4096, codec='smallest')
+    rows = {}
+    with LogitWriter(folder / 'store', request, keys) as writer:
+        for view, name in enumerate(('reference view', 'another view')):
+            start = time.perf_counter()
+            for unit in writer.missing([view]):
+                repeated = [np.tile(a, (16,) + (1,) * (a.ndim - 1)) for a in pair[view]]
+                writer.write_shard(unit, *(a[:unit.count] for a in repeated))
+            rows[f'write, {name}'] = {'records/s': int(num / (time.perf_counter() - start))}
+    store, dice = LogitStore(folder / 'store'), np.random.default_rng(0)
+
+    def wanted() -> list[str]:
+        return [keys[i] for i in dice.integers(0, num, BATCH)]
+
+    rates(f'smallest: {BATCH} random records by key, K = 100 of 21841, checksums verified', {
+        'reference view, one batch': lambda: store.read(0, wanted()),
+        'another view, one batch': lambda: store.read(1, wanted()),
+        'reference view, one by one': lambda: [store.read(0, [key]) for key in wanted()],
+        'another view, one by one': lambda: [store.read(1, [key]) for key in wanted()]}, json_file)
+    start = time.perf_counter()
+    assert not any(finding.problem for finding in store.verify())
+    rows['verify'] = {'records/s': int(2 * num / (time.perf_counter() - start))}
+    report('smallest: whole shards', rows, json_file)
+
+
 def rates(title: str, functions: dict[str, Callable[[], object]], json_file: str | None) -> None:
     results = compare(functions, repeats=41, warmup=5)
-    rows = {name: {'median us': row['median_s'] * 1e6, 'records/s': int(BATCH / row['median_s']),
+    rows = {name: {'median us': row['median_s'] * 1e6,
+                   'records/s': int((1 if name.endswith('decode one') else BATCH) / row['median_s']),
                    'time / baseline': row['ratio']} for name, row in results.items()}
     report(title, rows, json_file)
 
@@ -181,13 +181,16 @@ def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', choices=['codecs', 'decoding', 'reading', 'opening'], help='one table only')
+    parser.add_argument('--only', choices=['codecs', 'views', 'decoding', 'reading', 'relative', 'opening'],
+                        help='one table only')
     parser.add_argument('--json', help='file to add the tables to')
     args = parser.parse_args()
     np.ones(2**24, np.uint8).sum()  # as in any process that has held images, malloc keeps its memory from now on
     with tempfile.TemporaryDirectory() as folder:
-        parts = {'codecs': lambda: codecs(args.json), 'decoding': lambda: decoding(args.json),
+        parts = {'codecs': lambda: codecs(args.json), 'views': lambda: views(args.json),
+                 'decoding': lambda: decoding(args.json),
                  'reading': lambda: reading(make(folder, 'a'), args.json),
+                 'relative': lambda: reading_relative(make(folder, 'c'), args.json),
                  'opening': lambda: opening(make(folder, 'b'), args.json)}
         for name, part in parts.items():
             if args.only in (None, name):

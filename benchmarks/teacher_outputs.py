@@ -1,10 +1,10 @@
-"""What teachers say: made-up distributions, and a real MobileNetV2 on real photos."""
+"""What teachers say: made-up distributions, and a real MobileNetV2 on real photos and views of them."""
 import os
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ['real_outputs', 'sparsify', 'synthetic_outputs']
+__all__ = ['real_outputs', 'real_views', 'shared_classes', 'sparsify', 'synthetic_outputs', 'synthetic_views']
 
 
 def synthetic_outputs(num_classes: int, scale: float, num: int = 400) -> np.ndarray:
@@ -13,18 +13,72 @@ def synthetic_outputs(num_classes: int, scale: float, num: int = 400) -> np.ndar
     return _log_softmax(logits)
 
 
+def synthetic_views(num_classes: int, scale: float, topk: int, shared: float,
+                    num: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Two such outputs ``(num, C)`` whose logits correlate as much as it takes to share ``shared`` of the top K."""
+    first, noise = (np.random.default_rng(seed).normal(size=(num, num_classes)) for seed in (0, 1))
+    low, high = 0.0, 1.0
+    for _ in range(7):
+        middle = (low + high) / 2
+        second = middle * first + np.sqrt(1 - middle**2) * noise
+        if shared_classes(first, second, topk) < shared:
+            low = middle
+        else:
+            high = middle
+    return _log_softmax(first * scale), _log_softmax(second * scale)
+
+
+def shared_classes(first: np.ndarray, second: np.ndarray, topk: int) -> float:
+    """How many of the K largest of each row two arrays ``(n, C)`` share, on average, over K."""
+    tops = [np.zeros(first.shape, bool), np.zeros(first.shape, bool)]
+    for top, values in zip(tops, (first, second), strict=True):
+        np.put_along_axis(top, np.argpartition(-values, topk - 1, axis=1)[:, :topk], True, axis=1)
+    return float((tops[0] & tops[1]).sum(axis=1).mean() / topk)
+
+
+def real_views(least_area: float, num: int = 200) -> tuple[np.ndarray, np.ndarray] | None:
+    """As :func:`real_outputs`, of two seeded views of each photo: a crop of at least that area, a flip, colours."""
+    data = os.environ.get('MMTINYVIT_DATA')
+    if not data:
+        return None
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    from mmtinyvit.datasets.seeding import derive_seed, rng_scope
+    augment = transforms.Compose([
+        transforms.RandomResizedCrop(224, (least_area, 1.0), interpolation=transforms.InterpolationMode.BICUBIC),
+        transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.3, 0.3, 0.3)])
+    model = _mobilenet(data)
+    files, views = sorted(Path(data, 'imagenet_sample/val').glob('*/*')), []
+    for view in (0, 1):
+        logits = []
+        for file in files[::max(1, len(files) // num)][:num]:
+            with rng_scope(derive_seed(0, view, file.name)), torch.inference_mode():
+                image = np.asarray(augment(Image.open(file).convert('RGB')))
+                batch = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
+                logits.append(model(batch).double().numpy())
+        views.append(_log_softmax(np.concatenate(logits)))
+    return views[0], views[1]
+
+
+def _mobilenet(data: str):
+    import timm
+    import torch
+    model = timm.create_model('mobilenetv2_100', pad_type='same')
+    model.load_state_dict(torch.load(Path(data, 'teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth'),
+                                     weights_only=True))
+    return model.eval()
+
+
 def real_outputs(num: int = 1000) -> np.ndarray | None:
     """``(num, 1000)`` float32 log-probabilities for photos of all ImageNet-1K classes; None without MMTINYVIT_DATA."""
     data = os.environ.get('MMTINYVIT_DATA')
     if not data:
         return None
-    import timm
     import torch
     from PIL import Image
-    model = timm.create_model('mobilenetv2_100', pad_type='same')
-    model.load_state_dict(torch.load(Path(data, 'teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth'),
-                                     weights_only=True))
-    model.eval()
+    model = _mobilenet(data)
     files = sorted(Path(data, 'imagenet_sample/val').glob('*/*'))[:num]
     logits = []
     with torch.inference_mode():

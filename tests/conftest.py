@@ -1,3 +1,4 @@
+import functools
 import logging
 import os
 import runpy
@@ -6,11 +7,18 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import mmengine.config.utils
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from object_storage import ObjectStorage, object_storage
 from tiny_flow import one_thread, saving, teacher, write_photos
+
+# For every base config of another library MMEngine reads all of its metafiles, half a second each time: once is enough.
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
@@ -38,6 +46,8 @@ def run_tool(monkeypatch, capfd):
     def run(name: str, *args) -> Ended:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
         monkeypatch.setattr(logging, 'raiseExceptions', False)  # MMEngine's loggers keep streams of earlier tests
+        for kind in (MMLogger, MessageHub, Visualizer):  # kept by name and second, and a tool may end within one
+            kind._instance_dict.clear()
         capfd.readouterr()
         status = 0
         try:
@@ -96,3 +106,26 @@ def saved_store(tmp_path_factory, photos, teacher_checkpoint):
     with one_thread():
         Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
     return folder / 'store'
+
+
+@pytest.fixture(scope='session')
+def storage():
+    """An S3 on this machine."""
+    with object_storage() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(storage: ObjectStorage, tmp_path, monkeypatch):
+    """The URL of an empty bucket in it, for this process and those that it starts, with an empty cache."""
+    import fsspec
+
+    for name, value in storage.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv('HOME', str(tmp_path))  # no credentials of the person who runs the tests
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    name = f'bucket-{tmp_path.parent.name}-{tmp_path.name}'.lower().replace('_', '-')[-63:].lstrip('-')
+    fsspec.filesystem('s3').mkdir(name)
+    storage.taken()
+    yield f's3://{name}'
+    storage.fail = lambda method, path: None

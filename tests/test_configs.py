@@ -1,19 +1,22 @@
 """Every recipe: it reads, its model builds, it runs on a few images, and its numbers are the published ones."""
 import ast
+import functools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 from timm.scheduler import CosineLRScheduler
+from tiny_networks import shrink_tinymim
 
 from mmtinyvit.datasets.scan_images import index_images
+from mmtinyvit.engine.online_teacher import read_saving_config
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 
@@ -21,11 +24,12 @@ ROOT = config_root()
 NAMES = sorted(str(path.relative_to(ROOT).with_suffix('')) for path in ROOT.glob('[!_]*/**/*.py'))
 TINY = dict(embed_dims=(16, 16, 32, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_sizes=(7, 4, 4, 4))
 SYNSETS = ('n01440764', 'n01443537')
+DEIT_TYPES = ('mmtinyvit.DeiT', 'mmtinyvit.DistilledDeiT')
 
 
 def load(name: str) -> Config:
-    init_default_scope('mmpretrain')
     cfg = Config.fromfile(ROOT / f'{name}.py')
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)  # formatting takes seconds a run
 
 
@@ -37,16 +41,27 @@ def transform(pipeline: list[dict], name: str) -> dict | None:
     return next((each for each in pipeline if each['type'] == f'mmtinyvit.{name}'), None)
 
 
+def innermost(dataset: dict) -> dict:
+    """The dataset inside wrappers such as ``RepeatedViews``."""
+    return innermost(dataset['dataset']) if 'dataset' in dataset else dataset
+
+
 def store_read_by(cfg: Config) -> str | None:
-    pipeline = (cfg.get('train_dataloader') or {}).get('dataset', {}).get('pipeline', [])
+    pipeline = innermost((cfg.get('train_dataloader') or {}).get('dataset', {})).get('pipeline', [])
     return (transform(pipeline, 'LoadTeacherLogits') or {}).get('store')
+
+
+def caches(cfg: Config) -> bool:
+    return any(hook['type'] == 'mmtinyvit.CacheLogitsHook' for hook in cfg.get('custom_hooks', []))
 
 
 CONFIGS = {name: load(name) for name in NAMES}
 TEACHERS = {cfg.test_cfg.store: name for name, cfg in CONFIGS.items() if saves(cfg)}
 STUDENTS = [name for name, cfg in CONFIGS.items() if store_read_by(cfg)]
-RECIPES = [name for name in NAMES if name.startswith(('tinyvit/', 'teachers/'))]
-TRAINED = [name for name in NAMES if name.startswith('tinyvit/')]
+DETECTORS = [name for name, cfg in CONFIGS.items() if cfg.get('default_scope') == 'mmdet']  # tests/detection runs them
+RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/'))]
+TRAINED = [name for name in NAMES if name.startswith(('tinyvit/', 'deit/'))]
+DEIT = [name for name in NAMES if name.startswith('deit/deit_')]
 
 
 # ---------------------------------------------------------------- what a reader sees first
@@ -62,8 +77,24 @@ def test_stores_have_names_of_their_own():
 
 
 # ---------------------------------------------------------------- models
+def device_of(name: str) -> str:
+    """Where to build: on meta, unless the numbers matter, or the network is a RegNet, which computes its widths."""
+    return 'cpu' if name.startswith('demo/') or 'regnet' in str(CONFIGS[name].model.get('model_name')) else 'meta'
+
+
+@functools.cache
+def classes_of(teacher: str) -> int:
+    load(teacher)
+    device = device_of(teacher)
+    side = 32 if device == 'cpu' else 224
+    with torch.no_grad():
+        return build(CONFIGS[teacher], device).eval()(torch.zeros(1, 3, side, side, device=device)).shape[1]
+
+
 def build(cfg: Config, device: str) -> torch.nn.Module:
-    model = cfg.model.to_dict() | ({'pretrained': False} if 'pretrained' in cfg.model else {})
+    model = ConfigDict(cfg.model.to_dict())
+    for each in [model, *model.get('teachers', [])]:
+        each.update({'pretrained': False} if 'pretrained' in each else {})
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     with torch.device(device):
         return MODELS.build(model)
@@ -72,8 +103,7 @@ def build(cfg: Config, device: str) -> torch.nn.Module:
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if 'model' in cfg])
 def test_model_builds(name):
     load(name)
-    device = 'cpu' if name.startswith('demo/') else 'meta'
-    assert any(p.requires_grad for p in build(CONFIGS[name], device).parameters())
+    assert any(p.requires_grad for p in build(CONFIGS[name], device_of(name)).parameters())
 
 
 # ---------------------------------------------------------------- teacher and student speak of the same views
@@ -82,14 +112,14 @@ def test_student_makes_the_views_of_its_teacher(name):
     student, teacher = CONFIGS[name], CONFIGS[TEACHERS[store_read_by(CONFIGS[name])]]
     ours, theirs = student.train_dataloader.dataset.copy(), teacher.test_dataloader.dataset.copy()
     ours_pipeline, theirs_pipeline = ours.pop('pipeline'), theirs.pop('pipeline')
-    assert [t for t in ours_pipeline if t['type'] != 'mmtinyvit.LoadTeacherLogits'] == theirs_pipeline
+    added = ('mmtinyvit.LoadTeacherLogits', 'mmtinyvit.MapLabel')
+    assert [t for t in ours_pipeline if t['type'] not in added] == theirs_pipeline
     assert ours == theirs
     preprocessor = student.model.get('data_preprocessor') or student.data_preprocessor
     mixing = preprocessor.get('mixing')
     assert mixing == teacher.test_cfg.get('mixing')
     assert (student.train_dataloader.sampler.type == 'mmtinyvit.PairedSampler') == bool(mixing)
-    assert student.model.head.num_classes == build(teacher, 'cpu' if 'demo' in name else 'meta')(
-        torch.zeros(1, 3, 224, 224, device='cpu' if 'demo' in name else 'meta')).shape[1]
+    assert student.model.head.num_classes == classes_of(TEACHERS[store_read_by(student)])
 
 
 @pytest.mark.parametrize('name', [name for name in STUDENTS if name in TRAINED])
@@ -110,7 +140,7 @@ RATES = {  # epochs, warm-up, rate, warm-up rate, last rate, weight decay
 }
 DROP_PATH = {('5m', 'in21k'): 0, ('11m', 'in21k'): 0, ('21m', 'in21k'): .1,
              ('5m', 'in1k'): 0, ('11m', 'in1k'): .1, ('21m', 'in1k'): .2}
-PUBLISHED = [name for name in TRAINED if '_distill_' in name]
+PUBLISHED = [name for name in TRAINED if '_distill_' in name and name not in DEIT]
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -148,7 +178,8 @@ def test_rates_follow_the_original_schedule_at_any_batch(name, data):
             scheduler.step()
 
 
-@pytest.mark.parametrize('name', ['tinyvit/distill_in21k', 'tinyvit/tiny_vit_5m_distill_in1k'])
+@pytest.mark.parametrize('name', ['tinyvit/distill_in21k', 'tinyvit/tiny_vit_5m_distill_in1k',
+                                  'deit/deit_tiny_distilled_in1k'])
 def test_weight_decay_spares_what_the_original_spares(name):
     cfg = load(name)
     model = build(cfg, 'meta')
@@ -156,7 +187,8 @@ def test_weight_decay_spares_what_the_original_spares(name):
     optimizer = DefaultOptimWrapperConstructor(settings, settings.pop('paramwise_cfg'))(model).optimizer
     decays = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
     for key, parameter in model.named_parameters():
-        spared = parameter.ndim == 1 or key.endswith('.bias') or 'attention_biases' in key
+        spared = parameter.ndim == 1 or key.endswith('.bias') or key.split('.')[-1] in (
+            'attention_biases', 'cls_token', 'dist_token', 'pos_embed')
         assert decays[id(parameter)] == (0 if spared else cfg.optim_wrapper.optimizer.weight_decay), key
 
 
@@ -184,24 +216,41 @@ def on_a_few_images(name: str, work_dir: Path) -> Config:
     cfg = load(name)
     cfg.work_dir = str(work_dir)
     for loader in filter(None, (cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))):
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)
-        loader.dataset.pop('indices', None)
-        if loader.dataset.type == 'mmtinyvit.IndexedImages':
-            loader.dataset.num_classes = None
-        elif loader.dataset.type == 'mmtinyvit.ImageNet':
-            loader.dataset.metainfo = dict(classes=SYNSETS)
-        for augment in (t for t in loader.dataset.pipeline if t['type'] == 'mmtinyvit.SeededAugment'):
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False, drop_last=False)
+        dataset = innermost(loader.dataset)
+        dataset.pop('indices', None)
+        if dataset.type == 'mmtinyvit.IndexedImages':
+            dataset.num_classes = None
+        elif dataset.type == 'mmtinyvit.ImageNet':
+            dataset.metainfo = dict(classes=SYNSETS)
+        for augment in (t for t in dataset.pipeline if t['type'] == 'mmtinyvit.SeededAugment'):
             augment['transforms'][0].update(scale=32)
+        if cfg.model.get('backbone', {}).get('type') in DEIT_TYPES:
+            dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
     backbone = cfg.model.get('backbone', {})
-    if backbone.get('type') == 'mmtinyvit.TinyViT':
+    if name.startswith('tinymim/'):
+        shrink_tinymim(cfg, work_dir)
+    elif backbone.get('type') == 'mmtinyvit.TinyViT':
         backbone.arch = TINY
         backbone.pop('window_sizes', None)
         cfg.model.head.in_channels = 32
     elif backbone.get('type') == 'mmtinyvit.CLIPVisionTower':
         backbone.update(img_size=32, patch_size=16, width=32, depth=1, num_heads=1, out_channels=32)
         cfg.model.head.in_channels = 32
-    elif cfg.model.type == 'TimmClassifier' and cfg.model.get('pretrained'):
-        cfg.model.update(model_name='test_resnet', pretrained=False)
+    elif backbone.get('type') in DEIT_TYPES:
+        backbone.update(img_size=32, arch=dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48))
+        cfg.model.head.in_channels = 24
+    for member in [cfg.model, *cfg.model.get('teachers', [])]:
+        if member.type == 'TimmClassifier' and member.get('pretrained'):
+            member.update(model_name='test_resnet', pretrained=False)
+    if caches(cfg):  # a teacher and a store of its own
+        transform(cfg.train_dataloader.dataset.pipeline, 'LoadTeacherLogits')['store'] = str(work_dir / 'store')
+        cfg.custom_hooks[0].update(num_canaries=1, teacher_model=dict(
+            type='TimmClassifier', model_name='test_resnet', pretrained=False, data_preprocessor=dict()))
+    if 'teacher' in cfg.model and not name.startswith('tinymim/'):
+        small = dict(type='mmpretrain.TimmClassifier', model_name='test_resnet')
+        cfg.model.teacher = dict(model=small, checkpoint=str(work_dir / 'teacher.pth'))
+        torch.save(MODELS.build(small).state_dict(), work_dir / 'teacher.pth')
     if saves(cfg):
         cfg.test_cfg.views = (0, 1)
     else:
@@ -228,15 +277,23 @@ def test_teacher_saves(name, world, tmp_path, monkeypatch):
     assert store.mixing == bool(CONFIGS[name].test_cfg.get('mixing'))
 
 
-@pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items()
-                                  if cfg.get('train_cfg') and 'model' in cfg and not saves(cfg)])
+LIKE_TINY = [name for name in DEIT if not name.startswith('deit/deit_tiny')]  # the network is all that differs
+
+
+@pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('train_cfg') and 'model' in cfg
+                                  and not saves(cfg) and name not in (*LIKE_TINY, *DETECTORS)
+                                  and 'ablations/' not in name])  # test_tinymim_recipes.py takes a step with each
 def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.setenv('MMTINYVIT_DATA', 'data')
     store = store_read_by(CONFIGS[name])
-    if store:
+    if store and not caches(CONFIGS[name]):
         save_store(TEACHERS[store], tmp_path)
-    runner = Runner.from_cfg(on_a_few_images(name, tmp_path))
+    cfg = on_a_few_images(name, tmp_path)
+    if any(hook['type'] == 'mmtinyvit.RequireWeightsHook' for hook in cfg.get('custom_hooks') or ()):
+        cfg.load_from = str(tmp_path / 'start.pth')
+        torch.save(build(cfg, 'cpu').state_dict(), cfg.load_from)
+    runner = Runner.from_cfg(cfg)
     before = [p.detach().clone() for p in runner.model.parameters()]
     runner.train()
     assert runner.iter >= 2 and math.isfinite(runner.message_hub.get_scalar('train/loss').current())
@@ -247,3 +304,14 @@ def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
         CONFIGS[name].optim_wrapper.optimizer.lr * factor)
     if store:
         assert 0 <= runner.message_hub.get_scalar('train/teacher_agreement').current() <= 100
+    if caches(CONFIGS[name]):
+        assert LogitStore(tmp_path / 'store').views == [0]
+
+
+@pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if caches(cfg)])
+def test_a_training_with_a_teacher_fills_the_store_of_that_teacher(name):
+    hook = CONFIGS[name].custom_hooks[0]
+    teacher = CONFIGS[hook.teacher_model.removeprefix('configs/').removesuffix('.py')]
+    assert teacher.test_cfg.store == store_read_by(CONFIGS[name])
+    settings = read_saving_config(hook.teacher_model)
+    assert settings['topk'] == teacher.test_cfg.topk and settings['teacher_model']['type'] == teacher.model.type

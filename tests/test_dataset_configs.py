@@ -1,7 +1,7 @@
 """The base configs of the data sets: they build, say what is missing, and run on images of the right layout."""
 import numpy as np
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, METRICS
@@ -36,6 +36,8 @@ def images(tmp_path):
 def on(config: Config, loader: str, images) -> dict:
     """The config's data set, on the two images."""
     dataset = config[loader].dataset
+    if 'dataset' in dataset:
+        return dataset | dict(dataset=on({loader: ConfigDict(dataset=dataset.dataset)}, loader, images))
     if dataset.type == 'mmtinyvit.IndexedImages':
         index_images(images / 'train', images / 'train/images.index')
         return dataset | dict(data_root=str(images / 'train'), num_classes=2)
@@ -59,12 +61,14 @@ def test_loaders_give_packed_images_of_the_configured_size(name, loader, images)
     batch = next(iter(Runner.build_dataloader(
         config[loader] | dict(dataset=dataset, batch_size=2, num_workers=0, persistent_workers=False))))
     samples = batch['data_samples']
+    first_view = 3 * getattr(dataset, 'num_repeats', 1)
     assert batch['inputs'].shape == (2, 3, config.image_size, config.image_size)
     assert sorted(sample.gt_label.item() for sample in samples) == [0, 1]
     assert num_clocks == (loader == 'train_dataloader')
     if num_clocks:
         keys = {'n01440764/n01440764_1.JPEG', 'n01443537/n01443537_1.JPEG'}
-        assert {sample.sample_key for sample in samples} == keys and {sample.view for sample in samples} == {3}
+        assert {sample.sample_key for sample in samples} == keys and {sample.view for sample in samples} == {
+            first_view}
 
 
 @pytest.mark.parametrize('name', NAMES)

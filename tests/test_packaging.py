@@ -53,7 +53,7 @@ def test_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
 
 def test_wheel_metadata(wheel):
     meta = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('METADATA'))).decode())
-    assert set(meta.get_all('Provides-Extra')) == {'onedl', 'openmmlab', 'dev', 'demo', 'docs'}
+    assert set(meta.get_all('Provides-Extra')) == {'onedl', 'openmmlab', 'dev', 'demo', 'docs', 'remote'}
     requirements = meta.get_all('Requires-Dist')
     assert 'onedl-mmcv==2.3.6; extra == "onedl"' in requirements
     assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch
@@ -124,7 +124,17 @@ def test_check_at_import(tmp_path, present, message):
 def test_make_help_lists_the_targets():
     done = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True,
                           check=True)
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ['env', 'demo', 'test', 'lint', 'bench', 'docs']
+    assert list(dict.fromkeys(line.split()[1] for line in done.stdout.splitlines())) == [
+        'env', 'demo', 'test', 'lint', 'bench', 'docs']
+
+
+@pytest.mark.parametrize('detect, operators, flag', [('', False, False), ('1', True, True), ('0', False, False)])
+def test_only_detection_asks_for_the_operators(detect, operators, flag):
+    """What ``make demo`` would do from nothing, without doing it."""
+    done = subprocess.run(['make', '-n', 'demo', f'DETECT={detect}', 'VENV=/nonexistent'], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    assert ('mmcv_operators.sh' in done.stdout) == operators
+    assert ('tools/demo.py --detect' in done.stdout) == flag
 
 
 def test_old_python_is_refused_with_one_sentence(tmp_path):

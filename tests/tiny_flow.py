@@ -1,6 +1,8 @@
 """The whole flow at 32 pixels: a few images, a small teacher, configs, and a hook that writes down what a model saw."""
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
+from mmpretrain.models import ImageClassifier
 from PIL import Image
 
 TOPK, CLASSES = 5, 12
@@ -65,13 +68,13 @@ def saving(root: Path, store: Path, work_dir: Path, checkpoint: Path | None = No
            workers: int = 0, pipeline: dict | None = None, **loop) -> Config:
     """The config of a teacher that saves: two views, five of twelve classes, four samples to a shard."""
     cfg = runtime(work_dir) | dict(
-        model=model or teacher(), data_preprocessor=NORM, test_evaluator=dict(type='Accuracy'),
+        model=model or teacher(), data_preprocessor=dict(NORM), test_evaluator=dict(type='Accuracy'),
         test_dataloader=dict(batch_size=3, num_workers=workers, dataset=photo_dataset(root, **pipeline or {})),
         test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', store=str(store), views=(0, 2), topk=TOPK,
                       samples_per_shard=4) | loop)
     if checkpoint:
         cfg['load_from'] = str(checkpoint)
-    return Config(cfg)
+    return Config(cfg, format_python_code=False)  # formatting takes seconds a run
 
 
 def teacher() -> dict:
@@ -81,6 +84,15 @@ def teacher() -> dict:
         backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=8, stem_channels=8, style='pytorch'),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=CLASSES, in_channels=64))
+
+
+@MODELS.register_module()
+class FrozenClassifier(ImageClassifier):
+    """A classifier of which no parameter takes a gradient."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.requires_grad_(False)
 
 
 def student(num_classes: int = CLASSES, **model) -> dict:
@@ -97,7 +109,7 @@ def distilling(root: Path, store: Path, work_dir: Path, epochs: int = 2, batch_s
                sampler: dict | None = None, **pipeline) -> Config:
     """The config of a student's training."""
     return Config(runtime(work_dir) | dict(
-        model=model or student(), data_preprocessor=NORM,
+        model=model or student(), data_preprocessor=dict(NORM),
         train_dataloader=dict(
             batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
             sampler=sampler or dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='default_collate'),
@@ -105,7 +117,8 @@ def distilling(root: Path, store: Path, work_dir: Path, epochs: int = 2, batch_s
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
-        custom_hooks=[dict(type='mmtinyvit.SparseLogitDistillHook') | (hook or {}), dict(type='RecordInputs')]))
+        custom_hooks=[dict(type='mmtinyvit.SparseLogitDistillHook') | (hook or {}), dict(type='RecordInputs')]),
+        format_python_code=False)
 
 
 @contextmanager
@@ -151,3 +164,31 @@ def contents(path: Path) -> dict[str, bytes]:
     """Every file of a store but the lock."""
     return {str(file.relative_to(path)): file.read_bytes()
             for file in sorted(Path(path).rglob('*')) if file.is_file() and file.name != '.lock'}
+
+
+@HOOKS.register_module()
+class KillAt(Hook):
+    """End the process before an iteration, as ``kill -9`` would."""
+    priority = 'LOWEST'
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        if runner.iter == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module()
+class RecordLosses(Hook):
+    """Append the loss of each iteration, to the last bit, to ``losses_RANK.txt``."""
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        with open(Path(runner.work_dir, f'losses_{runner.rank}.txt'), 'a') as file:
+            file.write(float(outputs['loss']).hex() + '\n')
+
+
+def losses(work_dir: Path) -> list[float]:
+    """What :class:`RecordLosses` wrote, all ranks."""
+    return [float.fromhex(line) for file in sorted(Path(work_dir).glob('losses_*.txt'))
+            for line in file.read_text().splitlines()]

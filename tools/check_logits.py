@@ -12,11 +12,12 @@ from rich.table import Table
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
+from mmtinyvit.store.remote_folder import is_url
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Check a store of teacher logits.')
-    parser.add_argument('store', help='folder of the store')
+    parser.add_argument('store', help='folder or URL of the store')
     parser.add_argument('--teacher', metavar='CONFIG', dest='config', help='the config that saved it: re-run records')
     parser.add_argument('--checkpoint', help="the teacher's checkpoint")
     parser.add_argument('--records', type=int, default=64, help='how many records to re-run (default: 64)')
@@ -62,13 +63,15 @@ def main() -> None:
     complete = sum(there.present == there.expected for there in coverage.values())
     table = Table('store', 'samples', 'views', 'complete', 'K of C', 'codec', 'bytes per view', 'damaged files')
     table.add_row(args.store, f'{store.num_samples:,}', str(len(coverage)), str(complete),
-                  f'{store.topk} of {store.num_classes:,}', store.codec, str(store.record_bytes), str(len(problems)))
+                  f'{store.topk} of {store.num_classes:,}', store.codec, f'{store.bytes_per_view:g}',
+                  str(len(problems)))
     Console().print(table)
     for problem in problems:
         print(problem)
     if problems:
-        raise UserError(f'{args.store} has {len(problems)} damaged files: remove them with `python '
-                        f'tools/logit_store.py repair {args.store} --yes` and save again, or copy the files again.')
+        repair = '' if is_url(args.store) else (f'remove them with `python tools/logit_store.py repair {args.store} '
+                                                '--yes` and save again, or ')
+        raise UserError(f'{args.store} has {len(problems)} damaged files: {repair}copy the files again.')
     if args.config:
         result = rerun(args)
         table = Table('records re-run', 'mean KL (nats)', 'max KL', 'first class changed')

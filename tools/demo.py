@@ -3,7 +3,8 @@
     python tools/demo.py
 
 Real handwriting (scikit-learn's digits) goes through the same tools as ImageNet-21K, with configs/demo/. Finished steps
-are kept: interrupt it and start it again; --fresh begins anew.
+are kept: interrupt it and start it again; --fresh begins anew. --detect goes on to find the digits on larger images,
+with the distilled backbone and with a random one, which needs mmdet and mmcv's compiled operators.
 """
 import argparse
 import json
@@ -19,15 +20,17 @@ from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.curves import draw_curves
+from mmtinyvit.apis.detection import require_detection
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
 
 OUT = Path('work_dirs/demo')
 MODELS = dict(teacher='teacher', distilled='distill', label_only='label_only')
+DETECTORS = dict(distilled='detect', random='detect_scratch')
 
 
-def steps() -> list[tuple[str, str, list[str]]]:
+def steps(detect: bool) -> list[tuple[str, str, list[str]]]:
     """Name, what it does, and the command, in order."""
     def train(name: str) -> list[str]:
         return ['tools/train.py', f'configs/demo/{name}.py', '--work-dir', f'{OUT}/{name}', '--resume']
@@ -37,6 +40,13 @@ def steps() -> list[tuple[str, str, list[str]]]:
                 f'{OUT}/{name}/test', '--out', f'{OUT}/{name}.json']
 
     config, weights = 'configs/demo/save_logits.py', str(OUT / 'teacher/last.pth')
+    detection = [
+        ('canvases', 'scatter the digits over larger images',
+         ['tools/dataset_converters/digit_canvases.py', f'{OUT}/digits', f'{OUT}/canvases']),
+        ('detect', 'train a detector on the distilled backbone', train('detect')),
+        ('detect_scratch', 'train the same detector from random weights', train('detect_scratch')),
+        *((f'test_{name}', f'test {name}', test(name)) for name in DETECTORS.values()),
+    ]
     return [
         ('data', 'write the digits as images', ['tools/dataset_converters/digits.py', f'{OUT}/digits']),
         ('teacher', 'train the teacher with labels', train('teacher')),
@@ -49,6 +59,7 @@ def steps() -> list[tuple[str, str, list[str]]]:
         *((f'test_{name}', f'test {name}', test(name)) for name in MODELS.values()),
         ('views', 'draw replayed views', ['tools/browse_views.py', 'configs/demo/distill.py', '--out',
                                           f'{OUT}/views.png']),
+        *(detection if detect else ()),
     ]
 
 
@@ -86,8 +97,8 @@ def keep_weights(name: str) -> None:
         shutil.copyfile(pointer.read_text().strip(), folder / 'last.pth')
 
 
-def summarise(console: Console, seconds: dict[str, float]) -> dict:
-    """The table, and ``summary.json``."""
+def summarise(console: Console, seconds: dict[str, float], detect: bool) -> None:
+    """The tables, and ``summary.json``."""
     store = LogitStore(OUT / 'store')
     top1 = {name: json.loads((OUT / f'{folder}.json').read_text())['accuracy/top1'] for name, folder in MODELS.items()}
     summary = {
@@ -95,34 +106,43 @@ def summarise(console: Console, seconds: dict[str, float]) -> dict:
         'num_views': len(store.views), 'seconds_saving': round(seconds['save'], 1),
         'seconds_distilling': round(seconds['distill'], 1)
     }
-    (OUT / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     table = Table('model', 'learns from', 'top-1 (%)', title='digits, 500 test images')
     sources = dict(teacher='labels', distilled=f"the teacher's notes: {len(store.views)} views x {store.num_samples:,} "
                    f'images x {store.record_bytes} bytes, no labels', label_only='labels')
     for name, value in top1.items():
         table.add_row(name.replace('_', ' '), sources[name], f'{value:.1f}')
     console.print(table)
-    return summary
+    if detect:
+        scores = {name: json.loads((OUT / f'{folder}.json').read_text()) for name, folder in DETECTORS.items()}
+        table = Table('backbone', 'AP', 'AP at IoU 0.5', title='digits on 100 larger images, 300 iterations')
+        for name, score in scores.items():
+            summary[f'detect_{name}_ap'] = round(100 * score['coco/bbox_mAP'], 1)
+            table.add_row(name, *(f'{100 * score[f"coco/{key}"]:.1f}' for key in ('bbox_mAP', 'bbox_mAP_50')))
+        console.print(table)
+    (OUT / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description='The main job in minutes, on real handwriting.')
     parser.add_argument('--fresh', action='store_true', help='begin anew')
+    parser.add_argument('--detect', action='store_true', help='also train two detectors (needs mmdet)')
     args = parser.parse_args()
+    if args.detect:
+        require_detection('--detect')
     if args.fresh:
         shutil.rmtree(OUT, ignore_errors=True)
     (OUT / 'logs').mkdir(parents=True, exist_ok=True)
     console = Console()
     noted = OUT / 'steps.json'
     seconds: dict[str, float] = json.loads(noted.read_text()) if noted.is_file() else {}
-    for name, what, command in steps():
+    for name, what, command in steps(args.detect):
         if name in seconds:
             console.print(f'[bold]{what}[/bold]: done before, {seconds[name]:.0f} s', highlight=False)
             continue
         seconds[name] = run_step(console, what, command, OUT / 'logs' / f'{name}.log')
         keep_weights(name)
         noted.write_text(json.dumps(seconds, indent=2))
-    summarise(console, seconds)
+    summarise(console, seconds, args.detect)
     draw_curves({'distilled, no labels': OUT / 'distill', 'labels only': OUT / 'label_only'}, OUT / 'curves.png')
     console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
+    python tools/logit_store.py copy data/in21k_logits s3://bucket/in21k_logits --views 0:10
     python tools/logit_store.py merge views_0_to_44 views_45_to_89 --out data/in21k_logits
     python tools/logit_store.py reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
     python tools/logit_store.py import-cream teacher_logits --keys samples.txt --num-classes 21841 --out data/imported
@@ -41,13 +42,13 @@ def parse_args() -> argparse.Namespace:
         return sub
 
     sub = command(commands.info, 'What a store is a store of, and how much of it is there.')
-    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('store', help='folder or URL of the store')
 
     sub = command(commands.verify, 'Check every byte; exit with status 1 if anything is damaged.')
-    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('store', help='folder or URL of the store')
 
     sub = command(commands.show, 'What the teacher said about one sample.')
-    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('store', help='folder or URL of the store')
     sub.add_argument('key', help='the key of the sample: its path relative to the data root')
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
     sub.add_argument('--top', type=positive, default=5, help='classes to list (default: 5)')
@@ -56,6 +57,11 @@ def parse_args() -> argparse.Namespace:
     sub = command(commands.repair, 'Remove damaged shards and what killed processes left; without --yes, only say so.')
     sub.add_argument('store', help='folder of the store')
     sub.add_argument('--yes', action='store_true', help='do it')
+
+    sub = command(commands.copy, 'Copy a store, or some views, from a folder or URL to another; check every byte.')
+    sub.add_argument('source', help='folder or URL of the store; it is only read')
+    sub.add_argument('destination', help='folder or URL of the copy; what is there already stays')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
 
     sub = command(commands.merge, 'Put stores together: views of the same samples, or samples of the same views.')
     sub.add_argument('stores', nargs='+', help='two or more stores; they are only read')
@@ -81,7 +87,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--teacher', default='unknown', help='name of the teacher, to be shown')
 
     sub = command(commands.stats, 'Compare the teacher with the labels: accuracy, confusions, doubtful labels.')
-    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('store', help='folder or URL of the store')
     sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--samples', type=positive, metavar='N', help='only N samples, spread evenly')
@@ -91,7 +97,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
 
     sub = command(commands.gallery, 'Draw views as the teacher saw them, with what it said and the label.')
-    sub.add_argument('store', help='folder of the store')
+    sub.add_argument('store', help='folder or URL of the store')
     sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
     sub.add_argument('--out', default='gallery.png', help='picture to write (default: gallery.png)')
     sub.add_argument('--rows', type=positive, default=6, help='how many samples, spread evenly (default: 6)')
@@ -105,7 +111,10 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('config', help='config of the teacher: one that saves logits')
     sub.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
     sub.add_argument('--images', type=positive, default=1000, help='images to probe, spread evenly (default: 1000)')
-    sub.add_argument('--views', type=int, metavar='N', help="views to plan for (default: the config's)")
+    sub.add_argument('--views', type=int, metavar='N',
+                     help="views to plan for, at most one per epoch (default: the config's)")
+    sub.add_argument('--disk', type=float, metavar='GIB', help='room for the store (default: what is free)')
+    sub.add_argument('--hours', type=float, metavar='H', help='time for saving (default: any)')
     sub.add_argument('--max-kl', type=float, default=0.05,
                      help='nats that the stored target may differ from the teacher on average (default: 0.05)')
     sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')

@@ -3,7 +3,8 @@
     python tools/save_logits.py configs/teachers/clip_vit_l14_in21k.py clip_vit_large_patch14_22k_mmtinyvit.pth \\
         --out data/in21k_logits --views 0:90
 
-Stop it at any time and start it again: it does only what is missing. Any number of processes may work on one store.
+Stop it at any time and start it again: it does only what is missing. Any number of processes of one job may work on a
+store, and with ``--join`` any number of jobs: a Slurm array, workers that come and go.
 """
 import argparse
 
@@ -14,6 +15,7 @@ from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
 from mmtinyvit.apis.ranges import parse_range
 from mmtinyvit.apis.runner import build_teacher, saving_loop
+from mmtinyvit.store.remote_folder import refuse_url
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
     parser.add_argument('--out', help="folder of the store (default: the config's)")
     parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1, for example 0:90')
+    parser.add_argument('--join', action='store_true',
+                        help='share the work with all others that were started with --join, at any time, anywhere')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
     return parser.parse_intermixed_args()
 
@@ -37,6 +41,9 @@ def main() -> None:
         loop.views = args.views
     if args.amp:
         loop.amp = True
+    if args.join:
+        loop.join = True
+    refuse_url(loop.get('store', ''))
     check_data(cfg, 'test_dataloader')
     runner = build_teacher(cfg)
     summary = runner.test()
@@ -44,7 +51,7 @@ def main() -> None:
         table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
         views, seconds = loop.get('views', (0, 1)), summary['seconds']
         table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
-                      f"{summary['samples'] / seconds:,.0f}", str(summary['bytes_per_view']))
+                      f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
         Console().print(table)
 
 

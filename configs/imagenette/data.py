@@ -2,14 +2,18 @@
 
 The folder is that of the environment variable MMTINYVIT_DATA, with imagenette96/{train,val}/<synset>/*.JPEG in it.
 """
-_base_ = '../_base_/default_runtime.py'
+_base_ = [
+    '../_base_/loaders/small_folders.py',
+    '../_base_/schedules/small_adamw.py',
+    '../_base_/default_runtime.py',
+]
 
 data_root = '{{$MMTINYVIT_DATA:data}}/imagenette96/'
 data_source = 'Imagenette (github.com/fastai/imagenette) goes there; set MMTINYVIT_DATA to the folder above it.'
 imagenet_index = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]  # of the ten synsets among ImageNet's 1,000
 store = 'work_dirs/imagenette/store'
 num_views = 4
-epochs = 12
+epochs = 20
 
 data_preprocessor = dict(
     type='mmtinyvit.ReplayDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -17,7 +21,7 @@ data_preprocessor = dict(
 replay = dict(
     type='mmtinyvit.SeededAugment',
     transforms=[
-        dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.35, 1.0), backend='pillow',
+        dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0), backend='pillow',
              interpolation='bicubic'),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
@@ -25,31 +29,14 @@ replay = dict(
 train_pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
 test_pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='PackInputs')]
 train_dataloader = dict(
-    batch_size=64,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=125,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
+test_dataloader = val_dataloader = dict(
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, ))
 
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys={'attention_biases': dict(decay_mult=0.)}),
-    clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=6)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=5)
 default_hooks = dict(logger=dict(type='LoggerHook', interval=50),
-                     checkpoint=dict(type='CheckpointHook', interval=6, max_keep_ckpts=1))
+                     checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1))

@@ -2,11 +2,11 @@
 """
 _base_ = 'labels_tenth.py'
 
-epochs = 120
+epochs = 200
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=120, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=200, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=120, val_interval=30)
-default_hooks = dict(checkpoint=dict(interval=30))
+train_cfg = dict(max_epochs=200, val_interval=50)
+default_hooks = dict(checkpoint=dict(interval=50))
 custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]

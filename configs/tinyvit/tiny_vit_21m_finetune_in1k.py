@@ -11,5 +11,10 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 
-model = dict(backbone=dict(drop_path_rate=0.1, norm_eval=True))
-custom_hooks = [dict(type='mmtinyvit.EpochClockHook'), dict(type='mmtinyvit.MapHeadHook')]
+model = dict(
+    backbone=dict(drop_path_rate=0.1, norm_eval=True),
+    head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+custom_hooks = [
+    dict(type='mmtinyvit.EpochClockHook'), dict(type='mmtinyvit.MapHeadHook'),
+    dict(type='mmtinyvit.RequireWeightsHook')
+]

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
+from mmtinyvit.apis.detection import require_detection
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
@@ -25,7 +27,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that ``args`` names and merge the common flags.
 
     Raises:
-        UserError: There is no such file, or it is not a config.
+        UserError: There is no such file, it is not a config, or it is one of mmdet and detectors cannot be built here.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
@@ -38,7 +40,11 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
+        if 'mmdet' in str(error):
+            require_detection(f'The config {path}')
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
+    if cfg.get('default_scope') == 'mmdet':
+        require_detection(f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
     cfg.launcher = args.launcher
@@ -99,6 +105,8 @@ def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
+        if get_device() == 'cpu':
+            raise UserError('--amp needs a GPU, and none is found here: train without it.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume is not None:
@@ -106,6 +114,7 @@ def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
         if args.resume != 'auto':
             use_checkpoint(cfg, args.resume)
+    use_checkpoint(cfg, cfg.get('load_from'))
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')

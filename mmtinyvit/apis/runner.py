@@ -1,14 +1,15 @@
 """Runners that end with a sentence where MMEngine's end with a traceback, or go on with half a teacher."""
-import pickle
 import tempfile
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.whole_checkpoint import load_whole_checkpoint
 
 __all__ = ['build_runner', 'build_teacher', 'saving_loop']
 
@@ -30,10 +31,21 @@ def saving_loop(cfg: Config, name: str) -> ConfigDict:
     return loop
 
 
-def build_runner(cfg: Config) -> Runner:
+class _TeacherRunner(Runner):
+    """A runner whose model is never trained: DistributedDataParallel, which refuses a frozen one, has no use here."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        return revert_sync_batchnorm(model.to(get_device()))
+
+
+def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     """The runner of a config, once its work folder is known to be writable.
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
+
+    Args:
+        cfg: The config.
+        kind: The class of the runner.
 
     Raises:
         UserError: The work folder cannot be written to.
@@ -51,25 +63,19 @@ def build_runner(cfg: Config) -> Runner:
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
-    return Runner.from_cfg(cfg)
+    return kind.from_cfg(cfg)
 
 
 def build_teacher(cfg: Config) -> Runner:
     """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
 
-    MMEngine only warns when a checkpoint lacks weights; a teacher that is partly random would be written down.
+    The model stays as it is in a job of several processes, so a teacher may be frozen altogether.
 
     Raises:
         UserError: The checkpoint is damaged, or another model's; or as :func:`build_runner`.
     """
     checkpoint, cfg.load_from = cfg.get('load_from'), None
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, _TeacherRunner)
     if checkpoint:
-        try:
-            runner.load_checkpoint(checkpoint, strict=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            reason = ' '.join(str(error).split())
-            reason = reason if len(reason) < 240 else f'{reason[:240]}...'
-            raise UserError(f'The checkpoint {checkpoint} does not fill this teacher ({reason}): give the one of the '
-                            "config's model.") from error
+        load_whole_checkpoint(runner.model, checkpoint)
     return runner

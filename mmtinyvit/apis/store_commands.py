@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,16 +11,19 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import Finding, LogitStore, read_manifest, verify_store
+from mmtinyvit.store import Finding, LogitStore, verify_store
 from mmtinyvit.store import import_cream as cream
+from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME
 from mmtinyvit.store.merge import merge_stores
+from mmtinyvit.store.remote_folder import is_url
 from mmtinyvit.store.repair import repair_store
 from mmtinyvit.store.reshard import reshard_store
 from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names, spell_views
 
 from .store_tables import fact_table, info_table, plan_tables, sample_table, stats_tables
 
-__all__ = ['gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
+__all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
 
@@ -58,11 +60,12 @@ def info(args: argparse.Namespace) -> None:
 
 
 def verify(args: argparse.Namespace) -> None:
-    read_manifest(Path(args.store))  # without one there is nothing to check
     findings = list(watched(verify_store(args.store)))
     problems = [finding.problem for finding in findings if finding.problem]
+    if len(findings) == 1 and problems:  # no manifest, so there is nothing to check
+        raise UserError(problems[0])
     damaged = sorted({str(finding.path) for finding in findings if finding.problem})
-    openable = all(finding.path.parent != Path(args.store) for finding in findings if finding.problem)
+    openable = not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged)
     coverage = LogitStore(args.store).coverage() if openable else {}
     partial = [view for view, there in coverage.items() if there.present != there.expected]
     emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
@@ -71,8 +74,8 @@ def verify(args: argparse.Namespace) -> None:
                      'complete views': len(coverage) - len(partial), 'incomplete views': spell_views(partial),
                      'problems': '\n'.join(problems)}))
     if damaged:
-        raise UserError(f'{args.store} has {len(damaged)} damaged files: run "python tools/logit_store.py repair '
-                        f'{args.store}", or copy those files again.')
+        repair = '' if is_url(args.store) else f'run "python tools/logit_store.py repair {args.store}", or '
+        raise UserError(f'{args.store} has {len(damaged)} damaged files: {repair}copy those files again.')
 
 
 def show(args: argparse.Namespace) -> None:
@@ -126,13 +129,23 @@ def plan(args: argparse.Namespace) -> None:
         from .runner import build_teacher, saving_loop
         from .store_plan import plan_store
         from .store_stats import read_config
+        from .view_count import check_limits, free_bytes, recommend_views
 
         cfg = read_config(args.config, args.cfg_options)
         use_checkpoint(cfg, args.checkpoint)
-        saving_loop(cfg, args.config)
+        loop = saving_loop(cfg, args.config)
+        room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
+        check_limits(room, args.hours)
         check_data(cfg, 'test_dataloader')
         planned = plan_store(cfg, build_teacher(cfg).model, args.images, args.views, args.max_kl)
-    emit(args, dict(config=args.config, **planned), *plan_tables(args.config, planned, args.max_kl))
+        best = planned['recommended']
+        advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
+    reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
+               'time': f'what the teacher can say in {args.hours} hours'}
+    emit(args, dict(config=args.config, **planned, recommended_views=advice),
+         *plan_tables(args.config, planned, args.max_kl),
+         fact_table({'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "
+                                          f"{advice['bytes'] / 2**30:,.2f} GiB, {advice['hours']:,.2f} hours"}))
 
 
 # ---------------------------------------------------------------- mending
@@ -159,6 +172,14 @@ def repair(args: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------- making new stores
+def copy(args: argparse.Namespace) -> None:
+    copied = copy_store(args.source, args.destination, args.views and range(*args.views), watched_units)
+    emit(args, dict(path=args.destination, **copied._asdict()),
+         fact_table({'copied': args.source, 'to': args.destination, 'views': spell_views(copied.views),
+                     'shards copied': copied.copied, 'there already': copied.present, 'bytes copied': copied.num_bytes,
+                     'incomplete at the source': spell_views(copied.incomplete_views) * bool(copied.incomplete_views)}))
+
+
 def merge(args: argparse.Namespace) -> None:
     merged = merge_stores(args.stores, args.out, watched_units)
     emit(args, dict(path=args.out, **vars(merged)),
@@ -175,7 +196,7 @@ def reshard(args: argparse.Namespace) -> None:
     emit(args, dict(path=args.out, **result._asdict()),
          fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
                      'shards per view': result.shards, 'shards written': result.written,
-                     'canaries kept': result.canaries}))
+                     'canaries kept': result.canaries, 'shards without a canary': result.without_canary or None}))
 
 
 def import_cream(args: argparse.Namespace) -> None:

@@ -12,8 +12,9 @@ from mmtinyvit.engine.teacher import sparsify
 from mmtinyvit.engine.view_teacher import ViewTeacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
+from mmtinyvit.store.cut_records import cut_lengths
 from mmtinyvit.store.layout import default_samples_per_shard
-from mmtinyvit.store.shard import shard_bytes
+from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
 __all__ = ['plan_store', 'probe_teacher', 'recommend', 'weigh_codecs']
 
@@ -54,15 +55,19 @@ def probe_teacher(teacher: ViewTeacher, loader: dict, view: int, num_images: int
     return torch.cat(outputs).numpy(), timed / (time.perf_counter() - start)
 
 
-def weigh_codecs(log_prob: np.ndarray, mixing: bool = False) -> list[dict[str, Any]]:
+def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndarray | None = None,
+                 views: int = 1) -> list[dict[str, Any]]:
     """What is kept of dense outputs, by K and codec.
 
     Args:
         log_prob: ``(n, C)`` float32.
         mixing: Whether records name partners.
+        other_view: ``(n, C)`` float32, of the same images in another view: what codecs with a reference view save.
+        views: How many views there will be, of which one is the reference.
 
     Returns:
-        One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample), ``mass`` (mean
+        One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample, without checksums; a mean
+        where lengths vary), ``mass`` (mean
         probability of the top K), and in nats ``mean_kl`` and ``max_kl`` of the recovered target (top K, and the
         tail spread evenly) from the teacher's own distribution, and ``codec_kl``, the part of the mean that is due to
         rounding.
@@ -73,10 +78,18 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False) -> list[dict[str, A
         index, top, tail = sparsify(torch.from_numpy(log_prob), topk)
         index = index.astype(np.int64)
         cut = _divergence(log_prob, index, top, tail)
+        other = None if other_view is None else sparsify(torch.from_numpy(other_view), topk)
         for name in codec_names():
             codec = make_codec(name, topk, num_classes)
-            kl = _divergence(log_prob, *codec.decode(codec.encode(index, top, tail)))
-            rows.append(dict(topk=topk, codec=name, bytes=codec.record_bytes + _MIXING_BYTES * mixing,
+            records = codec.encode(index, top, tail)
+            kl = _divergence(log_prob, *codec.decode(records))
+            size = codec.record_bytes
+            if codec.variable:
+                size = float(cut_lengths(records).mean())
+                if other is not None:
+                    relative = codec.encode(other[0].astype(np.int64), *other[1:], records)
+                    size = round((size + (views - 1) * float(cut_lengths(relative).mean())) / views, 1)
+            rows.append(dict(topk=topk, codec=name, bytes=size + _MIXING_BYTES * mixing,
                              mass=float(np.exp(top).sum(1).mean()), mean_kl=float(kl.mean()),
                              max_kl=float(kl.max()), codec_kl=float(kl.mean() - cut.mean())))
     return rows
@@ -128,11 +141,15 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
     teacher.probe(first)
     log_prob, per_second = probe_teacher(teacher, loader, first, num_images)
     samples = len(teacher.dataset)
-    rows = weigh_codecs(log_prob, teacher.mixing is not None)
+    other = probe_teacher(teacher, loader, first + 1, num_images)[0] if views > 1 else None
+    rows = weigh_codecs(log_prob, teacher.mixing is not None, other, views)
     per_shard = loop.get('samples_per_shard') or default_samples_per_shard(samples)
     counts = [min(per_shard, samples - first) for first in range(0, samples, per_shard)]
     for row in rows:
-        row['total_bytes'] = views * sum(shard_bytes(count, row['bytes'], -(-count // CANARY_EVERY))
-                                         for count in counts)
+        codec = make_codec(row['codec'], row['topk'], log_prob.shape[1])
+        width = codec.record_bytes + _MIXING_BYTES * (teacher.mixing is not None)
+        row['total_bytes'] = views * sum(
+            cut_shard_bytes(count, width, -(-count // CANARY_EVERY), row['bytes']) if codec.variable
+            else shard_bytes(count, width, -(-count // CANARY_EVERY)) for count in counts)
     return dict(images=len(log_prob), classes=log_prob.shape[1], samples=samples, views=views, per_second=per_second,
                 hours=samples * views / per_second / 3600, rows=rows, recommended=recommend(rows, max_kl))

@@ -1,6 +1,5 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
 import argparse
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -17,9 +16,10 @@ from mmtinyvit.engine.store_check import check_dataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
+from .teacher_tally import TeacherTally
+
 __all__ = ['draw_stats', 'load_labelled', 'measure_store', 'pick_views', 'read_config']
 
-MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH = 4096
 
 
@@ -103,51 +103,17 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     chosen = np.isin(np.arange(len(dataset)), indices)
     positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
 
-    gap, entropy = np.zeros(len(indices)), np.zeros(len(indices))
-    first, same = np.full(len(indices), -1), np.ones(len(indices), bool)
-    mass, confusions = np.zeros(store.topk), Counter()
-    top1_by_view, top5 = {}, 0
-    entropy_bins, prob_bins = np.linspace(0, np.log(store.num_classes), 41), np.linspace(0, 1, 41)
-    histograms = np.zeros(40, np.int64), np.zeros(40, np.int64)
+    tally = TeacherTally(store, labels)
     for view in watch(views):
-        hits = 0
         for start in range(0, len(indices), _BATCH):
             rows = slice(start, start + _BATCH)
-            record, label = store.read_positions(view, positions[rows]), labels[rows, None]
-            prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
-            even = tail / max(store.num_classes - store.topk, 1)
-            order = np.argsort(-prob, axis=1, kind='stable')
-            ranked = np.take_along_axis(record.index, order, 1)
-            match = record.index == label
-            label_prob = np.where(match.any(1), (prob * match).sum(1), even)
-            spread = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
-            right = ranked[:, 0] == label[:, 0]
-            hits += int(right.sum())
-            top5 += int((ranked[:, :5] == label).any(1).sum())
-            mass += np.cumsum(np.take_along_axis(prob, order, 1), axis=1).sum(0)
-            gap[rows] += prob.max(1) - label_prob
-            entropy[rows] += spread
-            same[rows] &= (first[rows] == ranked[:, 0]) | (first[rows] < 0)
-            first[rows] = ranked[:, 0]
-            confusions.update(zip(label[~right, 0].tolist(), ranked[~right, 0].tolist(), strict=True))
-            histograms[0][:] += np.histogram(spread.clip(0, entropy_bins[-1]), entropy_bins)[0]
-            histograms[1][:] += np.histogram(label_prob.clip(0, 1), prob_bins)[0]
-        top1_by_view[view] = hits / len(indices)
-    total = len(indices) * len(views)
+            tally.add(view, rows, store.read_positions(view, positions[rows]))
 
     def listed(score: np.ndarray) -> list[dict]:
         rows = np.argsort(-score, kind='stable')[:worst]
         return [_sample(store, views, int(indices[row]), int(positions[row]), int(labels[row])) for row in rows]
 
-    return dict(
-        samples=len(indices), views=list(views), top1=float(np.mean(list(top1_by_view.values()))), top5=top5 / total,
-        top1_by_view=top1_by_view, entropy=float(entropy.sum() / total), same_top1=float(same.mean()),
-        mass={k: float(mass[k - 1] / total) for k in sorted({*MASS_AT, store.topk}) if k <= store.topk},
-        confusions=[dict(label=label, predicted=predicted, views=count)
-                    for (label, predicted), count in confusions.most_common(worst)],
-        disagreements=listed(gap), hardest=listed(entropy),
-        histograms={name: dict(edges=edges.tolist(), counts=counts.tolist()) for name, edges, counts in (
-            ('entropy', entropy_bins, histograms[0]), ('label_prob', prob_bins, histograms[1]))})
+    return tally.summary(worst) | dict(disagreements=listed(tally.gap), hardest=listed(tally.entropy))
 
 
 def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:

@@ -39,7 +39,9 @@ def info_table(store: dict[str, Any]) -> Table:
         'complete views': f"{len(store['complete_views'])} ({spell_views(store['complete_views'])})",
         'incomplete views': ', '.join(f"{view} ({there['present']} of {there['expected']} shards)"
                                       for view, there in partial.items()),
-        'codec': f"{store['codec']}, {store['record_bytes']} bytes per view",
+        'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
+        'records': str(prints.get('records') or ''),
+        'views are relative to': None if store['reference_view'] is None else f"view {store['reference_view']}",
         'on disk': _size(store['bytes_on_disk']),
         'samples per shard': store['samples_per_shard'],
         'base seed': str(store['base_seed']),
@@ -101,7 +103,7 @@ def plan_tables(config: str, plan: dict[str, Any], max_kl: float) -> list[Table]
     best = plan['recommended']
     for row in plan['rows']:
         table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
-                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", str(row['bytes']),
+                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", f"{row['bytes']:g}",
                       _size(row['total_bytes']), style='bold' if row is best else None)
     reach = '' if best['mean_kl'] <= max_kl else f' (no K tried comes below {max_kl:g}: this is the closest)'
     return [table, fact_table({

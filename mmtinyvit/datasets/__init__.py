@@ -4,14 +4,17 @@ from .image_folders import ImageFolder, ImageNet
 from .indexed_images import IndexedImages
 from .load_image import LoadImage
 from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
+from .map_label import MapLabel
 from .mixing import draw_mix, partners_of_view
 from .paired_sampler import PairedSampler
+from .repeat_aug_sampler import RepeatAugSampler
+from .repeated_views import RepeatedViews
 from .seeded_augment import SeededAugment
 from .seeding import derive_seed, rng_scope
 from .view_dataset import ViewDataset
 
 __all__ = [
-    'EpochClock', 'ImageFolder', 'ImageNet', 'IndexedImages', 'LoadImage', 'LoadTeacherLogits', 'PackViewInputs',
-    'PairedSampler', 'SeededAugment', 'ViewDataset', 'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope',
-    'set_view'
+    'EpochClock', 'ImageFolder', 'ImageNet', 'IndexedImages', 'LoadImage', 'LoadTeacherLogits', 'MapLabel',
+    'PackViewInputs', 'PairedSampler', 'RepeatAugSampler', 'RepeatedViews', 'SeededAugment', 'ViewDataset',
+    'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope', 'set_view'
 ]

@@ -1,4 +1,6 @@
 """LoadTeacherLogits: what the teacher said about this view, out of the store."""
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmcv.transforms import BaseTransform
@@ -6,17 +8,21 @@ from mmpretrain.datasets import PackInputs
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
-from mmtinyvit.store import LogitStore
+from mmtinyvit.store import LogitStore, MissingShard, TeacherLogits, mix_logits
+from mmtinyvit.store.layout import MANIFEST_NAME
+from mmtinyvit.store.mixture import check_weights
 
 from .clock import iter_transforms
 from .seeding import derive_seed
 
-__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_store']
+__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store']
+
+MODES = ('stored', 'auto', 'online')
 
 
 @TRANSFORMS.register_module()
 class LoadTeacherLogits(BaseTransform):
-    """Read one record of a store.
+    """Read one record of a store, or of several.
 
     Required Keys:
 
@@ -30,34 +36,62 @@ class LoadTeacherLogits(BaseTransform):
     - teacher_partner (np.ndarray): ``()`` uint64, the key hash of the sample that the teacher saw mixed in; only from
       a store that was saved with mixing.
 
+    Of several stores, the record is the weighted mean of what their teachers say, and K the sum of theirs; see
+    :func:`~mmtinyvit.store.mix_logits`.
+
     Args:
-        store: Folder of the store.
+        store: Folder of the store, or several folders.
+        mode: ``'stored'`` reads every record. ``'auto'`` leaves a view that is not stored yet to ``CacheLogitsHook``,
+            whose teacher answers and adds it to the store; nothing is added here. ``'online'`` reads nothing, and the
+            teacher answers every time.
+        weights: Of several stores, one positive number each, scaled to sum to 1; all alike by default.
 
     Raises:
         UserError: The view's seed is not the store's, or there is no such record (a ``StoreError``, which names store,
-            view and key).
+            view and key). In ``auto`` only an absent view or shard is left alone: damage is an error all the same.
     """
 
-    def __init__(self, store: str) -> None:
-        self.path = store
-        self._store: LogitStore | None = None
+    def __init__(self, store: str | Sequence[str], mode: str = 'stored',
+                 weights: Sequence[float] | None = None) -> None:
+        self.paths = [store] if isinstance(store, (str, Path)) else list(store)
+        if not self.paths:
+            raise UserError('LoadTeacherLogits needs the folder of a store: set store=.')
+        if mode not in MODES:
+            raise UserError(f"mode={mode!r} of LoadTeacherLogits must be one of {', '.join(MODES)}.")
+        if mode != 'stored' and len(self.paths) > 1:
+            raise UserError(f'mode={mode!r} of LoadTeacherLogits is for one store, and {len(self.paths)} are named: '
+                            'save each with its teacher first, or save mmtinyvit.EnsembleClassifier into one store.')
+        if mode == 'auto' and '://' in str(self.paths[0]):
+            raise UserError(f'mode={mode!r} of LoadTeacherLogits writes to the store, and nothing writes to a URL '
+                            f'such as {self.paths[0]}: name a local folder.')
+        self.mode = mode
+        self.weights = check_weights(weights, len(self.paths))
+        self._stores: list[LogitStore] = []
 
     @property
-    def store(self) -> LogitStore:
-        """The store, opened at the first use in each process."""
-        if self._store is None:
-            self._store = LogitStore(self.path)
-        return self._store
+    def stores(self) -> list[LogitStore]:
+        """The stores, opened at the first use in each process."""
+        if not self._stores:
+            stores = [LogitStore(path) for path in self.paths]
+            for other in stores[1:]:
+                if other.num_classes != stores[0].num_classes:
+                    raise UserError(f'The store {stores[0].root} has {stores[0].num_classes} classes and {other.root} '
+                                    f'has {other.num_classes}: combine teachers of the same classes.')
+            self._stores = stores
+        return self._stores
 
     def transform(self, results: dict) -> dict:
         for name in ('sample_key', 'view', 'aug_seed'):
             if name not in results:
                 raise UserError(f"LoadTeacherLogits needs '{name}': put SeededAugment before it in the pipeline.")
-        store, key, view = self.store, results['sample_key'], results['view']
-        if results['aug_seed'] != derive_seed(store.base_seed, view, key):
-            raise UserError(f'View {view} of {key} was augmented with another seed than the store {self.path} holds: '
-                            f'set base_seed={store.base_seed} in SeededAugment.')
-        record = store.read(view, [key])
+        if self.mode == 'online' or (self.mode == 'auto' and not self._is_created()):
+            return results
+        try:
+            record = self._read(results['sample_key'], results['view'], results['aug_seed'])
+        except MissingShard:
+            if self.mode == 'auto':
+                return results
+            raise
         results['teacher_index'] = record.index[0]
         results['teacher_log_prob'] = record.log_prob[0]
         results['teacher_tail_mass'] = record.tail_mass[0]
@@ -65,8 +99,22 @@ class LoadTeacherLogits(BaseTransform):
             results['teacher_partner'] = record.partner_hash[0]
         return results
 
+    def _read(self, key: str, view: int, seed: int) -> TeacherLogits:
+        """What the store, or the stores together, say about one view of one sample."""
+        records = []
+        for store in self.stores:
+            if seed != derive_seed(store.base_seed, view, key):
+                raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
+                                f'holds: set base_seed={store.base_seed} in SeededAugment.')
+            records.append(store.read(view, [key]))
+        return records[0] if len(records) == 1 else mix_logits(records, self.weights, self.stores[0].num_classes)
+
+    def _is_created(self) -> bool:
+        """Whether the store exists by now; asked again until it does."""
+        return bool(self._stores) or (Path(self.paths[0]) / MANIFEST_NAME).exists()
+
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(store={self.path!r})'
+        return f'{type(self).__name__}(store={self.paths}, mode={self.mode!r}, weights={self.weights})'
 
 
 @TRANSFORMS.register_module()
@@ -92,14 +140,28 @@ class PackViewInputs(PackInputs):
         super().__init__(input_key, (*algorithm_keys, *self.TEACHER_KEYS), (*meta_keys, *self.VIEW_KEYS))
 
 
-def find_store(dataset: Any) -> LogitStore:
-    """The store that a dataset's pipeline reads.
+def find_reader(dataset: Any) -> LoadTeacherLogits:
+    """The one ``LoadTeacherLogits`` of a dataset's pipeline.
 
     Raises:
-        UserError: There is not exactly one ``LoadTeacherLogits``, or no store (``StoreError``).
+        UserError: There is none, or there are two.
     """
     found = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
     if len(found) != 1:
         raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
                         'needed.')
-    return found[0].store
+    return found[0]
+
+
+def find_store(dataset: Any) -> LogitStore:
+    """The store that a dataset's pipeline reads.
+
+    Raises:
+        UserError: There is not exactly one ``LoadTeacherLogits``, it reads several stores, or there is no store
+            (``StoreError``).
+    """
+    stores = find_reader(dataset).stores
+    if len(stores) > 1:
+        raise UserError(f'The pipeline reads {len(stores)} stores where one is needed: name one as store= of '
+                        'LoadTeacherLogits.')
+    return stores[0]

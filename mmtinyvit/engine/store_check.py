@@ -1,9 +1,11 @@
 """Does this store belong to this training? Each check names what differs, and both sides."""
+import logging
 from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -19,13 +21,17 @@ from mmtinyvit.datasets.identity import (
 from mmtinyvit.datasets.paired_sampler import PairedSampler
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.summary import is_replayable
+
+from .store_request import PlannedStore
 
 __all__ = ['check_canaries', 'check_dataset', 'check_model', 'check_pipeline']
 
+MOST_SHARDS = 4096  # that are looked through for canaries
 
-def check_model(store: LogitStore, model: nn.Module) -> None:
+
+def check_model(store: LogitStore | PlannedStore, model: nn.Module) -> None:
     """The student's head must have the teacher's classes."""
     model = model.module if is_model_wrapper(model) else model
     head = getattr(model, 'head', None)
@@ -35,7 +41,7 @@ def check_model(store: LogitStore, model: nn.Module) -> None:
                         f'num_classes={store.num_classes} in the head, or point LoadTeacherLogits to another store.')
 
 
-def check_pipeline(store: LogitStore, dataset: Any, sampler: Any, model: nn.Module) -> None:
+def check_pipeline(store: LogitStore | PlannedStore, dataset: Any, sampler: Any, model: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
     if not is_replayable(store.manifest):
         raise UserError(f'The views of the store {store.root} cannot be made again (it was imported without the seeds '
@@ -62,13 +68,15 @@ def check_pipeline(store: LogitStore, dataset: Any, sampler: Any, model: nn.Modu
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 
-def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = ()) -> dict[str, int]:
+def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
+                  any_order: bool = False) -> dict[str, int]:
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
         store: The store.
         dataset: The dataset.
         wanted: Keys whose place in the dataset is asked for.
+        any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
 
     Returns:
         dict: Their indices by key, of those that the dataset has.
@@ -99,41 +107,60 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = ())
                 raise UserError(f'{error} {advice}') from error
             ordered &= bool(positions[0] > last and (np.diff(positions) > 0).all())
             last = positions[-1]
-        if len(dataset) == store.num_samples and not ordered:
+        if len(dataset) == store.num_samples and not ordered and not any_order:
             raise UserError(f'The dataset has the samples of the store {store.root} in another order: list them in '
-                            "the store's order (its samples.txt).")
+                            "the store's order (its samples.txt), or, if the order is meant to differ, set "
+                            'any_order=True of SparseLogitDistillHook; records are found by name.')
     return {key: i for i, key in enumerate(keys()) if key in wanted} if wanted else {}
 
 
-def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int) -> int:
+def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int, any_order: bool = False) -> int:
     """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
         store: The store.
         dataset: The dataset with its replaying pipeline.
-        views: Views in use.
+        views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
+        any_order: As for :func:`check_dataset`.
 
     Returns:
-        int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries.
+        int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries,
+        and the log warns if it has none.
 
     Raises:
         UserError: The dataset or the pixels differ; names what the store was saved with and what is installed.
     """
     shards = store.coverage()[views[0]].expected
-    canaries = {}  # by key; more than are needed, since a subset of the store's samples has only some
-    for n, shard in enumerate(np.unique(np.linspace(0, shards - 1, min(shards, 64 * count)).round().astype(int))):
+    enough = count if len(dataset) == store.num_samples else 64 * count  # a part of the samples has only some of them
+    canaries = {}  # by key
+    for n, shard in enumerate(_spread(shards)[:MOST_SHARDS].tolist()):
         view = views[n % len(views)]
-        for position, digest in store.canaries(view, int(shard)).items():
-            canaries[store.key(position)] = view, digest
-    where, viewed = check_dataset(store, dataset, canaries), ViewDataset(dataset)
+        try:
+            found = store.canaries(view, shard)
+        except MissingShard:  # of a view that is still being filled
+            continue
+        canaries |= {store.key(position): (view, digest) for position, digest in found.items()}
+        if len(canaries) >= enough:
+            break
+    where, viewed = check_dataset(store, dataset, canaries, any_order), ViewDataset(dataset)
     found = list(where)
     chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))] if found else []
     for key in chosen:
         view, digest = canaries[key]
         if canary_digest(viewed[view, where[key]]['inputs']) != digest:
             raise UserError(_what_changed(store, view, key))
+    if not chosen:
+        print_log(f'None of the {len(dataset)} samples has a canary in the store {store.root}, so nothing shows if '
+                  'the views are still the pixels that the teacher saw: compare them by running "python '
+                  'tools/check_logits.py STORE --teacher CONFIG", or save a store in smaller shards, each of which '
+                  'gets a canary.', 'current', logging.WARNING)
     return len(chosen)
+
+
+def _spread(count: int) -> np.ndarray:
+    """The numbers below ``count``, ordered by multiples of the golden ratio: every beginning is spread evenly."""
+    return np.argsort(np.arange(count) * 0.6180339887498949 % 1, kind='stable')
 
 
 def _what_changed(store: LogitStore, view: int, key: str) -> str:

@@ -86,7 +86,8 @@ class ViewTeacher:
     def logits(self, data: dict) -> Tensor:
         """Logits ``(B, C)`` of a collated batch; of mixed pairs, only the first image's."""
         samples = data['data_samples']
-        inputs = self.model.data_preprocessor(data, False)['inputs'].contiguous(memory_format=torch.channels_last)
+        inputs = self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs']  # leaves the samples alone
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         if self.mixing:
             inputs = self.mixing(inputs, [sample.sample_key for sample in samples], samples[0].view)[0][::2]
         device = inputs.device.type

@@ -8,9 +8,9 @@ from pathlib import Path
 from .errors import StoreError
 from .layout import TMP_SUFFIX
 
-__all__ = ['make_folder', 'sync_folder', 'translated', 'write_atomically']
+__all__ = ['FULL', 'make_folder', 'sync_folder', 'translated', 'write_atomically']
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -20,7 +20,7 @@ def translated(root: Path, needed_bytes: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             need = max(1, -(-needed_bytes // 2**20))
             raise StoreError(f'The disk is full ({error.strerror}) while writing the store {root}: free {need} MB or '
                              'more and start again; finished shards are kept.') from error

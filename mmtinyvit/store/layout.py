@@ -1,4 +1,5 @@
 """Where things are in a store: file names, and how samples are cut into shards."""
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from .errors import StoreError
 
 __all__ = [
     'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit', 'check_view',
-    'default_samples_per_shard', 'list_shards', 'list_views', 'shard_count', 'shard_path', 'unit_of', 'view_path'
+    'default_samples_per_shard', 'list_shards', 'list_views', 'parse_shard', 'parse_view', 'shard_count', 'shard_name',
+    'shard_path', 'spell_numbers', 'unit_of', 'view_name', 'view_path'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -71,27 +73,58 @@ def check_view(view: int) -> int:
     return int(view)
 
 
+def view_name(view: int) -> str:
+    """``'view-0007'``."""
+    return f'view-{view:04d}'
+
+
+def shard_name(shard: int) -> str:
+    """``'shard-00012.logits'``."""
+    return f'shard-{shard:05d}.logits'
+
+
 def view_path(root: Path, view: int) -> Path:
     """``root/view-0007``."""
-    return root / f'view-{view:04d}'
+    return root / view_name(view)
 
 
 def shard_path(root: Path, view: int, shard: int) -> Path:
     """``root/view-0007/shard-00012.logits``."""
-    return view_path(root, view) / f'shard-{shard:05d}.logits'
+    return root / view_name(view) / shard_name(shard)
+
+
+def parse_view(name: str) -> int | None:
+    """The view of a folder's name, None if no store names a folder so."""
+    match = _VIEW.fullmatch(name)
+    return int(match[1]) if match and view_name(int(match[1])) == name else None
+
+
+def parse_shard(name: str) -> int | None:
+    """The shard of a file's name, None if no store names a file so: temporary and foreign files."""
+    match = _SHARD.fullmatch(name)
+    return int(match[1]) if match and shard_name(int(match[1])) == name else None
 
 
 def list_views(root: Path) -> list[int]:
     """The views that have a folder, in order; one directory listing, no shard is looked at."""
-    matches = (_VIEW.fullmatch(path.name) for path in root.iterdir())
-    views = {int(match[1]) for match in matches if match}
-    return sorted(view for view in views if view_path(root, view).is_dir())
+    found = (parse_view(path.name) for path in root.iterdir() if path.is_dir())
+    return sorted(view for view in found if view is not None)
 
 
 def list_shards(root: Path, view: int) -> set[int]:
     """The shards of ``view`` that are there; temporary and foreign files are not counted."""
-    folder = view_path(root, view)
-    if not folder.is_dir():
+    try:
+        found = {parse_shard(name) for name in os.listdir(view_path(root, view))}
+    except (FileNotFoundError, NotADirectoryError):
         return set()
-    matches = (_SHARD.fullmatch(path.name) for path in folder.iterdir())
-    return {int(match[1]) for match in matches if match and shard_path(root, view, int(match[1])).name == match[0]}
+    return found - {None}
+
+
+def spell_numbers(numbers: list[int]) -> str:
+    """``'0-3, 7'``."""
+    parts, start = [], numbers[0]
+    for here, following in zip(numbers, [*numbers[1:], None], strict=True):
+        if following != here + 1:
+            parts.append(f'{start}-{here}' if start < here else str(here))
+            start = following
+    return ', '.join(parts)

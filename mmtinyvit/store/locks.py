@@ -1,8 +1,8 @@
 """Who writes what, settled by the kernel: POSIX record locks on one file, no coordinator and no clock.
 
-Byte 0 of ``.lock`` stands for the whole store (one job), byte 1 for creating it, byte 1024 + n for unit n. A lock ends
-with its process however that dies, on every host of a shared file system that supports locks (NFSv4, Lustre, GPFS). The
-file's content only says who holds byte 0.
+Byte 0 of ``.lock`` stands for the whole store (one job, or any number that joined each other), byte 1 for creating it,
+byte 1024 + n for unit n. A lock ends with its process however that dies, on every host of a shared file system that
+supports locks (NFSv4, Lustre, GPFS). The file's content only says who holds byte 0.
 
 A process loses all its locks on a file as soon as it closes *any* descriptor of it. So there is one descriptor per
 process and store, shared by all its writers, and nothing else in the library opens the file.
@@ -31,6 +31,7 @@ class _LockFile:
         self.pid = os.getpid()
         self.users = 0
         self.held: set[int] = set()
+        self.joined = 0  # writers that share byte 0
         self.creation = threading.Lock()
 
 
@@ -61,6 +62,7 @@ class StoreLock:
         self._root = root
         self._path = root.resolve() / LOCK_NAME
         self._mine: set[int] = set()
+        self._joined = False
         with _guard, translated(root):
             file = _open_files.get(self._path)
             if file is None or file.pid != os.getpid():  # a forked child shares the descriptor, but none of the locks
@@ -72,12 +74,29 @@ class StoreLock:
         """Takes the whole store for this job.
 
         Raises:
-            StoreError: Another job has it; its process and host are named.
+            StoreError: Another job, or one that others may join, has it; its process and host are named.
         """
         if not self._try(_JOB):
             holder = os.pread(self._file.fd, 300, 0).decode(errors='replace').strip() or 'another process'
             raise StoreError(f'The store {self._root} is being written by {holder}: wait for it, stop it, or write to '
                              'another store.')
+        self._sign()
+
+    def join_job(self) -> None:
+        """Shares the whole store with all who join it: meanwhile no job gets it for itself.
+
+        A job that has it for itself is joined as well, and nothing is held then; units are claimed one by one anyway.
+        """
+        file = self._check_open()
+        with _guard, translated(self._root):
+            if self._joined or _JOB in file.held or not (file.joined or self._lock(file.fd, fcntl.LOCK_SH, _JOB)):
+                return
+            file.joined += 1
+            self._joined = True
+        self._sign()
+
+    def _sign(self) -> None:
+        """Writes down who has the store, for the sentence that refuses others."""
         with translated(self._root):
             os.ftruncate(self._file.fd, 0)
             os.pwrite(self._file.fd, f'process {os.getpid()} on host {socket.gethostname()}\n'.encode(), 0)
@@ -121,30 +140,44 @@ class StoreLock:
                 fcntl.lockf(file.fd, fcntl.LOCK_UN, 1, byte)
             file.held -= self._mine
             self._mine.clear()
+            file.joined -= self._joined
+            if self._joined and not file.joined:
+                if self._lock(file.fd, fcntl.LOCK_EX, _JOB):  # the last of all who joined
+                    os.ftruncate(file.fd, 0)
+                fcntl.lockf(file.fd, fcntl.LOCK_UN, 1, _JOB)
             file.users -= 1
             if not file.users:
                 os.close(file.fd)
                 _open_files.pop(self._path)
 
-    def _try(self, byte: int) -> bool:
+    def _check_open(self) -> _LockFile:
         file = self._file
         if file is None or file.pid != os.getpid():
             raise StoreError(f'This writer of the store {self._root} was closed, or belongs to the process that forked '
                              'this one: open a LogitWriter of its own in each process.')
+        return file
+
+    def _try(self, byte: int) -> bool:
+        file = self._check_open()
         with _guard, translated(self._root):
-            if byte in file.held:
+            if byte in file.held or (byte == _JOB and file.joined):
                 return byte in self._mine
-            try:
-                fcntl.lockf(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    return False
-                if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
-                    raise StoreError(f'The file system of the store {self._root} has no POSIX record locks '
-                                     f'({error.strerror}): write the store on one that has.') from error
-                raise
+            if not self._lock(file.fd, fcntl.LOCK_EX, byte):
+                return False
             file.held.add(byte)
             self._mine.add(byte)
+        return True
+
+    def _lock(self, fd: int, kind: int, byte: int) -> bool:
+        try:
+            fcntl.lockf(fd, kind | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
+                raise StoreError(f'The file system of the store {self._root} has no POSIX record locks '
+                                 f'({error.strerror}): write the store on one that has.') from error
+            raise
         return True
 
     def _release(self, byte: int) -> None:

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .codecs import MAX_CLASSES, codec_names
+from .codecs import MAX_CLASSES, codec_names, is_relative
 from .errors import StoreError
 from .files import write_atomically
 from .fingerprints import diff_fingerprints, plain_json
 from .keys import MAX_SAMPLES, SampleFiles
-from .layout import MANIFEST_NAME, default_samples_per_shard
+from .layout import MANIFEST_NAME, MAX_VIEW, default_samples_per_shard
 
-__all__ = ['FORMAT', 'Manifest', 'read_manifest', 'write_manifest']
+__all__ = ['FORMAT', 'MAX_BYTES', 'Manifest', 'parse_manifest', 'read_manifest', 'write_manifest']
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
@@ -45,6 +45,8 @@ class Manifest:
         num_samples: Samples per view.
         samples_per_shard: Samples per shard file.
         samples: Hashes of the samples files.
+        reference_view: The view that the others are coded relative to, by default 0; None, and not in the file, for
+            codecs that code each record by itself.
         format: Version of the store's format.
     """
     topk: int
@@ -56,6 +58,7 @@ class Manifest:
     num_samples: int | None = None
     samples_per_shard: int | None = None
     samples: SampleFiles | None = None
+    reference_view: int | None = None
     format: int = FORMAT
 
     @classmethod
@@ -88,6 +91,8 @@ class Manifest:
             fields['samples'] = SampleFiles(**fields['samples'])
         manifest = cls(**fields)
         manifest._check(origin)
+        if is_relative(manifest.codec) and manifest.reference_view is None:
+            return replace(manifest, reference_view=0)
         return manifest
 
     def _check(self, origin: str) -> None:
@@ -115,6 +120,9 @@ class Manifest:
             and all(isinstance(text, str) and _HEX64.fullmatch(text)
                     for text in (self.samples.text_sha256, self.samples.index_sha256))),
              'two SHA-256 in hexadecimal and a salt')
+        relative = is_relative(self.codec)
+        need('reference_view', self.reference_view is None or (relative and is_int(self.reference_view, 0, MAX_VIEW)),
+             f'a whole number from 0 to {MAX_VIEW}' if relative else f'left out with codec {self.codec!r}')
         if not isinstance(self.fingerprints, dict):
             raise StoreError(f'{origin}: fingerprints must be an object, not {str(self.fingerprints)[:100]!r}.')
 
@@ -129,7 +137,7 @@ class Manifest:
         Library versions are left out: the canaries tell whether a library changed what a view is. So is the hash of
         the index, which follows from the text.
         """
-        content = asdict(self)
+        content = _content(self)
         del content['samples']
         content['samples_text_sha256'] = self.samples.text_sha256 if self.samples else None
         content['fingerprints'] = {name: value for name, value in self.fingerprints.items() if name != 'versions'}
@@ -154,8 +162,15 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, indent=2, allow_nan=False).encode('ascii') + b'\n'
 
 
-def _dump(manifest: Manifest) -> bytes:
+def _content(manifest: Manifest) -> dict[str, Any]:
     content = asdict(manifest)
+    if manifest.reference_view is None:
+        del content['reference_view']
+    return content
+
+
+def _dump(manifest: Manifest) -> bytes:
+    content = _content(manifest)
     content['sha256'] = hashlib.sha256(_canonical(content)).hexdigest()
     return _canonical(content)
 
@@ -184,20 +199,33 @@ def read_manifest(root: Path) -> Manifest:
                          'tools/save_logits.py.') from None
     except OSError as error:
         raise StoreError(f'{path} cannot be read ({error.strerror}).') from error
+    return parse_manifest(data, str(path))
+
+
+def parse_manifest(data: bytes, origin: str) -> Manifest:
+    """Checks the bytes of a ``manifest.json``, of which no more than ``MAX_BYTES + 1`` are needed.
+
+    Args:
+        data: The bytes.
+        origin: What to call them in errors.
+
+    Raises:
+        StoreError: They are damaged, malformed, or of a newer format.
+    """
     if len(data) > MAX_BYTES:
-        raise StoreError(f'{path} is larger than {MAX_BYTES} bytes, which no manifest is.')
+        raise StoreError(f'{origin} is larger than {MAX_BYTES} bytes, which no manifest is.')
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
-        raise StoreError(f'{path} is not JSON; it is damaged: copy it again from where the store was '
+        raise StoreError(f'{origin} is not JSON; it is damaged: copy it again from where the store was '
                          'written.') from None
     if not isinstance(content, dict):
-        raise StoreError(f'{path} is not a JSON object.')
+        raise StoreError(f'{origin} is not a JSON object.')
     sha = content.pop('sha256', None)
-    manifest = Manifest.parse(content, str(path))
+    manifest = Manifest.parse(content, origin)
     if manifest.num_samples is None or manifest.samples_per_shard is None or manifest.samples is None:
-        raise StoreError(f'{path} does not say num_samples, samples_per_shard and samples.')
+        raise StoreError(f'{origin} does not say num_samples, samples_per_shard and samples.')
     if _dump(manifest) != data:
-        raise StoreError(f'{path} was changed after it was written (its SHA-256 begins {str(sha)[:8]!r}): copy it '
+        raise StoreError(f'{origin} was changed after it was written (its SHA-256 begins {str(sha)[:8]!r}): copy it '
                          'again from where the store was written.')
     return manifest

@@ -86,6 +86,7 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         for view in store.views:
             for shard in sorted(list_shards(store.root, view)):
                 where.setdefault((view, shard), []).append(store)
+    _refuse_orphans(stores[0].reference_view, where)
     overlaps = 0
     for (view, shard), holders in where.items():
         for other in holders[1:]:
@@ -98,13 +99,23 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
                 _refuse_difference(where[view, shard][0].root, out, view, shard)
             else:
                 units.append(writer.unit(view, shard))
+        units.sort(key=lambda unit: (unit.view != writer.manifest.reference_view, unit))
         for unit in watch(units):
             source = where[unit.view, unit.shard][0]
             path = shard_path(source.root, unit.view, unit.shard)
-            for fault in Shard(path, unit, writer.manifest.store_id, source.record_bytes).faults():
+            for fault in Shard(path, unit, writer.manifest.store_id, source.record_bytes,
+                               source._codec.variable).faults():
                 raise StoreError(fault)
             write_bytes(writer, unit, [path.read_bytes()], path.stat().st_size)
     return Merge('views', stores[0].num_samples, sorted({view for view, _ in where}), [], overlaps, len(units), [])
+
+
+def _refuse_orphans(reference_view: int | None, where: dict[tuple[int, int], list[LogitStore]]) -> None:
+    """Refuses shards that are relative to others that no store has."""
+    for (view, shard), holders in where.items():
+        if reference_view is not None and (reference_view, shard) not in where:
+            raise StoreError(f'{holders[0].root} has view {view}, shard {shard}, which is coded relative to view '
+                             f'{reference_view}, and no store has that: copy it too.')
 
 
 def _refuse_difference(one: Path, other: Path, view: int, shard: int) -> None:
@@ -151,6 +162,10 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         have = '; '.join(f'{store.root} has {sorted(there)}' for store, there in zip(stores, complete, strict=True))
         raise StoreError(f'The stores have different samples and no complete view in common ({have}): save the same '
                          'views of each.')
+    first = stores[0].reference_view
+    if first is not None and first not in views:
+        raise StoreError(f'The stores code their views relative to view {first}, which not all of them have '
+                         'completely: save it first.')
     left_out = sorted({view for store in stores for view in store.views} - set(views))
     with tempfile.NamedTemporaryFile('w', encoding='utf-8') as text:  # 14 million names do not belong in memory
         owners, positions, overlaps = _unite(stores, views, text)

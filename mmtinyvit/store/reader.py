@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .cached_folder import CachedFolder
 from .codecs import make_codec
-from .errors import StoreError
+from .errors import MissingShard, StoreError
 from .key_table import KeyTable
-from .layout import check_view, list_shards, list_views, shard_count, shard_path, unit_of, view_path
+from .layout import check_view, shard_count, shard_name, spell_numbers, unit_of, view_name
+from .local_folder import LocalFolder
 from .logits import TeacherLogits
-from .manifest import Manifest, read_manifest
-from .shard import BLOCK_RECORDS, Shard
+from .manifest import Manifest
+from .remote_folder import is_url
+from .shard import Shard, block_records, check_reference
 
 __all__ = ['Coverage', 'LogitStore']
 
@@ -28,11 +31,19 @@ class LogitStore:
     Opening reads the manifest and maps the samples files; shards are mapped when they are first read. An open store
     can be pickled: a DataLoader worker opens it again, for nothing but the manifest's few kilobytes.
 
+    A store at a URL (``s3://bucket/store``, and whatever else fsspec knows) is read through a cache here: the
+    manifest is fetched at opening, the samples files when the first key is asked for, a shard when it is first read.
+
     Args:
-        path: The store's folder.
+        path: The store's folder, or its URL.
         max_open_shards: Shards kept mapped; the one opened first is dropped first. Each costs one file descriptor.
+        cache: Of a store at a URL, the folder of the cache; by default ``$MMTINYVIT_CACHE`` or
+            ``~/.cache/mmtinyvit``.
+        cache_bytes: How much the shards in the cache may take, those used least recently go first; by default
+            ``$MMTINYVIT_CACHE_BYTES``, or no limit.
 
     Attributes:
+        root: The store's folder, or its URL.
         manifest: The complete :class:`Manifest`, fingerprints included.
         num_samples: Samples per view.
         num_classes: The teacher's classes, C.
@@ -40,29 +51,36 @@ class LogitStore:
         codec: The codec's name.
         base_seed: The seed that names the views.
         mixing: Whether records name the sample that each was mixed with.
-        record_bytes: Bytes per record on disk, without checksums.
+        reference_view: The view that the others are coded relative to; None if each is coded by itself.
+        record_bytes: Bytes per record, without checksums: on disk, or at most on disk if the codec cuts off zeros.
 
     Raises:
-        StoreError: There is no store at ``path``, or it is damaged or of a newer format.
+        StoreError: There is no store at ``path``, it is damaged or of a newer format, or it cannot be reached.
     """
 
-    def __init__(self, path: str | Path, max_open_shards: int = 256) -> None:
-        self.root = Path(path)
-        self.manifest: Manifest = read_manifest(self.root)
+    def __init__(self, path: str | Path, max_open_shards: int = 512, cache: str | Path | None = None,
+                 cache_bytes: int | None = None) -> None:
+        self._folder = CachedFolder(path, cache, cache_bytes) if is_url(path) else LocalFolder(path)
+        self._caching = cache, cache_bytes
+        self.root: Path | str = self._folder.root
+        self.manifest: Manifest = self._folder.manifest()
         meta = self.manifest
         self.num_samples: int = meta.num_samples
         self.num_classes, self.topk, self.codec = meta.num_classes, meta.topk, meta.codec
-        self.base_seed, self.mixing = meta.base_seed, meta.mixing
+        self.base_seed, self.mixing, self.reference_view = meta.base_seed, meta.mixing, meta.reference_view
         self._codec = make_codec(meta.codec, meta.topk, meta.num_classes)
         self.record_bytes: int = self._codec.record_bytes + 8 * meta.mixing
-        self._keys = KeyTable(self.root, meta.num_samples, meta.samples.key_salt)
+        self._key_table: KeyTable | None = None
+        if isinstance(self._folder, LocalFolder):
+            _ = self._keys  # damage shows at once
         self._store_id = meta.store_id
         self._per_shard = meta.samples_per_shard
         self._max_open = max_open_shards
         self._open: dict[tuple[int, int], Shard] = {}
 
     def __reduce__(self) -> tuple:
-        return LogitStore, (self.root.absolute(), self._max_open)
+        path = self.root if is_url(self.root) else self.root.absolute()
+        return LogitStore, (path, self._max_open, *self._caching)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -73,15 +91,45 @@ class LogitStore:
 
     # ---------------------------------------------------------------- what is there
     @property
+    def _keys(self) -> KeyTable:
+        if self._key_table is None:
+            meta = self.manifest
+            self._key_table = KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples.key_salt)
+        return self._key_table
+
+    @property
     def views(self) -> list[int]:
         """The views that are present, complete or not, in order; looked up anew each time, without a look at shards."""
-        return list_views(self.root)
+        return self._folder.views()
 
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""
         expected = shard_count(self.num_samples, self._per_shard)
-        return {view: Coverage(len([shard for shard in list_shards(self.root, view) if shard < expected]), expected)
-                for view in self.views}
+        return {view: Coverage(len(there), expected) for view, there in self.shards().items()}
+
+    def shards(self) -> dict[int, set[int]]:
+        """The shards that are there, by view; lists every folder."""
+        expected = shard_count(self.num_samples, self._per_shard)
+        return {view: {shard for shard in there if shard < expected}
+                for view, there in self._folder.all_shards().items()}
+
+    def num_bytes(self) -> int:
+        """Bytes of all files; lists every folder."""
+        return sum(self._folder.sizes().values())
+
+    @property
+    def bytes_per_view(self) -> float:
+        """Bytes per view of a sample: those of a record, or, where lengths vary, the mean of what is on disk.
+
+        The mean includes lengths, checksums and canaries, and is looked up anew each time, in every folder.
+        """
+        if not self._codec.variable:
+            return float(self.record_bytes)
+        there = [(view, shard) for view, shards in self.shards().items() for shard in shards]
+        sizes = self._folder.sizes()
+        size = sum(sizes[f'{view_name(view)}/{shard_name(shard)}'] for view, shard in there)
+        count = sum(unit_of(view, shard, self.num_samples, self._per_shard).count for view, shard in there)
+        return round(size / max(count, 1), 1)
 
     def positions(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: where the samples ``keys`` stand in the store.
@@ -116,7 +164,8 @@ class LogitStore:
             Arrays in the order of ``keys``; see :class:`TeacherLogits`.
 
         Raises:
-            StoreError: A key, the view or a shard is missing, or a record is damaged.
+            MissingShard: The view or a shard is not there.
+            StoreError: A key is not in the store, or a record is damaged.
         """
         return self._read(check_view(view), self.positions(keys))
 
@@ -129,25 +178,29 @@ class LogitStore:
         return self._read(check_view(view), positions)
 
     def _read(self, view: int, positions: np.ndarray) -> TeacherLogits:
-        size, per_shard, shards = self.record_bytes, self._per_shard, self._open
-        records, last, block = [], None, b''
-        for position in positions.tolist():
-            shard, local = divmod(position, per_shard)
-            number, slot = divmod(local, BLOCK_RECORDS)
-            if last != (shard, number):  # neighbours share the work of checking
-                block = (shards.get((view, shard)) or self._shard(view, shard, position)).block(number)
-                last = shard, number
-            records.append(block[slot * size:slot * size + size])
-        rows = np.frombuffer(b''.join(records), np.uint8).reshape(-1, size)
-        partner = None
-        if self.mixing:
-            partner = np.ascontiguousarray(rows[:, -8:]).view('<u8')[:, 0]
-            rows = rows[:, :-8]
+        (rows, partner), references = self._codec.part(self._rows(view, positions), self.mixing), []
+        if self._codec.relative and view != self.reference_view:
+            self._check_references(view, positions)
+            references.append(self._codec.part(self._rows(self.reference_view, positions), self.mixing)[0])
         try:
-            return TeacherLogits(*self._codec.decode(rows), partner)
+            return TeacherLogits(*self._codec.decode(rows, *references), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
+
+    def _rows(self, view: int, positions: np.ndarray) -> np.ndarray:
+        """``(n, record_bytes)`` uint8: the records as they lie in the shards."""
+        per_shard, per_block, shards = self._per_shard, block_records(self._codec.variable), self._open
+        records, last, found, block = [], None, None, b''
+        for position in positions.tolist():
+            shard, local = divmod(position, per_shard)
+            number, slot = divmod(local, per_block)
+            if last != (shard, number):  # neighbours share the work of checking
+                found = shards.get((view, shard)) or self._shard(view, shard, position)
+                block = found.block(number)
+                last = shard, number
+            records.append(found.record(block, number, slot))
+        return np.frombuffer(b''.join(records), np.uint8).reshape(-1, self.record_bytes)
 
     def _shard(self, view: int, shard: int, position: int | None = None) -> Shard:
         """The mapped shard; ``position`` is only for the error."""
@@ -156,26 +209,39 @@ class LogitStore:
             expected = shard_count(self.num_samples, self._per_shard)
             if not 0 <= shard < expected:
                 raise StoreError(f'The store {self.root} has shards 0 to {expected - 1} in each view, not {shard}.')
-            path = shard_path(self.root, view, shard)
+            unit = unit_of(view, shard, self.num_samples, self._per_shard)
+            form = unit, self._store_id, self.record_bytes, self._codec.variable
             try:
-                found = Shard(path, unit_of(view, shard, self.num_samples, self._per_shard), self._store_id,
-                              self.record_bytes)
+                found = self._folder.open_shard(view, shard, lambda path: Shard(path, *form))
             except OSError as error:
-                raise StoreError(self._absence(view, shard, position, error)) from error
+                kind = MissingShard if isinstance(error, FileNotFoundError) else StoreError
+                raise kind(self._absence(view, shard, position, error)) from error
             self._open[view, shard] = found
             if len(self._open) > self._max_open:
                 self._open.pop(next(iter(self._open)), None)  # unmapped once nobody reads it
         return found
 
+    def _check_references(self, view: int, positions: np.ndarray) -> None:
+        """Refuses to read shards whose reference is not there, or another than the one that they were made with."""
+        for shard in set((positions // self._per_shard).tolist()):
+            relative = self._shard(view, shard)
+            try:
+                reference = self._shard(self.reference_view, shard)
+            except StoreError as error:
+                raise StoreError(f'View {view} of the store {self.root} is coded relative to view '
+                                 f'{self.reference_view}, which cannot be read: {error}') from error
+            check_reference(relative, reference.content, reference.path)
+
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
-            return f'{shard_path(self.root, view, shard)} cannot be opened{sample}: {error.strerror}.'
-        if view_path(self.root, view).is_dir():
+            file = self._folder.where(f'{view_name(view)}/{shard_name(shard)}')
+            return f'{file} cannot be opened{sample}: {error.strerror}.'
+        views = self.views
+        if view in views:
             return (f'View {view} of the store {self.root} lacks shard {shard}{sample}: it is not completely saved or '
                     'copied; run the saving command again, it does only what is missing.')
-        views = self.views
-        have = 'no views' if not views else f'the views {_ranges(views)}'
+        have = 'no views' if not views else f'the views {spell_numbers(views)}'
         return (f'The store {self.root} has no view {view}{sample}; it has {have}: save that view, or train with the '
                 'views that are there.')
 
@@ -183,13 +249,3 @@ class LogitStore:
         """Checks everything, file by file; see :func:`verify_store`."""
         from .verify import verify_store
         return verify_store(self.root)
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``'0-3, 7'``."""
-    parts, start = [], numbers[0]
-    for here, following in zip(numbers, [*numbers[1:], None], strict=True):
-        if following != here + 1:
-            parts.append(f'{start}-{here}' if start < here else str(here))
-            start = following
-    return ', '.join(parts)

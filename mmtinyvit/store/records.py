@@ -10,14 +10,12 @@ from .files import make_folder, translated, write_atomically
 from .keys import text_sha256
 from .layout import TEXT_NAME, Unit, shard_path, view_path
 from .reader import LogitStore
-from .shard import BLOCK_RECORDS, pack_shard, shard_bytes
+from .remote_folder import is_url, refuse_url
+from .shard import block_records
 from .verify import verify_store
 from .writer import LogitWriter
 
 __all__ = ['check_written', 'open_sources', 'read_canaries', 'read_records', 'write_bytes', 'write_records']
-
-_CRC_BYTES = 4
-
 
 def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitStore]:
     """Opens the stores that are to be read, whose keys are checked, and which ``out`` must not be part of.
@@ -25,9 +23,13 @@ def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitSt
     Raises:
         StoreError: One cannot be opened, its keys are damaged, or ``out`` is or lies in one of them.
     """
+    refuse_url(out)
     place = Path(out).resolve()
     stores = []
     for source in sources:
+        if is_url(source):
+            raise StoreError(f'The store {source} is not on this machine: copy it here first, with "python '
+                             f'tools/logit_store.py copy {source} FOLDER".')
         if Path(source).resolve() in (place, *place.parents):
             raise StoreError(f'The result {out} would lie in {source}, which is read: choose a new folder.')
         store = LogitStore(source)
@@ -46,12 +48,11 @@ def read_records(store: LogitStore, view: int, positions: np.ndarray) -> np.ndar
     """
     rows = np.empty((len(positions), store.record_bytes), np.uint8)
     shards, local = np.divmod(positions, store.manifest.samples_per_shard)
-    blocks, slots = np.divmod(local, BLOCK_RECORDS)
+    blocks, slots = np.divmod(local, block_records(store._codec.variable))
     changes = np.flatnonzero((np.diff(shards) != 0) | (np.diff(blocks) != 0)) + 1
     for start, end in pairwise([0, *changes.tolist(), len(positions)]):
-        data = store._shard(view, int(shards[start]), int(positions[start])).block(int(blocks[start]))
-        block = np.frombuffer(data, np.uint8, len(data) - _CRC_BYTES).reshape(-1, store.record_bytes)
-        rows[start:end] = block[slots[start:end]]
+        shard = store._shard(view, int(shards[start]), int(positions[start]))
+        rows[start:end] = shard.rows(int(blocks[start]))[slots[start:end]]
     return rows
 
 
@@ -64,8 +65,9 @@ def read_canaries(store: LogitStore, view: int, positions: np.ndarray) -> dict[i
 
 def write_records(writer: LogitWriter, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> None:
     """Writes one shard of ready records ``(count, record_bytes)``, whole or not at all."""
-    write_bytes(writer, unit, pack_shard(unit, writer.manifest.store_id, records, canaries),
-                shard_bytes(unit.count, records.shape[1], len(canaries)))
+    if writer.claim(unit):
+        chunks = writer.pack(unit, records, canaries)
+        write_bytes(writer, unit, chunks, sum(map(len, chunks)))
 
 
 def write_bytes(writer: LogitWriter, unit: Unit, chunks: Iterable[bytes], size: int) -> None:

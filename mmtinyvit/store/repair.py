@@ -21,6 +21,7 @@ from .layout import (
 )
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest
+from .remote_folder import refuse_url
 from .verify import Finding, verify_store
 
 __all__ = ['Repair', 'repair_store']
@@ -67,6 +68,7 @@ def repair_store(path: str | Path, act: bool = False, watch: Watch = iter) -> Re
         StoreError: There is no store, its manifest is damaged (then nothing can be said about the rest), a job is
             writing to it, or the folder cannot be written to.
     """
+    refuse_url(path)
     root = Path(path)
     manifest = read_manifest(root)
     with ExitStack() as stack:
@@ -97,7 +99,7 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
     for path, problem in faults.items():
         if path.name == INDEX_NAME and root / TEXT_NAME not in faults:
             repair.rebuild_index = True
-        elif path.parent == root or _is_foreign(path, manifest.store_id):
+        elif path.parent == root or _is_foreign(path, manifest.store_id) or _is_orphan(root, manifest, path):
             repair.problems.append(problem)
         else:
             repair.shards.append(path)
@@ -116,6 +118,13 @@ def _is_foreign(path: Path, store_id: bytes) -> bool:
         return False
     return (len(head) == 64 and zlib.crc32(head[:60]) == int.from_bytes(head[60:], 'little')
             and head[40:56] != store_id)
+
+
+def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
+    """Whether a shard lacks the one that it is relative to: copying that mends it, so it is not to be removed."""
+    unit, per_view = _unit(root, manifest, path), shard_count(manifest.num_samples, manifest.samples_per_shard)
+    first = manifest.reference_view
+    return first is not None and not shard_path(root, first, unit % per_view).exists()
 
 
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:

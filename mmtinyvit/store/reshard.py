@@ -25,11 +25,14 @@ class Reshard(NamedTuple):
         shards: Shards per view.
         written: Shards written in this call; the others were there.
         canaries: Canaries kept, over all views.
+        without_canary: Shards that have none, over all views: the source's shards were larger than these, and each had
+            few. Training replays the canaries of other shards.
     """
     views: list[int]
     shards: int
     written: int
     canaries: int
+    without_canary: int
 
 
 def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, views: Sequence[int] | None = None,
@@ -61,8 +64,8 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
         check_written(writer.root)
     written = LogitStore(out)
     shards = -(-store.num_samples // samples_per_shard)
-    canaries = sum(len(written.canaries(view, shard)) for view in views for shard in range(shards))
-    return Reshard(views, shards, len(missing), canaries)
+    canaries = [len(written.canaries(view, shard)) for view in views for shard in range(shards)]
+    return Reshard(views, shards, len(missing), sum(canaries), canaries.count(0))
 
 
 def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
@@ -77,5 +80,8 @@ def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
             have = f'{coverage[view].present} of {coverage[view].expected}' if view in coverage else 'none'
             raise StoreError(f'View {view} of the store {store.root} is not complete (it has {have} of its shards): '
                              'save what is missing, or leave the view out with --views.')
+    first = store.reference_view
+    if views and first is not None and first not in views:
+        raise StoreError(f'The other views of the store {store.root} are coded relative to view {first}: take it too.')
     if not views:
         raise StoreError(f'The store {store.root} has no views yet: save some first.')

@@ -1,5 +1,4 @@
 """What a store holds, and what it says about one sample, as plain JSON."""
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from .errors import StoreError
-from .layout import list_shards, view_path
+from .layout import spell_numbers
 from .manifest import Manifest
-from .reader import LogitStore, _ranges
+from .reader import LogitStore
 
 __all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names',
            'spell_views']
@@ -25,17 +24,18 @@ def is_replayable(manifest: Manifest) -> bool:
 
 def spell_views(views: list[int]) -> str:
     """``'0-3, 7'``, or ``'none'``."""
-    return _ranges(views) if views else 'none'
+    return spell_numbers(views) if views else 'none'
 
 
 def describe_store(path: str | Path) -> dict[str, Any]:
     """A store in one piece of JSON; no record is read.
 
     Args:
-        path: The store's folder.
+        path: The store's folder, or its URL; of a URL only the manifest is fetched.
 
     Returns:
-        The manifest's fields, ``store_id``, ``record_bytes`` (per view of a sample, without checksums), ``views``
+        The manifest's fields, ``store_id``, ``record_bytes`` (per view of a sample, without checksums; at most, where
+        lengths vary), ``bytes_per_view`` (that, or the mean on disk where lengths vary), ``views``
         (shards present and expected, by view), ``complete_views``, ``bytes_on_disk`` and ``replayable``.
 
     Raises:
@@ -43,7 +43,6 @@ def describe_store(path: str | Path) -> dict[str, Any]:
     """
     store = LogitStore(path)
     meta, coverage = store.manifest, store.coverage()
-    folders = [store.root, *(view_path(store.root, view) for view in coverage)]
     return dict(
         path=str(path),
         store_id=meta.store_id.hex(),
@@ -53,13 +52,14 @@ def describe_store(path: str | Path) -> dict[str, Any]:
         topk=meta.topk,
         codec=meta.codec,
         record_bytes=store.record_bytes,
+        bytes_per_view=store.bytes_per_view,
+        reference_view=store.reference_view,
         samples_per_shard=meta.samples_per_shard,
         base_seed=meta.base_seed,
         mixing=meta.mixing,
         views={view: there._asdict() for view, there in coverage.items()},
         complete_views=[view for view, there in coverage.items() if there.present == there.expected],
-        bytes_on_disk=sum(entry.stat().st_size for folder in folders for entry in os.scandir(folder)
-                          if entry.is_file()),
+        bytes_on_disk=store.num_bytes(),
         replayable=is_replayable(meta),
         fingerprints=meta.fingerprints)
 
@@ -86,7 +86,7 @@ def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = N
     position = int(store.positions([key])[0])
     if views is None:
         shard = position // store.manifest.samples_per_shard
-        views = [view for view in store.views if shard in list_shards(store.root, view)]
+        views = [view for view, there in store.shards().items() if shard in there]
     rows = []
     for view in views:
         record = store.read(view, [key])

@@ -15,7 +15,8 @@ from .layout import MANIFEST_NAME, Unit, check_view, list_shards, shard_count, s
 from .locks import StoreLock
 from .logits import check_logits
 from .manifest import Manifest
-from .shard import CANARY_BYTES, pack_shard, shard_bytes
+from .remote_folder import refuse_url
+from .shard import Shard, check_canaries, pack_shard
 
 __all__ = ['LogitWriter']
 
@@ -39,7 +40,8 @@ class LogitWriter:
         manifest: What the store is to be; ``num_samples`` and ``samples_per_shard`` may be left out. If there is a
             store at ``path`` already, it must be the same.
         keys: The sample keys in store order, or a text file with one per line.
-        exclusive: Refuse to work while another exclusive writer does. Rank 0 of a job sets it.
+        exclusive: Refuse to work while another exclusive writer does, or any that joined. Rank 0 of a job sets it.
+        join: Work beside any others that join, and beside a job that is at work already; keep exclusive ones out.
 
     Attributes:
         manifest: The store's complete manifest.
@@ -50,7 +52,8 @@ class LogitWriter:
     """
 
     def __init__(self, path: str | Path, manifest: Manifest | Mapping[str, Any], keys: Sequence[str] | str | Path,
-                 exclusive: bool = False) -> None:
+                 exclusive: bool = False, join: bool = False) -> None:
+        refuse_url(path)
         self.root = Path(path)
         asked = Manifest.parse(manifest if isinstance(manifest, Mapping) else vars(manifest), 'The requested store')
         with translated(self.root):
@@ -60,6 +63,8 @@ class LogitWriter:
         try:
             if exclusive:
                 self._lock.claim_job()
+            elif join:
+                self._lock.join_job()
             with self._lock, translated(self.root):
                 if (self.root / MANIFEST_NAME).exists():
                     self.manifest = agree(self.root, asked, keys)
@@ -94,7 +99,7 @@ class LogitWriter:
 
     # ---------------------------------------------------------------- sharing out the work
     def missing(self, views: Iterable[int], rank: int = 0, world_size: int = 1, wait: bool = False) -> Iterator[Unit]:
-        """Yields the units that are not written yet, view by view.
+        """Yields the units that are not written yet, view by view, the reference view first, if there is one.
 
         Within a view every process starts at a place of its own and goes round, so that processes meet rarely, views
         are finished in order, and whatever a dead process leaves is taken up by the others. Rounds are repeated for as
@@ -106,8 +111,11 @@ class LogitWriter:
             world_size: How many there are.
             wait: Go on until nothing is missing, also waiting for units that other processes hold, in case they die.
                 Meant for a loop that claims and writes what it gets.
+
+        Raises:
+            StoreError: The views are to be coded relative to one that is neither wanted nor complete.
         """
-        views = [check_view(view) for view in views]
+        views = self._in_order(views)
         start = self._shards_per_view * (rank % world_size) // world_size
         while True:
             written, absent = self._written, False
@@ -126,10 +134,31 @@ class LogitWriter:
         """The unit of work behind one shard."""
         return unit_of(view, shard, self.manifest.num_samples, self.manifest.samples_per_shard)
 
+    def _in_order(self, views: Iterable[int]) -> list[int]:
+        views, first = [check_view(view) for view in views], self.manifest.reference_view
+        if first in views:
+            return [first, *(view for view in views if view != first)]
+        if first is not None and len(list_shards(self.root, first)) < self._shards_per_view:
+            raise StoreError(f'The store {self.root} codes its views relative to view {first}, which is not complete: '
+                             f'save view {first} first, or among the others.')
+        return views
+
+    def _waits_for(self, unit: Unit) -> Path | None:
+        """The shard that must be there before ``unit`` can be written."""
+        first = self.manifest.reference_view
+        return None if first in (None, unit.view) else shard_path(self.root, first, unit.shard)
+
     def claim(self, unit: Unit) -> bool:
-        """Tries to take ``unit`` for this writer; False if another process has it, or it is written by now."""
+        """Tries to take ``unit`` for this writer.
+
+        Returns:
+            False if another process has it, it is written by now, or what it is to be coded relative to is not.
+        """
         if self._lock.has_unit(self._number(unit)):
             return True
+        needed = self._waits_for(unit)
+        if needed is not None and not needed.exists():
+            return False
         if not self._lock.claim_unit(self._number(unit)):
             return False
         if self._path(unit).exists():  # finished by another process since missing() looked
@@ -172,17 +201,32 @@ class LogitWriter:
                 the disk is full.
         """
         if not self.claim(unit):
+            needed = self._waits_for(unit)
+            if needed is not None and not needed.exists():
+                raise StoreError(f'{self._path(unit)} is coded relative to {needed}, which is not there: write that '
+                                 'first.')
             raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
         try:
             records = self._records(unit, index, log_prob, tail_mass, partner_hash)
-            canaries = self._canaries(unit, canaries or {})
-            size = shard_bytes(unit.count, records.shape[1], len(canaries))
-            with translated(self.root, size):
+            chunks = self.pack(unit, records, check_canaries(unit, canaries or {}))
+            with translated(self.root, sum(map(len, chunks))):
                 make_folder(view_path(self.root, unit.view))
-                write_atomically(self._path(unit), pack_shard(unit, self.manifest.store_id, records, canaries))
+                write_atomically(self._path(unit), chunks)
             self._written += 1
         finally:
             self.release(unit)
+
+    def pack(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> list[bytes]:
+        """A shard file of packed records; see :func:`~mmtinyvit.store.shard.pack_shard`."""
+        reference = self._reference(unit)
+        return pack_shard(unit, self.manifest.store_id, records, canaries, self._codec.variable,
+                          reference.content if reference else bytes(16))
+
+    def _reference(self, unit: Unit) -> Shard | None:
+        """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
+        path, first = self._waits_for(unit), self.manifest.reference_view
+        return path and Shard(path, self.unit(first, unit.shard), self.manifest.store_id,
+                              self._codec.record_bytes + 8 * self.manifest.mixing, True)
 
     def _records(self, unit: Unit, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
                  partner_hash: np.ndarray | None) -> np.ndarray:
@@ -193,22 +237,14 @@ class LogitWriter:
             return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
 
         arrays = check_logits(index, log_prob, tail_mass, unit.count, meta.topk, meta.num_classes, name)
-        records = self._codec.encode(*arrays)
         if meta.mixing != (partner_hash is not None):
             raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
                              f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
-        if partner_hash is None:
-            return records
-        partner_hash = np.asarray(partner_hash)
-        if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
-            raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
-                             f'shape {partner_hash.shape}.')
-        return np.concatenate([records, partner_hash.astype('<u8')[:, None].view(np.uint8)], axis=1)
-
-    def _canaries(self, unit: Unit, canaries: Mapping[int, bytes]) -> dict[int, bytes]:
-        canaries = {int(position): bytes(digest) for position, digest in canaries.items()}
-        for position, digest in canaries.items():
-            if not unit.first <= position < unit.first + unit.count or len(digest) != CANARY_BYTES:
-                raise StoreError(f'A canary must be {CANARY_BYTES} bytes for a position from {unit.first} to '
-                                 f'{unit.first + unit.count - 1}, not {len(digest)} bytes for {position}.')
-        return canaries
+        if partner_hash is not None:
+            partner_hash = np.asarray(partner_hash)
+            if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
+                raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
+                                 f'shape {partner_hash.shape}.')
+        reference = self._reference(unit)
+        theirs = [self._codec.part(reference.all_rows(), meta.mixing)[0]] if reference else []
+        return self._codec.join(self._codec.encode(*arrays, *theirs), partner_hash)

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,63 @@ def test_no_store(tmp_path):
         LoadTeacherLogits(str(tmp_path))(dict(sample_key='k', view=0, aug_seed=0))
 
 
+# ---------------------------------------------------------------- modes
+@pytest.mark.parametrize('mode', ['auto', 'online'])
+def test_without_a_store_the_record_is_left_to_the_hook(tmp_path, mode):
+    results = dict(sample_key='k', view=0, aug_seed=0)
+    assert LoadTeacherLogits(str(tmp_path / 'none'), mode=mode)(dict(results)) == results
+
+
+def test_auto_reads_what_is_there_and_notices_what_comes(tmp_path, saved_store, store):
+    """A shard that appears while the transform is in use, and then the view."""
+    copy = shutil.copytree(saved_store, tmp_path / 'store')
+    gone = copy / 'view-0001' / 'shard-00000.logits'
+    data = gone.read_bytes()
+    gone.unlink()
+    reader = LoadTeacherLogits(str(copy), mode='auto')
+    assert 'teacher_index' not in reader(named(store)) and 'teacher_index' in reader(named(store, position=4))
+    assert 'teacher_index' not in reader(named(store, view=7))
+    with pytest.raises(StoreError, match='lacks shard 0'):
+        LoadTeacherLogits(str(copy))(named(store))
+    gone.write_bytes(data)
+    assert (reader(named(store))['teacher_index'] == store.read_positions(1, [3]).index[0]).all()
+
+
+def test_auto_hides_no_damage(tmp_path, saved_store, store):
+    copy = shutil.copytree(saved_store, tmp_path / 'store')
+    shard = copy / 'view-0001' / 'shard-00000.logits'
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(StoreError, match='was cut off'):
+        LoadTeacherLogits(str(copy), mode='auto')(named(store))
+    (copy / 'manifest.json').write_text('{')
+    with pytest.raises(StoreError, match='damaged'):
+        LoadTeacherLogits(str(copy), mode='auto')(named(store))
+
+
+def test_online_reads_nothing(saved_store, store):
+    results = named(store)
+    assert LoadTeacherLogits(str(saved_store), mode='online')(dict(results)) == results
+
+
+@pytest.mark.parametrize('settings, names', [
+    (dict(store='a', mode='sometimes'), "mode='sometimes'.*stored, auto, online"),
+    (dict(store=['a', 'b'], mode='auto'), 'is for one store, and 2 are named'),
+    (dict(store='s3://bucket/store', mode='auto'), 'nothing writes to a URL such as s3://bucket/store'),
+    (dict(store=['a', 'b'], weights=[1.]), '1 weights for 2'),
+    (dict(store=[]), 'needs the folder of a store'),
+])
+def test_settings_that_make_no_sense(settings, names):
+    with pytest.raises(UserError, match=names):
+        LoadTeacherLogits(**settings)
+
+
+def test_stores_of_other_classes_are_not_combined(tmp_path, saved_store, store):
+    from mmtinyvit.store import LogitWriter
+    LogitWriter(tmp_path / 'other', dict(topk=2, num_classes=9), ['k']).close()
+    with pytest.raises(UserError, match='has 12 classes and .* has 9'):
+        LoadTeacherLogits([str(saved_store), str(tmp_path / 'other')])(named(store))
+
+
 def test_packing_keeps_name_and_record():
     results = dict(img=np.zeros((4, 5, 3), np.uint8), sample_key='k', view=2, aug_seed=9, img_path='p', gt_label=1,
                    teacher_index=np.arange(3), teacher_log_prob=np.zeros(3, np.float32),
@@ -107,3 +166,11 @@ def test_find_store_wants_exactly_one(photos):
     init_default_scope('mmpretrain')
     with pytest.raises(UserError, match='0 mmtinyvit.LoadTeacherLogits'):
         find_store(DATASETS.build(photo_dataset(photos)))
+
+
+def test_find_store_wants_one_store(photos, saved_store):
+    init_default_scope('mmpretrain')
+    config = photo_dataset(photos, saved_store)
+    config['pipeline'][2]['store'] = [str(saved_store)] * 2
+    with pytest.raises(UserError, match='reads 2 stores where one is needed'):
+        find_store(DATASETS.build(config))

@@ -91,6 +91,34 @@ def test_scope_restores_after_an_exception(generators):
     assert states_equal(generators)
 
 
+def test_scopes_in_turn_with_gaussian_pairs():
+    """A number of a pair survives each scope, whether it was drawn before the first or between two."""
+    np.random.seed(11)
+    undisturbed = np.random.normal(size=7).tolist()
+    np.random.seed(11)
+    numbers = []
+    for count in (1, 0, 1, 1, 0, 0, 2, 1, 1):  # odd ones leave a number waiting
+        numbers += [np.random.normal() for _ in range(count)]
+        with rng_scope(1):
+            ambient()
+    assert numbers == undisturbed
+
+
+def test_scope_notices_another_generator():
+    seeded = np.random.RandomState(np.random.PCG64(3))
+    before = np.random.get_bit_generator()
+    try:
+        with rng_scope(1):
+            ambient()
+        np.random.set_bit_generator(np.random.PCG64(3))
+        numbers = [np.random.normal()]
+        with rng_scope(1):
+            ambient()
+        assert [*numbers, np.random.normal()] == seeded.normal(size=2).tolist()
+    finally:
+        np.random.set_bit_generator(before)
+
+
 def test_scopes_nest(generators):
     with rng_scope(1):
         whole = [ambient(), ambient()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
-from tiny_flow import contents, distilling, recorded, saving
+from tiny_flow import contents, distilling, one_thread, recorded, saving, teacher
 
 from mmtinyvit.store import verify_store
 
@@ -33,11 +33,16 @@ def config(tmp_path, photos, teacher_checkpoint):
     return write
 
 
-def test_two_processes_write_the_same_bytes(tmp_path, config, start_tool, saved_store):
-    process = start_tool('save_logits', config(), processes=2, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_two_processes_write_the_same_bytes(tmp_path, config, start_tool, photos, teacher_checkpoint):
+    """Also with a teacher that has no gradient at all, as which DistributedDataParallel would refuse it."""
+    frozen = teacher() | dict(type='FrozenClassifier')
+    process = start_tool('save_logits', config(model=frozen), processes=2, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT)
     out, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, out
-    assert contents(tmp_path / 'store') == contents(saved_store)
+    with one_thread():
+        Runner.from_cfg(saving(photos, tmp_path / 'one', tmp_path / 'work', teacher_checkpoint, model=frozen)).test()
+    assert contents(tmp_path / 'store') == contents(tmp_path / 'one')
 
 
 def heed_interrupts() -> None:

@@ -1,13 +1,19 @@
 """The hook refuses the wrong store, naming both sides, and says what it trains from."""
+import io
+import re
 import shutil
 
+import mmcv
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
+from PIL import Image
 from tiny_flow import BGR_MEAN, VIEW_TRANSFORMS, distilling, saving, student, write_photos
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, StoreError
+from mmtinyvit.store.reshard import reshard_store
 
 
 def train(*args, **kwargs) -> Runner:
@@ -108,6 +114,8 @@ def test_another_order(tmp_path, photos, saved_store):
                                         metainfo=dict(classes=['class_0', 'class_1', 'class_2']))
     with pytest.raises(UserError, match='another order'):
         Runner.from_cfg(cfg).train()
+    cfg.custom_hooks[0].any_order = True
+    Runner.from_cfg(cfg).train()
 
 
 def test_a_subset_is_fine(tmp_path, photos, saved_store):
@@ -118,11 +126,45 @@ def test_a_subset_is_fine(tmp_path, photos, saved_store):
     assert runner.iter == 1
 
 
+def test_a_part_without_canaries_is_warned_of(tmp_path, photos, saved_store):
+    """After resharding, as before, samples 0, 4, 8 and 12 have one."""
+    reshard_store(saved_store, tmp_path / 'two', 2)
+    cases = (saved_store, [1, 2], 0), (tmp_path / 'two', [1, 5], 0), (tmp_path / 'two', None, 4)
+    for number, (store, indices, checked) in enumerate(cases):
+        cfg = distilling(photos, store, tmp_path / f'work{number}', epochs=1, batch_size=2)
+        cfg.experiment_name = f'part{number}'  # loggers are kept by name and second
+        cfg.train_dataloader.dataset.indices = indices
+        Runner.from_cfg(cfg).train()
+        log = next((tmp_path / f'work{number}').glob('*/*.log')).read_text()
+        assert f'{checked} canaries replayed' in log
+        warned = re.search(r'WARNING - None of the 2 samples has a canary .*tools/check_logits.py', log)
+        assert bool(warned) == (checked == 0)
+
+
 def test_a_changed_image(tmp_path, own_photos, saved_store):
     image = own_photos / 'class_0' / 'photo_000.png'
     shutil.copy(own_photos / 'class_1' / 'photo_001.png', image)
     with pytest.raises(UserError, match='class_0/photo_000.png does not replay.*the image file, its decoder'):
         train(own_photos, saved_store, tmp_path)
+
+
+def rounds_otherwise(data: bytes, **_) -> np.ndarray:
+    """A decoder by way of luminance and chrominance."""
+    luma, blue, red = np.moveaxis(np.asarray(Image.open(io.BytesIO(data)).convert('YCbCr'), np.float64), 2, 0)
+    image = luma + 1.772 * (blue - 128), luma - .344 * (blue - 128) - .714 * (red - 128), luma + 1.402 * (red - 128)
+    return np.stack(image, 2).round().clip(0, 255).astype(np.uint8)
+
+
+def test_another_decoder(tmp_path, photos, saved_store, monkeypatch):
+    """One that makes the same pixels is welcome; one that differs by a rounding is not."""
+    cfg = distilling(photos, saved_store, tmp_path / 'work', epochs=1)
+    cfg.train_dataloader.dataset.pipeline[0].imdecode_backend = 'pillow'
+    Runner.from_cfg(cfg).train()
+    image = next(photos.rglob('*.png')).read_bytes()
+    assert 0 < np.abs(rounds_otherwise(image).astype(int) - mmcv.imfrombytes(image)).max() <= 3
+    monkeypatch.setattr('mmcv.imfrombytes', rounds_otherwise)
+    with pytest.raises(UserError, match='does not replay.*versions are the same, so the image file, its decoder or a'):
+        train(photos, saved_store, tmp_path)
 
 
 def test_a_library_that_changed(tmp_path, photos, saved_store, monkeypatch):

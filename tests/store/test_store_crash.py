@@ -16,13 +16,15 @@ CONTEXT.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
 VIEWS = (0, 2)
 
 
-def run(path, num_processes, seconds):
-    """Saves with ``num_processes``, and kills them all after a while, if that is given."""
+def run(path, num_processes, files=None, seconds=0.0):
+    """Saves with ``num_processes``; kills them all ``seconds`` after the store has so many ``files``, if given."""
     processes = [CONTEXT.Process(target=save, args=(path, VIEWS, rank, num_processes, 0.005, True), daemon=True)
                  for rank in range(num_processes)]
     for process in processes:
         process.start()
-    if seconds is not None:
+    if files is not None:
+        while sum(file.is_file() for file in path.rglob('*')) < files and any(p.is_alive() for p in processes):
+            time.sleep(0.0005)
         time.sleep(seconds)
         for process in processes:
             process.kill()
@@ -37,16 +39,18 @@ def test_killed_at_random_moments_the_store_ends_up_the_same(tmp_path, saved, nu
     begun, reference = 0, contents(saved)
     for attempt in range(8):
         path = tmp_path / str(attempt)
+        files = 0
         for _ in range(4):
-            run(path, num_processes, dice.uniform(0.005, 0.12))
+            files += dice.randrange(7)  # of 24
+            run(path, num_processes, files, dice.uniform(0, 0.01))
             if (path / 'manifest.json').exists():
                 assert [finding for finding in verify_store(path) if finding.problem] == []
                 whole = {name: data for name, data in contents(path).items() if not name.endswith('.tmp')}
                 assert whole.items() <= reference.items()
                 begun += 0 < len(whole) - 3 < 20
-        assert run(path, num_processes, None) == [0] * num_processes
+        assert run(path, num_processes) == [0] * num_processes
         assert contents(path) == reference
-    assert begun >= 6, 'the kills came too early or too late to show anything'
+    assert begun >= 12, 'the kills came too early or too late to show anything'
 
 
 @pytest.mark.parametrize('leftover', ['manifest.json.tmp', 'samples.txt.tmp', 'samples.txt', 'samples.idx',

@@ -16,12 +16,12 @@ LOG_PROB = np.log(np.array([[0.5, 0.25], [0.75, 0.25], [0.5, 0.375]], np.float32
 TAIL = np.array([0.25, 0, 0.125], np.float32)
 
 
-def make(path, **changes):
+def make(path, views=(0,), **changes):
     """Three samples in shards of two, with canaries and mixing partners."""
     request = dict(topk=2, num_classes=5, samples_per_shard=2, mixing=True, codec='exact') | changes
     with LogitWriter(path, request, KEYS) as writer:
         partner = writer.key_hash([KEYS[1], KEYS[0], KEYS[2]])
-        for unit in writer.missing([0]):
+        for unit in writer.missing(views):
             rows = slice(unit.first, unit.first + unit.count)
             writer.write_shard(unit, INDEX[rows], LOG_PROB[rows], TAIL[rows], partner[rows], {unit.first: b'c' * 16})
         return writer.manifest
@@ -61,10 +61,10 @@ def test_exact_bytes_of_a_shard(tiny):
                                       'view-0000/shard-00001.logits']
 
 
-@pytest.mark.parametrize('codec', ['exact', 'compact'])
-def test_every_flipped_byte_is_found_by_checking_and_by_reading(tmp_path, codec):
+@pytest.mark.parametrize('codec, views', [('exact', [0]), ('compact', [0]), ('smallest', [0, 3])])
+def test_every_flipped_byte_is_found_by_checking_and_by_reading(tmp_path, codec, views):
     tiny = tmp_path / 's'
-    make(tiny, codec=codec)
+    make(tiny, views, codec=codec)
     touch_everything(tiny)
     assert problems(tiny) == []
     flipped = 0

@@ -51,6 +51,40 @@ def test_a_second_job_is_refused_by_name(tmp_path):
     assert (tmp_path / '.lock').read_bytes() == b''
 
 
+def hold_joined(path, pipe):
+    with LogitWriter(path, manifest(), KEYS, join=True) as writer:
+        pipe.send(writer.claim(writer.unit(0, 0)))
+        pipe.recv()
+
+
+def test_jobs_that_join_keep_out_one_that_does_not(tmp_path):
+    first, pipe, claimed = start(hold_joined, tmp_path)
+    second, other, claimed_too = start(hold_joined, tmp_path)
+    assert claimed and not claimed_too
+    with LogitWriter(tmp_path, manifest(), KEYS, join=True) as mine, LogitWriter(
+            tmp_path, manifest(), KEYS, join=True) as twin:  # also twice in one process
+        assert mine.claim(mine.unit(0, 1)) and not twin.claim(twin.unit(0, 1)) and not twin.claim(twin.unit(0, 0))
+    first.kill()
+    first.join()
+    with pytest.raises(StoreError, match=rf'is being written by process \d+ on host {socket.gethostname()}'):
+        LogitWriter(tmp_path, manifest(), KEYS, exclusive=True)
+    with LogitWriter(tmp_path, manifest(), KEYS, join=True) as mine:
+        with pytest.raises(StoreError, match=f'is being written by process {os.getpid()} on'):
+            LogitWriter(tmp_path, manifest(), KEYS, exclusive=True)  # the share is not made into the whole
+        assert mine.claim(mine.unit(0, 0))
+    other.send('end')
+    second.join()
+    assert (tmp_path / '.lock').read_bytes() == b''
+    with LogitWriter(tmp_path, manifest(), KEYS, exclusive=True) as whole, LogitWriter(
+            tmp_path, manifest(), KEYS, join=True) as helper:  # a job at work may be joined
+        assert whole.claim(whole.unit(0, 0)) and helper.claim(helper.unit(0, 1))
+    process, pipe, _ = start(hold, tmp_path, True)
+    with LogitWriter(tmp_path, manifest(), KEYS, join=True) as helper:
+        assert not helper.claim(helper.unit(0, 0)) and helper.claim(helper.unit(0, 1))
+    pipe.send('end')
+    process.join()
+
+
 def test_a_killed_process_lets_go_at_once(tmp_path):
     process, _, claimed = start(hold, tmp_path, True)
     assert claimed

@@ -19,6 +19,7 @@ def test_records_and_canaries_stay(saved, tmp_path, size):
     assert contents(saved) == before
     old, new = LogitStore(saved), LogitStore(tmp_path / 'out')
     assert (result.views, result.shards, result.written) == ([0, 2], -(-SAMPLES // size), 2 * -(-SAMPLES // size))
+    assert result.without_canary == 2 * (result.shards - len({16 * i // size for i in range(10)}))
     assert new.manifest.samples_per_shard == size and not [f for f in new.verify() if f.problem]
     for view in (0, 2):
         assert np.array_equal(read_records(old, view, EVERYTHING), read_records(new, view, EVERYTHING))

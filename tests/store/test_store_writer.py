@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 
 import numpy as np
@@ -221,12 +222,17 @@ def test_failing_disk_leaves_no_temporary_file(tmp_path, monkeypatch, where, cod
     def fail(*_):
         raise OSError(code, os.strerror(code))
 
+    class Torn(io.FileIO):
+        def write(self, data):
+            super().write(data[:40])
+            fail()
+
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
         writer.write_shard(writer.unit(0, 1), *arrays(writer.unit(0, 1)))
         before = contents(tmp_path)
         with monkeypatch.context() as patch:
             if where == 'write':
-                patch.setattr('mmtinyvit.store.writer.pack_shard', fail)
+                patch.setattr('mmtinyvit.store.files.open', Torn, raising=False)
             else:
                 patch.setattr(os, where, fail)
             with pytest.raises(StoreError, match=words):

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.runner import Runner
 from tiny_flow import CLASSES, TOPK, saving
 
 from mmtinyvit.apis.store_plan import recommend, weigh_codecs
@@ -54,6 +55,11 @@ def test_plan_foretells_the_store(run_tool, photos, teacher_checkpoint, saved_st
     row = next(row for row in said['rows'] if (row['topk'], row['codec']) == (TOPK, 'compact'))
     assert row['bytes'] == store.record_bytes
     assert row['total_bytes'] == sum(path.stat().st_size for path in saved_store.rglob('*.logits'))
+    foretold = next(row for row in said['rows'] if (row['topk'], row['codec']) == (TOPK, 'smallest'))
+    cfg = saving(photos, tmp_path / 'small', tmp_path / 'work', teacher_checkpoint, codec='smallest')
+    Runner.from_cfg(cfg).test()
+    size = sum(path.stat().st_size for path in (tmp_path / 'small').rglob('*.logits'))
+    assert foretold['total_bytes'] == pytest.approx(size, rel=0.05)
     positions = np.unique(np.linspace(0, 13, 9).round().astype(int))
     record = store.read_positions(0, positions)
     assert row['mass'] == pytest.approx(np.exp(record.log_prob).sum(1).mean(), abs=2e-3)

@@ -1,12 +1,13 @@
 """ImageNet-1K: 30 epochs of finetuning after ImageNet-21K (https://arxiv.org/abs/2207.10666).
 
-Layer-wise decay of the rate, 0.8 per block; BatchNorm keeps its statistics (set in the recipe); no Mixup, no CutMix.
+Layer-wise decay of the rate, 0.8 per block; BatchNorm keeps its statistics and labels are smoothed by 0.1 (both set in
+the recipe); no Mixup, no CutMix.
 The rate is per 512 images and follows the total batch by itself (5e-4 at the original's 8 x 128).
 """
 epochs = 30
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2.5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-8),
-    constructor='LearningRateDecayOptimWrapperConstructor',
+    constructor='mmtinyvit.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(
         layer_decay_rate=0.8, bias_decay_mult=0., norm_decay_mult=0.,
         custom_keys={'attention_biases': dict(decay_mult=0.)}),

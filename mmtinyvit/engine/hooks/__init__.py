@@ -1,6 +1,14 @@
 """Hooks: one verb each."""
+from .average_weights import AverageWeightsHook
+from .cache_logits import CacheLogitsHook
 from .epoch_clock import EpochClockHook
 from .map_head import MapHeadHook
+from .new_head import NewHeadHook
+from .require_weights import RequireWeightsHook
 from .sparse_logit_distill import SparseLogitDistillHook
+from .token_cache import TokenCacheHook
 
-__all__ = ['EpochClockHook', 'MapHeadHook', 'SparseLogitDistillHook']
+__all__ = [
+    'AverageWeightsHook', 'CacheLogitsHook', 'EpochClockHook', 'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook',
+    'SparseLogitDistillHook', 'TokenCacheHook'
+]

@@ -1,10 +1,10 @@
 """MapHeadHook: starts finetuning on ImageNet-1K from the matching rows of an ImageNet-21K head."""
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmtinyvit.engine.starting_point import HEADS, plain_model, state_of
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, in21k_to_in1k_index
 from mmtinyvit.registry import HOOKS
@@ -35,10 +35,9 @@ class MapHeadHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-        names = [name for name in ('head.fc', 'head') if f'{name}.weight' in state]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        wanted = model.head.num_classes
+        state = state_of(checkpoint)
+        names = [name for name in HEADS if f'{name}.weight' in state]
+        wanted = plain_model(runner).head.num_classes
         if runner._resume or not names:
             return
         weight, bias = f'{names[0]}.weight', f'{names[0]}.bias'
@@ -47,8 +46,8 @@ class MapHeadHook(Hook):
             return
         if wanted != 1000 or found not in IN21K_LAYOUTS:
             raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}: MapHeadHook '
-                            f'maps {", ".join(map(str, IN21K_LAYOUTS))} classes to 1000; remove it from custom_hooks '
-                            'and the head from the checkpoint to start with a new head.')
+                            f'maps {", ".join(map(str, IN21K_LAYOUTS))} classes to 1000; replace it by '
+                            'mmtinyvit.NewHeadHook in custom_hooks to start with a new head.')
         index = torch.from_numpy(in21k_to_in1k_index(found).copy())
         for name in (weight, bias):
             state[name] = map_rows(state[name], index)

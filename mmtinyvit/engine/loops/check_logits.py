@@ -6,8 +6,8 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, TeacherLogits, diff_fingerprints
 
+from ..record_rule import RecordRule
 from ..store_check import check_dataset
-from ..teacher import sparsify
 from ..view_teacher import ViewTeacher
 
 __all__ = ['CheckLogitsLoop', 'target_divergence']
@@ -45,15 +45,19 @@ class CheckLogitsLoop(BaseLoop):
         store: Folder of the store.
         num_records: How many records to compare, spread over samples and views.
         mixing: As for saving.
+        keep_mass: As for saving.
+        sampling: As for saving.
         **saving: The other arguments of the saving loop; the store knows them.
     """
 
     def __init__(self, runner: Runner, dataloader: dict, store: str, num_records: int = 64,
-                 mixing: dict | None = None, **saving) -> None:
+                 mixing: dict | None = None, keep_mass: float | None = None, sampling: dict | None = None,
+                 **saving) -> None:
         self._runner = runner
         self.store = LogitStore(store)
         amp = self.store.manifest.fingerprints.get('teacher', {}).get('precision') == 'autocast'
         self.num_records = num_records
+        self.rule = RecordRule(self.store.topk, keep_mass, sampling)
         self.batch_size = dataloader['batch_size']
         self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
 
@@ -68,9 +72,9 @@ class CheckLogitsLoop(BaseLoop):
         """
         store, teacher = self.store, self.teacher
         check_dataset(store, teacher.dataset.dataset)
-        ours = teacher.fingerprints(self.runner.cfg.get('model', {}))
-        lines = [line for part in ('pipeline', 'teacher')
-                 for line in diff_fingerprints(store.manifest.fingerprints.get(part, {}), ours[part], part)]
+        ours = teacher.fingerprints(self.runner.cfg.get('model', {})) | self.rule.identity()
+        lines = [line for part in ('pipeline', 'teacher', 'records')
+                 for line in diff_fingerprints(store.manifest.fingerprints.get(part, {}), ours.get(part, {}), part)]
         if lines:
             raise UserError(f"The store {store.root} was not saved with this config (stored != config): "
                             f"{'; '.join(lines)}.")
@@ -86,7 +90,8 @@ class CheckLogitsLoop(BaseLoop):
             for start in range(0, len(wanted), self.batch_size):
                 positions = wanted[start:start + self.batch_size]
                 data = teacher.collate([teacher.dataset[name] for name in teacher.names(view, positions)])
-                fresh = TeacherLogits(*sparsify(teacher.logits(data), store.topk), None)
+                keys = [store.key(position) for position in positions]
+                fresh = TeacherLogits(*self.rule(teacher.logits(data), store.base_seed, view, keys), None)
                 stored = store.read_positions(view, positions)
                 kl.append(target_divergence(fresh, stored, store.num_classes))
                 changed += int((_first(fresh) != _first(stored)).sum())

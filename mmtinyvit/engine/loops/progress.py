@@ -1,6 +1,7 @@
 """Progress of a saving: a bar in a terminal, a line now and then in a log."""
 import logging
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -8,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 __all__ = ['SavingProgress']
 
 LOG_EVERY_SECONDS = 30
+LOOK_EVERY_SECONDS = 10
 
 
 class SavingProgress:
@@ -38,7 +40,7 @@ class SavingProgress:
     def begin(self, total: int) -> None:
         """Start with ``total`` views of samples to go, over all processes."""
         self.total = total
-        self.start = self.logged = time.monotonic()
+        self.start = self.logged = self.looked = time.monotonic()
         self.task = self.bar.add_task('saving', total=total, rate=0.)
 
     def advance(self, count: int) -> None:
@@ -51,3 +53,13 @@ class SavingProgress:
             self.logged = now
             self.logger.info(f'saved {self.done:,} of {self.total:,} views, {rate:,.0f}/s, '
                              f'{(self.total - self.done) / max(rate, 1e-9) / 60:,.0f} min left')
+
+    def look(self, missing: Callable[[], int]) -> None:
+        """Count what processes of other jobs have saved as well, if the last look is a while ago.
+
+        Args:
+            missing: Says how many views of samples the store lacks.
+        """
+        if time.monotonic() - self.looked > LOOK_EVERY_SECONDS:
+            self.done = max(self.total - missing(), 0)
+            self.looked = time.monotonic()

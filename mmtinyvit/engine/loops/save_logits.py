@@ -1,14 +1,13 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_dist_info
+from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -17,8 +16,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Unit, key_hash
 
+from ..record_rule import RecordRule
 from ..store_check import check_canaries
-from ..teacher import sparsify
+from ..store_request import check_reference_view, join_store, listed_keys, request_manifest
 from ..view_teacher import ViewTeacher
 from .progress import SavingProgress
 from .shard_buffer import ShardBuffer
@@ -47,7 +47,12 @@ class SaveLogitsLoop(BaseLoop):
         codec: See ``mmtinyvit/store/README.md``.
         samples_per_shard: Size of the unit of work; by default it suits the dataset.
         mixing: Arguments of ``SeededMixing`` but its seed; None saves views of single images.
+        keep_mass: Keep only the most probable classes that together hold this mass, at most K; with the codec
+            ``smallest``.
+        sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
+        reference_view: With the codec ``smallest``, the view that the others are coded relative to; by default 0.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
+        join: Work beside other jobs that join, started by anybody at any time; without it, a second job is refused.
         evaluator: Not used; MMEngine passes one.
     """
 
@@ -62,6 +67,10 @@ class SaveLogitsLoop(BaseLoop):
                  samples_per_shard: int | None = None,
                  mixing: dict | None = None,
                  amp: bool = False,
+                 keep_mass: float | None = None,
+                 sampling: dict | None = None,
+                 reference_view: int | None = None,
+                 join: bool = False,
                  evaluator: object = None) -> None:
         self._runner = runner
         self.store_path = store
@@ -69,7 +78,9 @@ class SaveLogitsLoop(BaseLoop):
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
         self.topk, self.num_classes, self.codec = topk, num_classes, codec
-        self.samples_per_shard = samples_per_shard
+        self.samples_per_shard, self.reference_view = samples_per_shard, reference_view
+        self.rule = RecordRule(topk, keep_mass, sampling)
+        self.join = join
         self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
         self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
 
@@ -80,44 +91,20 @@ class SaveLogitsLoop(BaseLoop):
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
         rank, world_size = get_dist_info()
-        manifest = self._manifest()
+        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), self.rule,
+                                   self.num_classes, self.codec, self.samples_per_shard, self.reference_view)
+        check_reference_view(self.store_path, request, self.views)
         start = time.perf_counter()
-        with self._open(manifest, rank) as writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
+        with listed_keys(self.teacher) as keys:
+            writer = join_store(self.store_path, request, keys, rank, self.join)
+        with writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
             self._check_replay()
             saved = self._save_all(writer, progress, rank, world_size)
         seconds = time.perf_counter() - start
-        size = LogitStore(self.store_path).record_bytes
+        size = LogitStore(self.store_path).bytes_per_view
         self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
-                                f's, {size} bytes each')
-        barrier()
+                                f's, {size:g} bytes each')
         return dict(samples=saved, seconds=seconds, bytes_per_view=size)
-
-    def _manifest(self) -> dict:
-        classes = self.teacher.probe(self.views.start)
-        if self.num_classes not in (None, classes):
-            raise UserError(f'The teacher has {classes} classes, and the config says num_classes={self.num_classes}.')
-        if self.topk > classes:
-            raise UserError(f'topk={self.topk} is more than the {classes} classes of the teacher.')
-        return dict(
-            topk=self.topk,
-            num_classes=classes,
-            codec=self.codec,
-            base_seed=self.teacher.augment.base_seed,
-            mixing=self.teacher.mixing is not None,
-            samples_per_shard=self.samples_per_shard,
-            fingerprints=self.teacher.fingerprints(self.runner.cfg.get('model', {})))
-
-    def _open(self, manifest: dict, rank: int) -> LogitWriter:
-        """Rank 0 creates the store, or refuses; the others join."""
-        with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:  # 14 million names do not belong in memory
-            keys.writelines(f'{key}\n' for key in self.teacher.keys())
-            keys.flush()
-            if rank != 0:
-                barrier()
-            writer = LogitWriter(self.store_path, manifest, Path(keys.name), exclusive=rank == 0)
-            if rank == 0:
-                barrier()
-        return writer
 
     def _check_replay(self) -> None:
         """Going on with a store: the libraries must still make the same pixels."""
@@ -128,7 +115,7 @@ class SaveLogitsLoop(BaseLoop):
 
     def _save_all(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
-        progress.begin(sum(unit.count for unit in writer.missing(self.views)))
+        progress.begin(self._missing(writer))
         saved = 0
         while next(writer.missing(self.views), None) is not None:
             done = self._save_claimable(writer, progress, rank, world_size)
@@ -136,6 +123,10 @@ class SaveLogitsLoop(BaseLoop):
             if not done:
                 time.sleep(PATIENCE_SECONDS)
         return saved
+
+    def _missing(self, writer: LogitWriter) -> int:
+        """Views of samples that the store lacks."""
+        return sum(unit.count for unit in set(writer.missing(self.views)))  # a set: shards that end meanwhile repeat it
 
     def _save_claimable(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """One round over the shards that nobody else holds."""
@@ -158,6 +149,8 @@ class SaveLogitsLoop(BaseLoop):
                     if writing is not None:
                         writing.result()
                     writing = disk.submit(writer.write_shard, unit, *buffer.arrays(), canaries=buffer.canaries)
+                    if self.join:
+                        progress.look(partial(self._missing, writer))
                 saved += len(positions)
                 progress.advance(len(positions))
             if writing is not None:
@@ -183,7 +176,9 @@ class SaveLogitsLoop(BaseLoop):
         inputs = data['inputs'][::2] if mixing else data['inputs']
         canaries = {int(p): canary_digest(image) for p, image in zip(positions, inputs, strict=True)
                     if buffer.is_canary(int(p))}
-        records = sparsify(self.teacher.logits(data), self.topk)
+        samples = data['data_samples'][::2] if mixing else data['data_samples']
+        records = self.rule(self.teacher.logits(data), self.teacher.augment.base_seed, samples[0].view,
+                            [sample.sample_key for sample in samples])
         buffer.add(positions, *records, partners, canaries)
 
 

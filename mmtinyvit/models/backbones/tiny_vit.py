@@ -5,6 +5,7 @@ https://github.com/microsoft/Cream/tree/main/TinyViT (MIT); its checkpoints, tim
 """
 from collections.abc import Sequence
 
+from mmengine.model import update_init_info
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,6 +15,7 @@ from mmtinyvit.registry import MODELS
 
 from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
+from .tiny_vit_weights import load_pretrained, split_init_cfg
 
 __all__ = ['TinyViT']
 
@@ -46,11 +48,13 @@ class TinyViT(BaseBackbone):
         out_indices: Stages to output. Later stages are not built.
         gap_before_output: Output pooled and normalised vectors ``(B, C)``, as a linear classification head takes them;
             if False, the plain maps ``(B, C, H, W)``.
-        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with the norms of their
+            outputs; so the number of stages freezes everything, for a linear probe.
         norm_eval: Keep BatchNorm in eval mode while training.
         with_cp: Recompute each block in the backward pass instead of keeping its intermediates.
         init_cfg: Initialisation of MMEngine. By default linear layers get a truncated normal of std 0.02, and
-            convolutions PyTorch's own initialisation.
+            convolutions PyTorch's own initialisation. ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
+            takes a file or URL in any layout, and must fill every tensor.
 
     Raises:
         UserError: If ``arch``, ``window_sizes``, ``out_indices`` or ``frozen_stages`` make no sense.
@@ -110,15 +114,32 @@ class TinyViT(BaseBackbone):
             x: Images ``(B, in_channels, H, W)``.
 
         Returns:
-            One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``.
+            One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``,
+            contiguous.
         """
         outs = []
         x = self.patch_embed(x)
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(getattr(self, f'norm{i}')(x.mean((2, 3))) if self.gap_before_output else x)
+                # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
+                outs.append(getattr(self, f'norm{i}')(x.mean((2, 3))) if self.gap_before_output else x.contiguous())
         return tuple(outs)
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says.
+
+        Raises:
+            UserError: A ``Pretrained`` checkpoint does not fill the backbone.
+        """
+        if self.is_init:
+            return
+        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
+        super().init_weights()
+        for settings in pretrained:
+            load_pretrained(self, settings['checkpoint'], settings.get('prefix'))
+            if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
+                update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
 
     def train(self, mode: bool = True) -> 'TinyViT':
         super().train(mode)
@@ -183,7 +204,8 @@ class TinyViT(BaseBackbone):
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
-        for module in (self.patch_embed, *self.stages[:self.frozen_stages]):
+        norms = [getattr(self, f'norm{i}', nn.Identity()) for i in self.out_indices if i < self.frozen_stages]
+        for module in (self.patch_embed, *self.stages[:self.frozen_stages], *norms):
             module.eval()
             module.requires_grad_(False)
 

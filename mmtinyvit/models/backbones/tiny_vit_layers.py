@@ -178,11 +178,14 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         for block in self.blocks:
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: (nullcontext(), _recompute(b)))
-            else:
-                x = block(x)
+            x = self.run(block, x)
         return x
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run one of the blocks, recomputed in the backward pass where ``with_cp`` says so."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _recompute(block)))
+        return block(x)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Classifiers: students that learn from a store."""
+"""Classifiers: students of a store or of a teacher beside them, and several teachers as one."""
+from .deit_distill import DeiTDistillClassifier
 from .distill import DistillClassifier, DistillTimmClassifier
+from .ensemble import EnsembleClassifier
+from .frozen_teacher import FrozenTeacher
 
-__all__ = ['DistillClassifier', 'DistillTimmClassifier']
+__all__ = ['DeiTDistillClassifier', 'DistillClassifier', 'DistillTimmClassifier', 'EnsembleClassifier', 'FrozenTeacher']

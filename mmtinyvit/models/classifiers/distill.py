@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
+from ..losses.teacher_record import TeacherRecord, teacher_class
+
 __all__ = ['DistillClassifier', 'DistillTimmClassifier', 'stack_teacher']
 
 
-def stack_teacher(data_samples: list[DataSample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def stack_teacher(data_samples: list[DataSample], device: torch.device) -> TeacherRecord:
     """The teacher's records of a batch.
 
     Args:
@@ -20,7 +22,7 @@ def stack_teacher(data_samples: list[DataSample], device: torch.device) -> tuple
         device: Where to put them.
 
     Returns:
-        tuple: Index ``(B, K)`` int64, log-probability ``(B, K)`` float32 and tail mass ``(B,)`` float32.
+        TeacherRecord: Index ``(B, K)`` int64, log-probability ``(B, K)`` float32 and tail mass ``(B,)`` float32.
 
     Raises:
         UserError: A sample has no record.
@@ -33,7 +35,7 @@ def stack_teacher(data_samples: list[DataSample], device: torch.device) -> tuple
         values = np.stack([sample.get(name) for sample in data_samples])
         return torch.from_numpy(values).to(device, non_blocking=True)
 
-    return stack('teacher_index'), stack('teacher_log_prob'), stack('teacher_tail_mass')
+    return TeacherRecord(stack('teacher_index'), stack('teacher_log_prob'), stack('teacher_tail_mass'))
 
 
 class _DistillMixin:
@@ -57,16 +59,15 @@ class _DistillMixin:
             whose first class is the teacher's.
         """
         logits = self(inputs, mode='tensor')  # (B, C)
-        index, log_prob, tail_mass = stack_teacher(data_samples, logits.device)
-        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, index, log_prob, tail_mass))
+        teacher = stack_teacher(data_samples, logits.device)
+        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, *teacher))
         if self.label_weight > 0:
             if 'gt_score' in data_samples[0]:
                 target = torch.stack([sample.gt_score for sample in data_samples]).to(logits)
             else:
                 target = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
             losses['loss_label'] = self.label_weight * F.cross_entropy(logits.float(), target)
-        teacher_class = index.gather(1, log_prob.argmax(1, keepdim=True))[:, 0]
-        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class).float().mean() * 100
+        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class(teacher)).float().mean() * 100
         return losses
 
 

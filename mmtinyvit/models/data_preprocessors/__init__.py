@@ -1,4 +1,5 @@
 """Data preprocessors: normalisation and replayed mixing, on the device."""
+from .renormalise import Renormalise
 from .replay import ReplayDataPreprocessor, SeededMixing
 
-__all__ = ['ReplayDataPreprocessor', 'SeededMixing']
+__all__ = ['Renormalise', 'ReplayDataPreprocessor', 'SeededMixing']

@@ -1,12 +1,12 @@
 """Cross-entropy against a teacher's top K classes and tail, without a (B, C) target."""
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
+
+from .teacher_record import recovered_target
 
 __all__ = ['SparseSoftTargetLoss', 'sparse_soft_target_loss']
 
@@ -71,16 +71,9 @@ def sparse_soft_target_loss(logits: Tensor,
     dtype = torch.promote_types(logits.dtype, torch.float32)
     log_prob, tail_mass = log_prob.to(dtype), tail_mass.to(dtype)
     others = logits.shape[1] - index.shape[1]
-    if temperature == 1:
-        prob, rest = log_prob.exp(), tail_mass / max(others, 1)
-    else:
-        log_rest = (tail_mass / max(others, 1)).log() / temperature  # (B,)
-        scaled = torch.cat([log_prob / temperature, log_rest[:, None] + math.log(max(others, 1))], 1)
-        scaled = scaled.log_softmax(1)  # (B, K + 1)
-        prob, rest = scaled[:, :-1].exp(), scaled[:, -1].exp() / max(others, 1)
+    prob, rest = recovered_target(log_prob, tail_mass, others, temperature)
+    if temperature != 1:
         logits = logits / temperature
-    if not others:
-        rest = torch.zeros_like(rest)
     return _SparseCrossEntropy.apply(logits, index, prob, rest) * temperature**2
 
 

@@ -4,15 +4,23 @@ from functools import lru_cache
 from .base import MAX_CLASSES, Codec
 from .compact import CompactCodec
 from .exact import ExactCodec
+from .smallest import SmallestCodec
 
-__all__ = ['MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'codec_names', 'make_codec']
+__all__ = [
+    'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'SmallestCodec', 'codec_names', 'is_relative', 'make_codec'
+]
 
-_CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec)}
+_CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCodec)}
 
 
 def codec_names() -> list[str]:
     """The names that ``codec=`` may take."""
     return sorted(_CODECS)
+
+
+def is_relative(name: str) -> bool:
+    """Whether a codec may code records relative to those of a reference view."""
+    return _CODECS[name].relative
 
 
 @lru_cache(maxsize=32)

@@ -24,15 +24,42 @@ class Codec(ABC):
 
     Attributes:
         name: How a manifest calls the codec.
-        record_bytes: Bytes of each record. ``None`` is reserved for codecs of variable length, whose shards need a
-            table of offsets (``layout`` 1 in the shard header).
+        record_bytes: Bytes of each record, as it is packed and unpacked.
+        variable: Whether records end in zero bytes that shards leave out (``layout`` 1 in the shard header).
+        relative: Whether a record may be coded relative to that of the same sample in the store's reference view.
+            Then ``encode`` and ``decode`` take its packed record as one more argument, ``reference``, or None for the
+            reference view itself, and the bytes depend on both.
     """
     name: str
-    record_bytes: int | None
+    record_bytes: int
+    variable = False
+    relative = False
 
     def __init__(self, topk: int, num_classes: int) -> None:
         self.topk = topk
         self.num_classes = num_classes
+
+    def part(self, rows: np.ndarray, mixing: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Takes the partner's hash off packed records: behind a record of fixed width, before one of variable length.
+
+        Args:
+            rows: ``(n, record_bytes)`` uint8, with mixing 8 bytes more.
+            mixing: Whether there is a hash.
+
+        Returns:
+            ``(n, record_bytes)`` uint8, and ``(n,)`` uint64 or None.
+        """
+        if not mixing:
+            return rows, None
+        partner, records = (rows[:, :8], rows[:, 8:]) if self.variable else (rows[:, -8:], rows[:, :-8])
+        return records, np.ascontiguousarray(partner).view('<u8')[:, 0]
+
+    def join(self, records: np.ndarray, partner_hash: np.ndarray | None) -> np.ndarray:
+        """The inverse of :meth:`part`."""
+        if partner_hash is None:
+            return records
+        partner = partner_hash.astype('<u8')[:, None].view(np.uint8)
+        return np.concatenate([partner, records] if self.variable else [records, partner], axis=1)
 
     @abstractmethod
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""What a replayed view costs to load: stage by stage, what the seeding adds, and what reading the record adds.
+
+    python benchmarks/replay.py [--images 300] [--photos FOLDER]
+
+Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256), or random JPEG files of 500 x 375
+without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core. Seeded and unseeded transforms draw
+the same numbers: the unseeded ones run inside a scope that is entered off the clock.
+"""
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from harness import report
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import TRANSFORMS
+
+from mmtinyvit.datasets.seeding import derive_seed, rng_scope
+from mmtinyvit.paths import config_root
+from mmtinyvit.store import LogitStore, LogitWriter
+
+BATCH = 50
+PUBLISHED = {'5m': 3060, '11m': 2468, '21m': 1571}  # images/s in inference on a V100, TinyViT paper, Table 3
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=300)
+    parser.add_argument('--rounds', type=int, default=3, help='times each image is loaded')
+    parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files to load instead')
+    parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
+    return parser.parse_args()
+
+
+def find_photos(folder: str | None, num: int, scratch: Path) -> list[str]:
+    """Paths of ``num`` images, spread over what there is."""
+    data = os.environ.get('MMTINYVIT_DATA')
+    if folder is None and data:
+        folder = f'{data}/imagenet_sample'
+    if folder is None:
+        dice = np.random.default_rng(0)
+        for i in range(num):
+            coarse = dice.integers(0, 256, (12, 16, 3), np.uint8)
+            cv2.imwrite(str(scratch / f'{i}.jpg'), cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC))
+        folder = str(scratch)
+    files = sorted(str(path) for path in Path(folder).rglob('*') if path.suffix.lower() in ('.jpg', '.jpeg'))
+    if not files:
+        raise SystemExit(f'{folder} has no JPEG files: name another --photos.')
+    return [files[i * len(files) // num] for i in range(num)] if num < len(files) else files
+
+
+def make_store(folder: Path, keys: list[str], topk: int = 100, num_classes: int = 21_841) -> None:
+    """A store of random records for one view."""
+    request = dict(topk=topk, num_classes=num_classes)
+    with LogitWriter(folder, request, keys) as writer:
+        for unit in writer.missing([0]):
+            log_prob, index = (2 * torch.randn(unit.count, num_classes)).log_softmax(1).topk(topk)
+            tail = (1 - log_prob.exp().sum(1)).clamp_(min=0)
+            writer.write_shard(unit, index.numpy(), log_prob.numpy(), tail.numpy())
+
+
+class Loader:
+    """Loads views with each stage on the clock.
+
+    Attributes:
+        seconds: Seconds per image of each stage, in lists.
+    """
+
+    def __init__(self, pipeline: list[dict], store: str) -> None:
+        self.decode, self.augment, self.pack = (TRANSFORMS.build(cfg) for cfg in pipeline)
+        self.read = TRANSFORMS.build(dict(type='mmtinyvit.LoadTeacherLogits', store=store))
+        self.seconds: dict[str, list[float]] = {}
+
+    def time(self, stage: str, function: Callable, *args: object) -> object:
+        start = time.perf_counter()
+        result = function(*args)
+        self.seconds.setdefault(stage, []).append(time.perf_counter() - start)
+        return result
+
+    def load(self, file: str, key: str, seeded_first: bool) -> dict:
+        """One view of one image; its augmentation runs twice, seeded and not, in this order or the other."""
+        image = self.time('decode', self.decode, dict(img_path=file, sample_key=key, view=0))
+        if not seeded_first:
+            self.augment_unseeded(dict(image))
+        view = self.time('augment, seeded', self.augment, dict(image))
+        if seeded_first:
+            self.augment_unseeded(dict(image))
+        return self.time('pack', self.pack, self.time('read the record', self.read, view))
+
+    def augment_unseeded(self, view: dict) -> None:
+        """The wrapped transforms, each on the clock, with the numbers that the seed gives; the scope is off it."""
+        with rng_scope(derive_seed(self.augment.base_seed, 0, view['sample_key'])):
+            start = time.perf_counter()
+            self.augment.compose(view)
+            self.seconds.setdefault('augment, unseeded', []).append(time.perf_counter() - start)
+
+    def mean(self, stage: str) -> float:
+        return statistics.fmean(self.seconds[stage])
+
+
+def load_all(loader: Loader, files: list[str], rounds: int) -> None:
+    """Load every image ``rounds`` times, after a round that warms the caches."""
+    for turn in range(-1, rounds):
+        if turn == 0:
+            loader.seconds.clear()
+        for start in range(0, len(files), BATCH):
+            batch = [loader.load(file, str(number), (turn + number) % 2 == 0)
+                     for number, file in enumerate(files[start:start + BATCH], start)]
+            loader.time('collate', default_collate, batch)
+            loader.seconds['collate'][-1] /= len(batch)
+
+
+def time_transforms(loader: Loader, files: list[str]) -> None:
+    """Each wrapped transform by itself."""
+    for number, file in enumerate(files):
+        view = loader.decode(dict(img_path=file, sample_key=str(number), view=0))
+        with rng_scope(derive_seed(loader.augment.base_seed, 0, str(number))):
+            for transform in loader.augment.transforms:
+                view = loader.time(f'- {type(transform).__name__}', transform, view)
+
+
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    init_default_scope('mmpretrain')
+    cfg = Config.fromfile(config_root() / '_base_/datasets/imagenet1k.py')
+    with tempfile.TemporaryDirectory() as scratch:
+        files = find_photos(args.photos, args.images, Path(scratch))
+        store = Path(scratch, 'store')
+        make_store(store, [str(i) for i in range(len(files))])
+        assert LogitStore(store).num_samples == len(files)
+        loader = Loader(cfg.train_pipeline, str(store))
+        load_all(loader, files, args.rounds)
+        time_transforms(loader, files)
+    stages = ['decode', 'augment, seeded', 'read the record', 'pack', 'collate']
+    total = sum(loader.mean(stage) for stage in stages)
+    stages[2:2] = [stage for stage in loader.seconds if stage.startswith('- ')]
+    report(f'loading one view, {len(files)} images x {args.rounds}, one core', {
+        stage: {'mean ms': loader.mean(stage) * 1e3, 'share %': 100 * loader.mean(stage) / total} for stage in stages
+    }, args.json)
+    seeding = statistics.median(np.divide(loader.seconds['augment, seeded'], loader.seconds['augment, unseeded'])) - 1
+    record = statistics.median(loader.seconds['read the record'])
+    reading = record / (total - loader.mean('read the record'))
+    report('what the replay adds', {
+        'SeededAugment over the same transforms unseeded': {'%': 100 * seeding},
+        'LoadTeacherLogits (K = 100 of 21,841) over the rest': {'%': 100 * reading},
+    }, args.json)
+    rate = 1 / total
+    report('cores that a GPU keeps busy', {
+        f'TinyViT-{arch}': {'published images/s, inference': speed, 'cores at a third of it': speed / 3 / rate}
+        for arch, speed in PUBLISHED.items()}, args.json, images_per_second_per_core=rate)
+
+
+if __name__ == '__main__':
+    main()

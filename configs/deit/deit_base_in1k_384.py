@@ -1,0 +1,13 @@
+"""DeiT-B finetuned on ImageNet-1K at 384 pixels, 30 epochs (https://arxiv.org/abs/2012.12877).
+
+    tools/dist_train.sh configs/deit/deit_base_in1k_384.py 8 --amp \
+        --cfg-options load_from=work_dirs/deit_base_in1k/epoch_300.pth
+
+The position embedding of the checkpoint, ours or an official one, is resized while loading.
+
+Cost: not run here; the original used 16 GPUs (2 x 8) with 32 images each.
+Result: not run here; published: 82.9 top-1.
+"""
+_base_ = 'deit_tiny_in1k_384.py'
+
+model = dict(backbone=dict(arch='deit-base'), head=dict(in_channels=768))

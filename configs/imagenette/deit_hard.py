@@ -1,0 +1,16 @@
+"""The small DeiT with labels for one head and the teacher's first class, out of the store, for the other.
+
+    python tools/train.py configs/imagenette/deit_hard.py
+"""
+_base_ = 'deit_none.py'
+
+model = dict(distill=dict(type='mmtinyvit.HardDistillationLoss'), alpha=0.5)
+train_dataloader = dict(
+    dataset=dict(pipeline=[
+        dict(type='mmtinyvit.LoadImage'),
+        _base_.replay,
+        dict(type='mmtinyvit.LoadTeacherLogits', store=_base_.store),
+        dict(type='mmtinyvit.MapLabel', index=_base_.imagenet_index),
+        dict(type='mmtinyvit.PackViewInputs'),
+    ]))
+custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook')]

@@ -1,0 +1,9 @@
+"""TinyMIM-T from MAE ViT-B by the relation KK alone.
+
+    tools/dist_train.sh configs/tinymim/ablations/relations_kk.py 8 --amp
+
+Cost and result: not run here.
+"""
+_base_ = 'baseline.py'
+
+model = dict(losses=[dict(type='mmtinyvit.RelationDistillationLoss', relations=['kk'])])

@@ -1,0 +1,158 @@
+"""Trainings one after the other, where each one's student is the next one's teacher."""
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.selfsup import TinyMIM, read_checkpoint
+from mmtinyvit.paths import mim_root
+from mmtinyvit.store.files import write_atomically
+
+__all__ = ['Step', 'check_steps', 'run_step']
+
+WEIGHTS, RECORD = 'last.pth', 'last.json'
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training of a chain.
+
+    Args:
+        config: The config file.
+        work_dir: Its own folder.
+        source: The weights it begins with: the teacher's, or, to finetune, the student's.
+        finetunes: Whether ``source`` is the student.
+        options: Further settings, ``KEY=VALUE``, for all steps.
+    """
+    config: str
+    work_dir: Path
+    source: Path
+    finetunes: bool = False
+    options: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def weights(self) -> Path:
+        """The finished student: a plain state dict of its backbone, or of the finetuned classifier."""
+        return self.work_dir / WEIGHTS
+
+    def command(self, gpus: int = 1, amp: bool = False) -> list[str]:
+        """The training, from its last checkpoint if there is one."""
+        root, started = mim_root(), (self.work_dir / 'last_checkpoint').is_file()
+        tool = [str(root / 'tools/dist_train.sh')] if gpus > 1 else [sys.executable, str(root / 'tools/train.py')]
+        source = 'load_from' if self.finetunes else 'model.teacher.checkpoint'
+        options = [*([] if started and self.finetunes else [f'{source}={self.source}']), *self.options]
+        return [*tool, self.config, *([str(gpus)] if gpus > 1 else []), '--work-dir', str(self.work_dir),
+                *(['--resume'] if started else []), *(['--amp'] if amp else []),
+                *(['--cfg-options', *options] if options else [])]
+
+
+def check_steps(steps: Sequence[Step], load: Callable[[str], Config]) -> None:
+    """Find before the first training what would end one of the later ones.
+
+    Args:
+        steps: The chain.
+        load: Reads a config file.
+
+    Raises:
+        UserError: A step is no TinyMIM recipe; its networks' heads do not fit each other; or its teacher has not the
+            tensors of the student that it stands for.
+    """
+    students: dict[Path, dict[str, torch.Size]] = {}
+    for step in steps:
+        cfg = load(step.config)
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        with torch.device('meta'):
+            model = MODELS.build(cfg.model)
+            backbone = model.backbone
+            if not step.finetunes:
+                if not isinstance(model, TinyMIM):
+                    raise UserError(f'{step.config} is no recipe of TinyMIM: its model is {cfg.model.type}.')
+                teacher = MODELS.build(cfg.model.teacher.backbone)
+                _check_heads(step, model, teacher)
+        needed = _shapes(backbone if step.finetunes else teacher)
+        given = students.get(step.source, needed)
+        wrong = [key for key in needed if key in given and needed[key] != given[key] or key not in given
+                 and not key.startswith(('ln1', 'ln2', 'norm'))]
+        if wrong:
+            raise UserError(f'{step.config} begins with {step.source}, whose network is another one ({wrong[0]} is '
+                            f'{tuple(given.get(wrong[0], ())) or "missing"} there and {tuple(needed[wrong[0]])} here): '
+                            'correct arch and order of the steps.')
+        students[step.weights] = _shapes(backbone)
+
+
+def _check_heads(step: Step, model: TinyMIM, teacher: torch.nn.Module) -> None:
+    theirs = teacher.layers[max(model.teacher.block, 0) - 1].attn.num_heads
+    if model.stages:
+        widths = {model.backbone.embed_dims[stage - 1] for stage in model.stages}
+        fits, ours = all(width % theirs == 0 for width in widths), f'stages of {sorted(widths)} channels'
+    else:
+        heads = model.backbone.layers[model.block - 1].attn.num_heads
+        fits, ours = heads == theirs or not any(hasattr(loss, 'relations') for loss in model.losses), f'{heads} heads'
+    if not fits:
+        raise UserError(f'In {step.config} the student has {ours} and the target block of the teacher {theirs} heads, '
+                        'which do not fit each other: correct num_heads in layer_cfgs.')
+
+
+def _shapes(backbone: torch.nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in backbone.state_dict().items()}
+
+
+def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
+    """Run a training to its end, unless it has been already, and keep its student's weights.
+
+    Returns:
+        dict: What ``last.json`` beside the weights holds: ``source``, its ``sha256``, the ``options``, and the
+        ``seconds`` of this run; and ``done``, whether there was nothing to do.
+
+    Raises:
+        UserError: The source is missing, the training fails, or what is there came from another source.
+    """
+    if not step.source.is_file():
+        raise UserError(f'{step.config} begins with {step.source}, which does not exist: check the path.')
+    with open(step.source, 'rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    record = dict(config=step.config, source=str(step.source), sha256=digest, options=list(step.options))
+    noted = step.work_dir / RECORD
+    before = json.loads(noted.read_text()) if noted.is_file() else record
+    different = [name for name in ('config', 'sha256', 'options') if before.get(name) != record[name]]
+    if different:
+        raise UserError(f'{step.work_dir} holds a training of {before["config"]} from {before["source"]} with the '
+                        f'options {before["options"]}, which differs in {", ".join(different)}: choose another --out, '
+                        'or remove the folder.')
+    if step.weights.is_file() and 'seconds' in before:
+        return before | dict(done=True)
+    step.work_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(noted, record)
+    start = time.perf_counter()
+    status = subprocess.run(step.command(gpus, amp)).returncode
+    if status:
+        raise UserError(f'The step {step.config} ended with status {status}, and its output above says why: the same '
+                        'command goes on from its last checkpoint.')
+    _keep_weights(step)
+    record['seconds'] = before.get('seconds', 0) + round(time.perf_counter() - start, 1)
+    _write_json(noted, record)
+    return record | dict(done=False)
+
+
+def _keep_weights(step: Step) -> None:
+    checkpoint = Path((step.work_dir / 'last_checkpoint').read_text().strip())
+    tensors = read_checkpoint(checkpoint)
+    if not step.finetunes:
+        tensors = {key: value for key, value in tensors.items() if key.startswith('backbone.')}
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    write_atomically(step.weights, [buffer.getbuffer()])
+
+
+def _write_json(path: Path, content: dict) -> None:
+    write_atomically(path, [json.dumps(content, indent=2).encode() + b'\n'])

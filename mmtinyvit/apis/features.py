@@ -1,0 +1,61 @@
+"""Features of a whole dataset: what a classifier sees before its last layer."""
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmtinyvit.errors import UserError
+
+__all__ = ['extract_features', 'pre_logits']
+
+
+def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Input of the last layer of an mmpretrain ``ImageClassifier`` or ``TimmClassifier``, ``(B, D)``.
+
+    Args:
+        model: The classifier.
+        inputs: ``(B, 3, H, W)``, normalised.
+
+    Raises:
+        UserError: The model has no such features.
+    """
+    if hasattr(getattr(model, 'model', None), 'forward_head'):  # a timm model
+        found = model.model.forward_head(model.model.forward_features(inputs), pre_logits=True)
+    else:
+        try:
+            found = model.extract_feat(inputs, stage='pre_logits')
+        except (AttributeError, TypeError, NotImplementedError) as error:
+            raise UserError(f'{type(model).__name__} gives no features before its last layer: use an ImageClassifier '
+                            'or a TimmClassifier.') from error
+    found = found[-1] if isinstance(found, (tuple, list)) else found
+    if found.ndim != 2:
+        raise UserError(f'{type(model).__name__} gives features of shape {tuple(found.shape)} before its last layer, '
+                        'not (B, D): add a pooling neck.')
+    return found
+
+
+def extract_features(runner: Runner,
+                     on_batch: Callable[[int], None] = lambda images: None) -> tuple[np.ndarray, np.ndarray]:
+    """Run a model over the test data of its runner.
+
+    Args:
+        runner: With a test loader; its model is put into eval mode.
+        on_batch: Called after each batch with the number of its images.
+
+    Returns:
+        tuple: Features ``(N, D)`` float32 and labels ``(N,)`` int64, in the order of the dataset.
+    """
+    runner.load_or_resume()
+    model = runner.model
+    model.eval()
+    loader = runner.build_dataloader(runner._test_dataloader)
+    features, labels = [], []
+    with torch.inference_mode():
+        for batch in loader:
+            batch = model.data_preprocessor(batch, False)
+            features.append(pre_logits(model, batch['inputs']).float().cpu().numpy())
+            labels.append([int(sample.gt_label) for sample in batch['data_samples']])
+            on_batch(len(labels[-1]))
+    return np.concatenate(features), np.concatenate(labels).astype(np.int64)

@@ -1,0 +1,82 @@
+"""RepeatAugSampler: several augmentations of one image in the same step."""
+from collections.abc import Iterator, Sized
+
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import DATA_SAMPLERS
+
+from .clock import EpochClock, iter_transforms
+from .repeated_views import RepeatedViews
+
+__all__ = ['RepeatAugSampler']
+
+ROUNDED_TO = 256  # images, as in the original
+
+
+@DATA_SAMPLERS.register_module()
+class RepeatAugSampler(Sampler):
+    """Repeated augmentation (Hoffer et al., CVPR 2020; Berman et al., MultiGrain, 2019), as DeiT trains with it.
+
+    All processes together read as many images in an epoch as there are, but only a third of them (with three repeats),
+    each three times. The copies of an image follow each other in one list that is dealt out to the processes in turn:
+    they land in different processes, in the same step. The images of a step are therefore the same for any number of
+    processes, if their batches together are as large.
+
+    In one process, the original repeats nothing: every image is read once. So it is here, unless ``repeat_when_alone``
+    is set. mmpretrain's sampler of the same name repeats there too, without saying so, and does not round the length.
+
+    A pipeline with ``SeededAugment`` would give the copies the very same pixels; wrap its dataset in
+    :class:`~mmtinyvit.datasets.RepeatedViews`, which gives each copy a view of its own.
+
+    Args:
+        dataset: Its length is what counts.
+        num_repeats: Copies of each image.
+        shuffle: Whether to shuffle the images; without it every epoch reads the first third.
+        seed: Of the shuffling, equal in all processes; drawn and shared by default.
+        repeat_when_alone: Repeat in a single process too; a batch then holds the copies of its images side by side.
+
+    Raises:
+        UserError: The settings make no sense, or the copies would be equal.
+    """
+
+    def __init__(self, dataset: Sized, num_repeats: int = 3, shuffle: bool = True, seed: int | None = None,
+                 repeat_when_alone: bool = False) -> None:
+        if num_repeats < 1:
+            raise UserError(f'num_repeats={num_repeats} of RepeatAugSampler must be at least 1.')
+        self.rank, self.world_size = get_dist_info()
+        self.repeats = num_repeats if self.world_size > 1 or repeat_when_alone else 1
+        self.views = isinstance(dataset, RepeatedViews)
+        if self.views and dataset.num_repeats < self.repeats:
+            raise UserError(f'RepeatedViews has {dataset.num_repeats} views of each image, and RepeatAugSampler wants '
+                            f'{self.repeats}: give both the same num_repeats.')
+        if not self.views and self.repeats > 1 and any(
+                isinstance(getattr(t, 'clock', None), EpochClock) for t in iter_transforms(dataset)):
+            raise UserError('SeededAugment would give the copies of an image the very same pixels: wrap the dataset in '
+                            'mmtinyvit.RepeatedViews.')
+        self.num_images = dataset.num_images if self.views else len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            images = torch.randperm(self.num_images, generator=generator)
+        else:
+            images = torch.arange(self.num_images)
+        places = torch.arange(self.rank, len(self) * self.world_size, self.world_size)
+        image, copy = images[places // self.repeats % self.num_images], places % self.repeats
+        return iter((image + copy * self.num_images if self.views else image).tolist())
+
+    def __len__(self) -> int:
+        if self.repeats == 1 and self.world_size == 1:
+            return self.num_images
+        rounded = self.num_images // ROUNDED_TO * ROUNDED_TO
+        return max((rounded or self.num_images) // self.world_size, 1)  # a small dataset is not rounded to nothing
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch; MMEngine's ``DistSamplerSeedHook`` calls it."""
+        self.epoch = epoch

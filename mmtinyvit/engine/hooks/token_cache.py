@@ -1,0 +1,86 @@
+"""TokenCacheHook: keeps what TinyMIM's teacher says on disk, after telling how much that will be."""
+import hashlib
+import math
+import shutil
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.selfsup.tiny_mim import TinyMIM
+from mmtinyvit.models.selfsup.token_cache import TokenCache, view_bytes
+from mmtinyvit.registry import HOOKS
+
+from .epoch_clock import EpochClockHook
+
+__all__ = ['TokenCacheHook']
+
+
+@HOOKS.register_module()
+class TokenCacheHook(EpochClockHook):
+    """Before training: tell the size of the cache, refuse one that is too large, and hand it to the teacher.
+
+    The teacher is then asked about each of ``num_views`` views of an image once, and its queries, keys and values, as
+    float16, are read back in later epochs and later trainings. It is for small sets: a view takes 0.9 MB with ViT-B at
+    224 pixels. Advances the clock too, in the place of ``EpochClockHook``.
+
+    Args:
+        path: Folder of the cache.
+        num_views: Views of each image; epoch e trains on view ``e % num_views``.
+        max_gb: What the cache may take, in 10**9 bytes.
+    """
+
+    def __init__(self, path: str, num_views: int, max_gb: float = 100.) -> None:
+        if num_views < 1:
+            raise UserError(f'num_views={num_views} of TokenCacheHook must be at least 1.')
+        super().__init__(num_views)
+        self.path = path
+        self.max_gb = max_gb
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(model, TinyMIM) or model.features != ('qkv', ):
+            raise UserError('TokenCacheHook keeps the relations of a mmtinyvit.TinyMIM: remove it from custom_hooks, '
+                            'or use RelationDistillationLoss alone.')
+        dataset = runner.train_dataloader.dataset
+        views = min(len(self.views), runner.max_epochs)
+        shape = self._shape(runner, model)
+        each = view_bytes(shape)
+        total = each * len(dataset) * views
+        what = (f'{each / 1e6:.2f} MB for each of {views} views of {len(dataset):,} images, {total / 1e9:.1f} GB in '
+                f'{self.path}')
+        if total > self.max_gb * 1e9:
+            raise UserError(f"The teacher's tokens would take {what}, more than max_gb={self.max_gb:g}: choose fewer "
+                            'views, raise max_gb, or ask the teacher each time (EpochClockHook).')
+        folder = Path(self.path)
+        present = sum(1 for _ in folder.glob('*/*.tokens')) * each
+        free = shutil.disk_usage(next(each for each in (folder, *folder.absolute().parents) if each.exists())).free
+        if total - present > free:
+            raise UserError(f"The teacher's tokens would take {what}, where {free / 1e9:.1f} GB are free: choose fewer "
+                            'views or another path.')
+        model.teacher.cache = TokenCache(folder, self._identity(model, shape))
+        if is_main_process():
+            runner.logger.info(f"The teacher's tokens take {what}; {present / 1e9:.1f} GB are there.")
+
+    def _shape(self, runner: Runner, model: TinyMIM) -> tuple[int, int, int, int]:
+        """``(3, H, N, d)`` of the teacher's tokens, from one sample."""
+        self.before_train_epoch(runner)  # the sample needs a view
+        sample = runner.train_dataloader.dataset[0]
+        image = sample['inputs'][0] if isinstance(sample['inputs'], list) else sample['inputs']
+        vit = model.teacher.load()
+        patches = math.prod(side // patch for side, patch in zip(image.shape[-2:], vit.patch_embed.projection.stride,
+                                                                 strict=True))
+        if model.masked:
+            patches = int((sample['data_samples'].mask == 0).sum())
+        heads = vit.layers[model.teacher.block - 1].attn.num_heads
+        return 3, heads, vit.num_extra_tokens + patches, vit.embed_dims // heads
+
+    @staticmethod
+    def _identity(model: TinyMIM, shape: tuple[int, ...]) -> dict:
+        checkpoint, digest = model.teacher.checkpoint, None
+        if checkpoint and Path(checkpoint).is_file():
+            with open(checkpoint, 'rb') as file:
+                digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        return dict(teacher=digest or checkpoint, block=model.teacher.block, masked=model.masked, shape=shape)

@@ -1,0 +1,126 @@
+"""The store that a config asks for, whether a saving loop writes it or a training."""
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import LogitWriter, Manifest
+from mmtinyvit.store.codecs import is_relative
+from mmtinyvit.store.keys import SampleFiles, text_sha256
+from mmtinyvit.store.layout import MANIFEST_NAME
+
+from .record_rule import RecordRule
+from .view_teacher import ViewTeacher
+
+__all__ = ['PlannedStore', 'check_reference_view', 'join_store', 'listed_keys', 'plan_store_of', 'request_manifest']
+
+
+def request_manifest(teacher: ViewTeacher, view: int, model_config: dict, rule: RecordRule,
+                     num_classes: int | None = None, codec: str = 'compact', samples_per_shard: int | None = None,
+                     reference_view: int | None = None) -> dict[str, Any]:
+    """What a store of this teacher's answers is to be; replays one sample of ``view`` twice to make sure.
+
+    Raises:
+        UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
+            the codec does not suit the rule.
+    """
+    rule.check_codec(codec)
+    classes = teacher.probe(view)
+    if num_classes not in (None, classes):
+        raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
+    if rule.topk > classes:
+        raise UserError(f'topk={rule.topk} is more than the {classes} classes of the teacher.')
+    return dict(
+        topk=rule.topk,
+        num_classes=classes,
+        codec=codec,
+        base_seed=teacher.augment.base_seed,
+        mixing=teacher.mixing is not None,
+        samples_per_shard=samples_per_shard,
+        reference_view=reference_view,
+        fingerprints=teacher.fingerprints(model_config) | rule.identity())
+
+
+def check_reference_view(path: str, request: dict[str, Any], views: Collection[int]) -> None:
+    """Refuses to begin a store with views that are coded relative to one which is not among them.
+
+    Raises:
+        UserError: Names that view.
+    """
+    first = request['reference_view'] or 0
+    if is_relative(request['codec']) and first not in views and not Path(path, MANIFEST_NAME).exists():
+        raise UserError(f"The codec {request['codec']!r} codes views relative to view {first}, and there is no store "
+                        f'at {path} yet: save view {first} first, or among the others.')
+
+
+@contextmanager
+def listed_keys(teacher: ViewTeacher) -> Iterator[Path]:
+    """A text file with the sample keys; 14 million names do not belong in memory."""
+    with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:
+        keys.writelines(f'{key}\n' for key in teacher.keys())
+        keys.flush()
+        yield Path(keys.name)
+
+
+def join_store(path: str, request: dict[str, Any], keys: Path, rank: int, join: bool = False) -> LogitWriter:
+    """A writer in each process of a job: rank 0 creates the store, or refuses; the others follow.
+
+    Args:
+        path: The store's folder.
+        request: See :func:`request_manifest`.
+        keys: See :func:`listed_keys`.
+        rank: This process.
+        join: Work beside other jobs that say the same; whoever comes first creates the store.
+    """
+    if join:
+        return LogitWriter(path, request, keys, join=True)
+    if rank != 0:
+        barrier()
+    writer = LogitWriter(path, request, keys, exclusive=rank == 0)
+    if rank == 0:
+        barrier()
+    return writer
+
+
+@dataclass(frozen=True)
+class PlannedStore:
+    """The identity of a store that need not exist; has what the checks of a training ask a store for.
+
+    Attributes:
+        root: Where it is, or would be.
+        manifest: Complete, but for the hash of the samples' index.
+    """
+    root: Path
+    manifest: Manifest
+
+    @property
+    def num_samples(self) -> int:
+        """Samples per view."""
+        return self.manifest.num_samples
+
+    @property
+    def num_classes(self) -> int:
+        """The teacher's classes, C."""
+        return self.manifest.num_classes
+
+    @property
+    def topk(self) -> int:
+        """Classes per record, K."""
+        return self.manifest.topk
+
+    @property
+    def base_seed(self) -> int:
+        """The seed that names the views."""
+        return self.manifest.base_seed
+
+
+def plan_store_of(path: str, request: dict[str, Any], keys: Path) -> PlannedStore:
+    """The store that :func:`join_store` would create, without writing anything."""
+    text_sha, num_samples = text_sha256(keys)
+    manifest = Manifest.parse(request, 'The requested store')
+    return PlannedStore(Path(path), manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0)))

@@ -1,0 +1,123 @@
+"""TokenCache: a teacher's queries, keys and values on disk, one file for each view, for sets that are small enough.
+
+A file holds 24 bytes, the magic ``MTVTOKEN``, the CRC-32 of what follows as a little-endian u4, the mean and standard
+deviation of the pixels as two f4, and 4 bytes of zeros; then float16 ``(3, H, N, d)`` in C order. Its name is the
+view's seed in hexadecimal. ``tokens.json`` beside the files says whose tokens they are. Any number of processes may
+read and write: a file appears whole, and two that write the same one write the same bytes.
+"""
+import json
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmtinyvit.errors import UserError
+
+__all__ = ['TokenCache', 'view_bytes']
+
+MAGIC = b'MTVTOKEN'
+HEADER = struct.Struct('<8sIff4x')
+MANIFEST = 'tokens.json'
+READERS = 8  # threads: reading waits for the disk, not for Python
+ALIKE = 1e-3  # of a standard deviation; rounding differs by device
+
+
+def view_bytes(shape: Sequence[int]) -> int:
+    """Bytes on disk of one view's tokens ``(3, H, N, d)``."""
+    return HEADER.size + 2 * int(np.prod(shape))
+
+
+class TokenCache:
+    """The tokens of many views.
+
+    Args:
+        root: The folder; made if it is not there.
+        identity: Whose tokens these are: the teacher's checkpoint and block, and their ``shape`` ``(3, H, N, d)``.
+
+    Raises:
+        UserError: The folder holds the tokens of somebody else, or cannot be written.
+    """
+
+    def __init__(self, root: str | Path, identity: dict) -> None:
+        self.root, self.shape = Path(root), tuple(identity['shape'])
+        identity = identity | dict(format=1, shape=list(self.shape))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / MANIFEST).is_file():
+                self._write(self.root / MANIFEST, json.dumps(identity, indent=2).encode() + b'\n')
+            found = json.loads((self.root / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f'The token cache {self.root} cannot be used ({error}): choose another path.') from error
+        for name in identity:
+            if found.get(name) != identity[name]:
+                raise UserError(f'The token cache {self.root} has {name} {found.get(name)}, and this training '
+                                f'{identity[name]}: choose another path, or remove that folder.')
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix='tokens')
+
+    def read(self, seeds: Sequence[int], pixels: Tensor) -> list[Tensor | None]:
+        """The tokens of some views.
+
+        Args:
+            seeds: Their seeds, ``aug_seed`` of ``SeededAugment``.
+            pixels: Mean and standard deviation of each of them, ``(B, 2)``, as the teacher would see them now.
+
+        Returns:
+            list: For each ``(3, H, N, d)`` float16 on the host, or None if it is not there or damaged.
+
+        Raises:
+            UserError: One was made from other pixels.
+        """
+        return list(self._readers.map(self._read, seeds, pixels.cpu().tolist()))
+
+    def write(self, seeds: Sequence[int], pixels: Tensor, tokens: Tensor) -> None:
+        """Keep the tokens ``(3, B, H, N, d)`` of some views.
+
+        Raises:
+            UserError: The disk is full, or the folder cannot be written any more.
+        """
+        parts = tokens.transpose(0, 1).cpu().half().contiguous().numpy()
+        try:
+            for seed, (mean, std), part in zip(seeds, pixels.cpu().tolist(), parts, strict=True):
+                payload = part.tobytes()
+                self._write(self._path(seed), HEADER.pack(MAGIC, zlib.crc32(payload), mean, std) + payload)
+        except OSError as error:
+            raise UserError(f'The token cache {self.root} cannot be written ({error.strerror}): make room, or train '
+                            'without it.') from error
+
+    def _read(self, seed: int, pixels: Sequence[float]) -> Tensor | None:
+        try:
+            content = self._path(seed).read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(content) != view_bytes(self.shape):
+            return None
+        magic, checksum, mean, std = HEADER.unpack_from(content)
+        payload = memoryview(content)[HEADER.size:]
+        if magic != MAGIC or zlib.crc32(payload) != checksum:
+            return None
+        if max(abs(mean - pixels[0]), abs(std - pixels[1])) > ALIKE:
+            raise UserError(f'The token cache {self.root} was made from other pixels (mean {mean:.4f} and deviation '
+                            f'{std:.4f}, now {pixels[0]:.4f} and {pixels[1]:.4f}): the images or their transforms '
+                            'have changed, so choose another path.')
+        return torch.from_numpy(np.frombuffer(payload, np.float16).reshape(self.shape).copy())
+
+    def _path(self, seed: int) -> Path:
+        return self.root / f'{seed & 0xff:02x}' / f'{seed:016x}.tokens'
+
+    @staticmethod
+    def _write(path: Path, content: bytes) -> None:
+        """Not flushed to the disk: what a power cut tears, its checksum tells, and it is computed again."""
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+        path.parent.mkdir(exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,107 @@
+"""Probabilities as whole multiples of a step on the square-root scale, the coarsest step that an error bound allows."""
+import math
+
+import numpy as np
+
+__all__ = ['LEAST', 'MAX_DIVERGENCE', 'STEP_BITS', 'TAIL_BITS', 'RootLevels', 'decode_tail', 'encode_tail']
+
+MAX_DIVERGENCE = 1e-3  # nats: of one record from what was given
+STEP_BITS = 5
+TAIL_BITS = 10
+_STEPS = 2**STEP_BITS
+_TAIL_MAX = 2**TAIL_BITS - 1
+LEAST = 0.3  # steps: where a root below half a step is taken to lie
+_PER_OCTAVE = 8  # steps become half as wide every eight
+
+
+class RootLevels:
+    """Quantises the square roots of K probabilities.
+
+    An error d in the logarithm of a probability p costs about p d**2 / 2 nats, which is 2 e**2 for an error e in the
+    root of p: the same for large and small ones. So even steps of the roots spend an error where it is cheapest in
+    bits, and small probabilities, which are many, get few levels. The width of the step is chosen for each record: the
+    widest of 32 that keeps the divergence of the record, tail included, below :data:`MAX_DIVERGENCE`.
+
+    Args:
+        topk: K.
+
+    Attributes:
+        widths: ``(32,)`` float64, the widths, each a whole multiple of 2**-24.
+        max_level: No level is larger.
+        max_sum: No record's levels sum to more.
+    """
+
+    def __init__(self, topk: int) -> None:
+        # The mean error of K roots is K step**2 / 6, the largest three times as much; the narrowest step keeps that.
+        narrowest = math.sqrt(2 * 0.9 * MAX_DIVERGENCE / topk)
+        widths = narrowest * 2 ** (np.arange(_STEPS)[::-1] / _PER_OCTAVE)
+        self.widths = np.maximum(np.floor(widths * 2**24), 1) / 2**24
+        self.max_level = int(1 / self.widths[-1]) + 2
+        self.max_sum = int(topk / 2 + math.sqrt(topk) / self.widths[-1]) + 3
+
+    def choose(self, prob: np.ndarray, listed: np.ndarray, top: np.ndarray,
+               tail_mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The step of each record, and the levels.
+
+        Args:
+            prob: ``(n, K)`` float64; with the tail they sum to one.
+            listed: ``(n, K)`` bool, which of them are to be stored; the others count as zero.
+            top: ``(n,)`` the column of the largest.
+            tail_mass: ``(n,)`` float64, all that is not listed.
+
+        Returns:
+            ``(n,)`` and ``(n, K)`` int64. The level of the top-1 is the largest, and the only one of its size.
+        """
+        coded = decode_tail(encode_tail(tail_mass))
+        prob = np.where(listed, prob, 0)
+        root = np.sqrt(prob)
+        constant = _entropy(prob).sum(1) + _entropy(tail_mass) - _times_log(tail_mass, coded)
+        low, high = np.zeros(len(prob), np.int64), np.full(len(prob), _STEPS - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            weight = np.where(listed, _weights(self._levels(root, listed, top, middle)), 0)
+            total = weight.sum(1)
+            loss = constant - _times_log(prob, weight).sum(1) + _times_log(prob.sum(1), total / (1 - coded))
+            good = loss <= MAX_DIVERGENCE
+            high = np.where(good, middle, high)
+            low = np.where(good, low, np.minimum(middle + 1, high))
+        return high, self._levels(root, listed, top, high)
+
+    def _levels(self, root: np.ndarray, listed: np.ndarray, top: np.ndarray, step: np.ndarray) -> np.ndarray:
+        rows = np.arange(len(root))
+        levels = np.rint(root / self.widths[step][:, None]).astype(np.int64)
+        first = levels[rows, top]
+        levels[rows, top] = -1
+        levels[rows, top] = np.maximum(first, levels.max(1) + 1)
+        levels[rows, top] += levels[rows, top] == 0  # nothing else is listed, and the step is wide
+        return np.where(listed, levels, 0)
+
+
+def _weights(levels: np.ndarray) -> np.ndarray:
+    """What levels stand for, but for a factor."""
+    return np.where(levels > 0, np.square(levels, dtype=np.float64), LEAST**2)
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return _times_log(p, p)
+
+
+def _times_log(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return p * np.log(np.where(p > 0, q, 1))
+
+
+# ---------------------------------------------------------------- the tail mass
+def encode_tail(tail_mass: np.ndarray) -> np.ndarray:
+    """Quantises on a square-root scale from both ends; a tail that is neither 0 nor 1 never becomes so."""
+    scale = np.where(tail_mass <= 0.5, np.sqrt(tail_mass / 2), 1 - np.sqrt((1 - tail_mass) / 2))
+    code = np.clip(np.rint(scale * _TAIL_MAX), 1, _TAIL_MAX - 1)
+    return np.where(tail_mass > 0, code, 0).astype(np.int64)
+
+
+def decode_tail(code: np.ndarray) -> np.ndarray:
+    """The inverse, as float64."""
+    return _TAIL_MASS.take(code)
+
+
+_SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
+_TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)

@@ -1,0 +1,171 @@
+"""A store, or some of its views, copied from a folder or URL to another."""
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import StoreError
+from .layout import (
+    INDEX_NAME,
+    LOCK_NAME,
+    MANIFEST_NAME,
+    TEXT_NAME,
+    TMP_SUFFIX,
+    parse_shard,
+    parse_view,
+    shard_count,
+    shard_name,
+    view_name,
+)
+from .local_folder import LocalFolder
+from .manifest import Manifest
+from .remote_folder import RemoteFolder, is_url
+from .verify import file_fault, shard_faults
+
+__all__ = ['Copy', 'copy_store']
+
+Folder = LocalFolder | RemoteFolder
+Watch = Callable[[Sequence[Future]], Iterable[Future]]
+
+_HEAD_BYTES = 96  # view, shard, samples and store id, with their checksum; and digests, where lengths vary
+_AT_ONCE = 8  # small files spend their time waiting for answers
+
+
+class Copy(NamedTuple):
+    """What was copied.
+
+    Attributes:
+        views: The views that were asked for.
+        copied: Shards copied in this call.
+        present: Shards that were there already.
+        num_bytes: Bytes of the shards copied.
+        incomplete_views: Views of which the source lacks shards, so that the copy does.
+    """
+    views: list[int]
+    copied: int
+    present: int
+    num_bytes: int
+    incomplete_views: list[int]
+
+
+def copy_store(source: str | Path, destination: str | Path, views: Sequence[int] | None = None,
+               watch: Watch = iter) -> Copy:
+    """Copies a store to another folder or URL; what is there already stays.
+
+    Every file is checked against its checksums before it is sent, and read back and compared afterwards. The manifest
+    comes last: until everything else is there, the destination is no store. An interrupted call is simply repeated.
+    Another call may add more views later.
+
+    Args:
+        source: A store's folder or URL; it is only read.
+        destination: A folder or URL. If there is a store already, it must be the same one.
+        views: The views to copy; all by default.
+        watch: Wraps the copies of single shards, for a progress bar.
+
+    Raises:
+        StoreError: The source is damaged or lacks a view, the destination is another store or something else, or one of
+            them cannot be reached.
+    """
+    origin, target = (RemoteFolder(path) if is_url(path) else LocalFolder(path) for path in (source, destination))
+    manifest = origin.manifest()
+    expected = shard_count(manifest.num_samples, manifest.samples_per_shard)
+    have = {view: {shard for shard in there if shard < expected} for view, there in origin.all_shards().items()}
+    views = sorted(have) if views is None else sorted(set(views))
+    for view in views:
+        if not have.get(view):
+            raise StoreError(f'The store {origin} has no view {view} to copy: choose others with --views.')
+    _refuse_itself(origin, target)
+    there = target.sizes()
+    published = MANIFEST_NAME in there
+    if published:
+        _refuse_another(target, manifest)
+    else:
+        _refuse_foreign(target, there)
+    _refuse_orphans(manifest, views, there)
+    sizes, jobs = origin.sizes(), []
+    with target.writing(), ThreadPoolExecutor(_AT_ONCE if is_url(source) or is_url(destination) else 1) as pool:
+        if not published:
+            for name, sha in ((TEXT_NAME, manifest.samples.text_sha256), (INDEX_NAME, manifest.samples.index_sha256)):
+                _copy_file(origin, target, name, lambda root, name=name, sha=sha: file_fault(root / name, sha))
+        for view in views:
+            for shard in sorted(have[view]):
+                name = f'{view_name(view)}/{shard_name(shard)}'
+                jobs.append(pool.submit(_copy_shard, origin, target, view, shard, manifest,
+                                        there.get(name) == sizes.get(name)))
+        try:
+            copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]
+            if not published:
+                _copy_file(origin, target, MANIFEST_NAME, lambda root: None)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return Copy(views, len(copied), len(jobs) - len(copied), sum(copied),
+                [view for view in views if len(have[view]) < expected])
+
+
+def _copy_shard(origin: Folder, target: Folder, view: int, shard: int, manifest: Manifest, same_size: bool) -> str:
+    """Copies one shard, unless one with the same size and header is there; the name of what was copied, or ''."""
+    name = f'{view_name(view)}/{shard_name(shard)}'
+    if same_size and target.head(name, _HEAD_BYTES) == origin.head(name, _HEAD_BYTES):
+        return ''
+    _copy_file(origin, target, name, lambda root: next(shard_faults(root, view, shard, manifest), None))
+    return name
+
+
+def _copy_file(origin: Folder, target: Folder, name: str, fault: Callable[[Path], str | None]) -> None:
+    """Copies one file, checked before and compared afterwards; ``fault`` is asked about the folder that it is in."""
+    with origin.borrow(name) as root:
+        problem = fault(root)
+        if problem:
+            raise StoreError(problem.replace(str(root), str(origin)))
+        sent = _sha256(root / name)
+        target.put(name, root / name)
+    with target.borrow(name) as root:
+        arrived = _sha256(root / name)
+    if sent is None or arrived != sent:
+        raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network may '
+                         'be failing; delete it and copy again.')
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+# ---------------------------------------------------------------- what is in the way
+def _refuse_itself(origin: Folder, target: Folder) -> None:
+    if isinstance(origin, LocalFolder) and isinstance(target, LocalFolder):
+        one, other = origin.root.resolve(), target.root.resolve()
+        if one == other or one in other.parents:
+            raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
+    elif origin.root == target.root:
+        raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
+
+
+def _refuse_orphans(manifest: Manifest, views: Sequence[int], there: Iterable[str]) -> None:
+    first = manifest.reference_view
+    if first is not None and views and first not in views and not any(file.startswith(view_name(first))
+                                                                      for file in there):
+        raise StoreError(f'The views of the store are coded relative to view {first}, without which no other can be '
+                         f'read: copy it first, with --views {first}:{first + 1}, or among the others.')
+
+
+def _refuse_another(target: Folder, manifest: Manifest) -> None:
+    lines = manifest.differences(target.manifest())
+    if lines:
+        raise StoreError(f'There is another store at {target} (to be copied != there): {"; ".join(lines)}. Copy to '
+                         'another place.')
+
+
+def _refuse_foreign(target: Folder, there: Iterable[str]) -> None:
+    """Without a manifest, there may be what an interrupted copy left, and nothing else."""
+    ours = {MANIFEST_NAME, TEXT_NAME, INDEX_NAME, LOCK_NAME}
+    for file in sorted(there):
+        folder, _, name = file.removesuffix(TMP_SUFFIX).rpartition('/')
+        good = name in ours if not folder else parse_view(folder) is not None and parse_shard(name) is not None
+        if not good:
+            raise StoreError(f'{target} is not a store and not empty (it has {file.rstrip("/")}): choose a new place.')

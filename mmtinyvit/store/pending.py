@@ -1,0 +1,195 @@
+"""Records in the order of their coming, on disk until their shard is whole.
+
+    .pending/view-0003/shard-00012-rank-00.records
+
+A training shuffles, so the records of a shard come all through an epoch. They wait here, sorted by shard only, as rows
+of fixed width, each with its checksum: what a killed process left is taken up again, and a torn row is ignored. The
+folder holds nothing that cannot be computed again and may be deleted at any time.
+"""
+import shutil
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .files import translated
+from .layout import Unit
+from .shard import CANARY_BYTES
+
+__all__ = ['PENDING_NAME', 'PendingRecords', 'row_type']
+
+PENDING_NAME = '.pending'
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def row_type(topk: int) -> np.dtype:
+    """The bytes of one row; its checksum covers all before it, and starts from the store and view that it is of."""
+    return np.dtype([('position', '<u8'), ('index', '<u2', topk), ('log_prob', '<f4', topk), ('tail_mass', '<f4'),
+                     ('partner_hash', '<u8'), ('has_canary', 'u1'), ('canary', 'u1', CANARY_BYTES), ('crc', '<u4')])
+
+
+class PendingRecords:
+    """The waiting records of one view.
+
+    Any number of processes work on one view, each with a rank of its own. What earlier runs left is known from the
+    start, without being held in memory but for 16 bytes a record.
+
+    Args:
+        root: The store's folder.
+        store_id: 16 bytes.
+        view: The view.
+        topk: K.
+        samples_per_shard: The store's.
+        rank: This process.
+        flush_seconds: Rows go to disk together, at the latest after this time: what a kill may cost.
+    """
+
+    def __init__(self, root: Path, store_id: bytes, view: int, topk: int, samples_per_shard: int, rank: int = 0,
+                 flush_seconds: float = 5.) -> None:
+        self.root = Path(root)
+        self.view = view
+        self.folder = self.root / PENDING_NAME / f'view-{view:04d}'
+        self._type = row_type(topk)
+        self._start = zlib.crc32(store_id + view.to_bytes(4, 'little'))
+        self._per_shard = samples_per_shard
+        self._rank = rank
+        self._flush_seconds = flush_seconds
+        self._flushed = time.monotonic()
+        self._waiting: list[np.ndarray] = []
+        self._left = {path: path.stat().st_size // self._type.itemsize
+                      for path in sorted(self.folder.glob('shard-*.records'))}
+        self._known: dict[int, tuple[np.ndarray, list[np.ndarray], np.ndarray]] = {}
+
+    # ---------------------------------------------------------------- adding
+    def add(self, positions: np.ndarray, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
+            partner_hash: np.ndarray | None, canaries: Mapping[int, bytes]) -> None:
+        """Takes in ``n`` records.
+
+        Args:
+            positions: ``(n,)``, in the store.
+            index: ``(n, K)`` whole numbers below 65,536.
+            log_prob: ``(n, K)`` float32.
+            tail_mass: ``(n,)`` float32.
+            partner_hash: ``(n,)`` uint64, None without mixing.
+            canaries: Digests by position, of those that have one.
+
+        Raises:
+            StoreError: The disk is full.
+        """
+        rows = np.zeros(len(positions), self._type)
+        rows['position'], rows['index'], rows['log_prob'] = positions, index, log_prob
+        rows['tail_mass'] = tail_mass
+        if partner_hash is not None:
+            rows['partner_hash'] = partner_hash
+        for i, position in enumerate(np.asarray(positions).tolist()):
+            if position in canaries:
+                rows['has_canary'][i], rows['canary'][i] = 1, np.frombuffer(canaries[position], np.uint8)
+        rows['crc'] = self._checksums(rows)
+        self._waiting.append(rows)
+        if time.monotonic() - self._flushed >= self._flush_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Appends what waits in memory to the files."""
+        self._flushed = time.monotonic()
+        if not self._waiting:
+            return
+        rows = np.concatenate(self._waiting)
+        self._waiting.clear()
+        shards = rows['position'] // self._per_shard
+        with translated(self.root, rows.nbytes):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for shard in np.unique(shards).tolist():
+                with open(self.folder / f'shard-{shard:05d}-rank-{self._rank:02d}.records', 'ab') as file:
+                    file.truncate(file.tell() // self._type.itemsize * self._type.itemsize)  # a row that was torn
+                    file.write(rows[shards == shard].tobytes())
+
+    # ---------------------------------------------------------------- looking up
+    def find(self, positions: np.ndarray) -> tuple[np.ndarray, Arrays]:
+        """What earlier runs left about ``positions``.
+
+        Args:
+            positions: ``(n,)`` int64.
+
+        Returns:
+            ``(n,)`` bool, which are known, and index, log-probabilities, tail masses and partner hashes of all
+            ``n``, zero where unknown.
+        """
+        rows = np.zeros(len(positions), self._type)
+        known = np.zeros(len(positions), bool)
+        for i, position in enumerate(np.asarray(positions).tolist() if self._left else ()):
+            found = self._row(position)
+            if found is not None:
+                rows[i], known[i] = found, True
+        return known, self._arrays(rows)
+
+    def _row(self, position: int) -> np.ndarray | None:
+        shard = position // self._per_shard
+        if shard not in self._known:
+            maps = [np.memmap(path, self._type, 'r', shape=count) for path, count in self._left.items()
+                    if count and path.name.startswith(f'shard-{shard:05d}-')]
+            held = np.concatenate([np.empty(0, '<u8'), *(each['position'] for each in maps)])
+            order = held.argsort(kind='stable')
+            self._known[shard] = held[order], maps, order
+        held, maps, order = self._known[shard]
+        place = int(np.searchsorted(held, position))
+        if place == len(held) or held[place] != position:
+            return None
+        number = int(order[place])
+        for each in maps:
+            if number < len(each):
+                row = np.array(each[number:number + 1])
+                return row[0] if self._checksums(row)[0] == row['crc'][0] else None
+            number -= len(each)
+        return None
+
+    def read(self, unit: Unit) -> tuple[np.ndarray, Arrays, dict[int, bytes]]:
+        """All that any process has added about one shard, once that is flushed; of several rows about one sample, the
+        first of the lowest rank.
+
+        Returns:
+            ``(count,)`` bool, which samples are there; index, log-probabilities, tail masses and partner hashes, zero
+            where not; and the canaries by position.
+        """
+        there, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
+        for path in self._files(unit):
+            with open(path, 'rb') as file:
+                data = file.read()
+            found = np.frombuffer(data, self._type, len(data) // self._type.itemsize)
+            found = found[self._checksums(found) == found['crc']]
+            places, first = np.unique(found['position'].astype(np.int64) - unit.first, return_index=True)
+            new = (places >= 0) & (places < unit.count)
+            new[new] = ~there[places[new]]
+            rows[places[new]] = found[first[new]]
+            there[places[new]] = True
+        canaries = {int(row['position']): row['canary'].tobytes() for row in rows[there & (rows['has_canary'] == 1)]}
+        return there, self._arrays(rows), canaries
+
+    # ---------------------------------------------------------------- clearing away
+    def discard(self, unit: Unit) -> None:
+        """Deletes the rows of a shard, which is published now."""
+        for path in self._files(unit):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Deletes the view's folder; no process may use it any more."""
+        self._known.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+            shutil.rmtree(self.folder.parent, ignore_errors=True)
+
+    def _files(self, unit: Unit) -> list[Path]:
+        return sorted(self.folder.glob(f'shard-{unit.shard:05d}-rank-*.records'))
+
+    def _checksums(self, rows: np.ndarray) -> np.ndarray:
+        size = self._type.itemsize
+        data = rows.tobytes()
+        return np.array([zlib.crc32(data[i:i + size - 4], self._start) for i in range(0, len(data), size)], np.uint32)
+
+    @staticmethod
+    def _arrays(rows: np.ndarray) -> Arrays:
+        return (rows['index'].astype(np.int64), rows['log_prob'].copy(), rows['tail_mass'].copy(),
+                rows['partner_hash'].copy())

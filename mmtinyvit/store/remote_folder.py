@@ -1,0 +1,220 @@
+"""A store somewhere else, named by a URL and reached through fsspec."""
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import StoreError
+from .files import FULL
+from .layout import MANIFEST_NAME, parse_shard, parse_view, view_name
+from .manifest import MAX_BYTES, Manifest, parse_manifest
+
+__all__ = ['RemoteFolder', 'is_url', 'refuse_url']
+
+_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*(::|://)')
+_WAS_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')  # after pathlib has taken one of the slashes
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether ``path`` names a place by a URL, such as ``'s3://bucket/store'``."""
+    return isinstance(path, str) and bool(_URL.match(path))
+
+
+def refuse_url(path: str | Path) -> None:
+    """Refuses to write where there are no locks.
+
+    Raises:
+        StoreError: ``path`` is a URL.
+    """
+    if is_url(path) or _WAS_URL.match(str(path)):
+        raise StoreError(f'A store is written in a folder of this machine, where processes can lock it, and not at '
+                         f'{path}: write it to a folder, then run "python tools/logit_store.py copy FOLDER {path}".')
+
+
+class RemoteFolder:
+    """The files of a store at a URL.
+
+    Each process opens a connection of its own, at its first request: fsspec's event loop does not survive a fork.
+    Requests that fail are repeated by fsspec and the library behind it, as those are configured; there is no second
+    layer of retries here.
+
+    Args:
+        url: The store's URL; fsspec knows the protocols and finds credentials, for S3 in the environment, in
+            ``~/.aws``, or from the machine's role.
+
+    Attributes:
+        root: The URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.root = url.rstrip('/')
+        self._system: Any = None
+        self._path = ''
+        self._pid = 0
+
+    def __str__(self) -> str:
+        return self.root
+
+    def where(self, file: str) -> str:
+        """What to call one of the files, such as ``'view-0000/shard-00000.logits'``."""
+        return f'{self.root}/{file}'
+
+    # ---------------------------------------------------------------- looking
+    def manifest(self) -> Manifest:
+        """The store's manifest, checked.
+
+        Raises:
+            StoreError: There is none, or it is damaged, malformed, or of a newer format.
+        """
+        try:
+            with self._talking(f'read {self.root}') as system:
+                data = system.cat_file(f'{self._path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
+        except FileNotFoundError as error:
+            raise StoreError(f'There is no store at {self.root} (it has no {MANIFEST_NAME}; {_reason(error)}): check '
+                             'the URL, or put a store there with "python tools/logit_store.py copy".') from error
+        return parse_manifest(data, self.where(MANIFEST_NAME))
+
+    def views(self) -> list[int]:
+        """The views that have a folder, in order; one listing."""
+        found = (parse_view(name) for name, kind in self._list('') if kind == 'directory')
+        return sorted(view for view in found if view is not None)
+
+    def shards(self, view: int) -> set[int]:
+        """The shards of one view; one listing."""
+        return {parse_shard(name) for name, kind in self._list(view_name(view)) if kind == 'file'} - {None}
+
+    def all_shards(self) -> dict[int, set[int]]:
+        """The shards of all views, in order; one recursive listing."""
+        found: dict[int, set[int]] = {}
+        for file in self.sizes():
+            folder, _, name = file.partition('/')
+            view, shard = parse_view(folder), parse_shard(name)
+            if view is not None:
+                found.setdefault(view, set())
+                if shard is not None:
+                    found[view].add(shard)
+        return dict(sorted(found.items()))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file below the URL, by its path from there; one recursive listing."""
+        try:
+            with self._talking(f'list {self.root}') as system:
+                system.invalidate_cache()
+                found = system.find(self._path, detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self._path) + 1
+        return {name[start:]: int(info['size'] or 0) for name, info in found.items()}
+
+    def head(self, file: str, size: int) -> bytes:
+        """The first bytes of a file."""
+        with self._talking(f'read {self.where(file)}') as system:
+            return system.cat_file(f'{self._path}/{file}', start=0, end=size)
+
+    def _list(self, folder: str) -> list[tuple[str, str]]:
+        """Names and kinds of what is in a folder."""
+        try:
+            with self._talking(f'list {self.root}') as system:
+                system.invalidate_cache()
+                found = system.ls(f'{self._path}/{folder}'.rstrip('/'), detail=True)
+        except FileNotFoundError:
+            return []
+        return [(info['name'].rstrip('/').rpartition('/')[2], info['type']) for info in found]
+
+    # ---------------------------------------------------------------- moving files
+    def fetch(self, file: str, target: Path) -> None:
+        """Downloads a file to ``target``, which exists, in one request.
+
+        Raises:
+            FileNotFoundError: There is none.
+            OSError: This machine's disk is full.
+            StoreError: The other side failed; says how.
+        """
+        with self._talking(f'read {self.where(file)}') as system:
+            system.get_file(f'{self._path}/{file}', str(target))
+
+    @contextmanager
+    def borrow(self, *files: str) -> Iterator[Path]:
+        """A folder that has ``files``, by their paths in the store, for the time of the block: copies of them.
+
+        Files that are not at the URL are not in the folder.
+        """
+        with tempfile.TemporaryDirectory(prefix='mmtinyvit-') as folder:
+            for file in files:
+                target = Path(folder, file)
+                try:
+                    target.parent.mkdir(exist_ok=True)
+                    target.touch()
+                    self.fetch(file, target)
+                except FileNotFoundError:
+                    target.unlink()
+                except OSError as error:
+                    raise StoreError(f'{folder} cannot take {self.where(file)} ({error.strerror or error}): free some '
+                                     'room, or name another folder with TMPDIR.') from error
+            yield Path(folder)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Nothing: there are no locks at a URL, and what is put there is the same whoever puts it."""
+        yield
+
+    def put(self, file: str, source: Path) -> None:
+        """Uploads ``source`` as ``file``, in place of what is there.
+
+        Raises:
+            StoreError: It is not allowed, or there is no such bucket.
+        """
+        try:
+            with self._talking(f'write {self.where(file)}') as system:
+                system.put_file(str(source), f'{self._path}/{file}')
+        except FileNotFoundError as error:
+            raise StoreError(f'There is no place for {self.where(file)} ({_reason(error)}): make the bucket, or check '
+                             'the URL.') from error
+
+    # ---------------------------------------------------------------- talking to fsspec
+    @contextmanager
+    def _talking(self, verb: str) -> Iterator[Any]:
+        """The file system; what goes wrong on the way becomes one sentence.
+
+        What is not there (``FileNotFoundError``) and a full disk here (``OSError``) are the caller's to explain.
+        """
+        try:
+            yield self._connect()
+        except (FileNotFoundError, StoreError):
+            raise
+        except Exception as error:  # each protocol's library has its own exceptions
+            kind = type(error).__name__
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
+            if 'Credential' in kind:
+                raise StoreError(f'There are no credentials to {verb} ({_reason(error)}): for S3 set AWS_ACCESS_KEY_ID '
+                                 'and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.') from error
+            if isinstance(error, PermissionError) or getattr(error, 'errno', None) in (errno.EACCES, errno.EPERM):
+                raise StoreError(f'It is not allowed to {verb} with the credentials in use ({_reason(error)}): check '
+                                 'them, the URL, and the permissions of the bucket.') from error
+            raise StoreError(f'It failed to {verb} ({kind}: {_reason(error)}): check the network and the URL, and '
+                             'start again.') from error
+
+    def _connect(self) -> Any:
+        if self._pid != os.getpid():
+            try:
+                from fsspec.core import url_to_fs
+            except ImportError as error:
+                raise StoreError(f'{self.root} is a URL, which needs fsspec, and that is not installed: pip install '
+                                 '"mmtinyvit[remote]", or copy the store to this machine by other means.') from error
+            try:
+                self._system, path = url_to_fs(self.root)
+            except (ImportError, ValueError) as error:  # a protocol whose library is missing, or that does not exist
+                raise StoreError(f'fsspec cannot open {self.root} ({_reason(error)}): install what it names, or check '
+                                 'the URL.') from error
+            self._path, self._pid = path.rstrip('/'), os.getpid()
+        return self._system
+
+
+def _reason(error: BaseException) -> str:
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f'{text[:200]}...'

@@ -1,0 +1,16 @@
+"""Train several configs in one process, or in one group of them, whose start takes longer than the trainings."""
+import argparse
+
+from mmengine.config import Config
+
+from mmtinyvit.apis.runner import build_runner
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser()
+    parser.add_argument('configs', nargs='+')
+    parser.add_argument('--launcher', default='none')
+    args = parser.parse_args()
+    for path in args.configs:
+        cfg = Config.fromfile(path)
+        cfg.launcher = args.launcher
+        build_runner(cfg).train()

@@ -1,0 +1,60 @@
+"""An S3 of its own on this machine, that writes down what it is asked for and can be told to fail."""
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+KEYS = dict(AWS_ACCESS_KEY_ID='key', AWS_SECRET_ACCESS_KEY='secret', AWS_DEFAULT_REGION='us-east-1',
+            AWS_EC2_METADATA_DISABLED='true')
+
+
+class ObjectStorage:
+    """A moto server.
+
+    Attributes:
+        environment: What a process needs to find it.
+        requests: Method and path of every request.
+        fail: Called with method and path before each request; a status and a body, if it returns them, are the answer.
+    """
+
+    def __init__(self, server: Any) -> None:
+        host, port = server.get_host_and_port()
+        self.environment = KEYS | dict(AWS_ENDPOINT_URL=f'http://{host}:{port}')
+        self.requests: list[tuple[str, str]] = []
+        self.fail: Callable[[str, str], tuple[str, bytes] | None] = lambda method, path: None
+        self._app, server._server.app = server._server.app, self
+
+    def __call__(self, environ: dict, start_response: Callable) -> Any:
+        request = environ['REQUEST_METHOD'], environ['PATH_INFO']
+        self.requests.append(request)
+        answer = self.fail(*request)
+        if answer is None:
+            return self._app(environ, start_response)
+        status, body = answer
+        start_response(status, [('Content-Type', 'application/xml'), ('Content-Length', str(len(body)))])
+        return [body]
+
+    def taken(self) -> list[tuple[str, str]]:
+        """The requests since the last look."""
+        taken, self.requests = self.requests, []
+        return taken
+
+    def downloads(self, suffix: str = '.logits') -> list[str]:
+        """The files with this suffix that were downloaded since the last look."""
+        return [path for method, path in self.taken() if method == 'GET' and path.endswith(suffix)]
+
+
+@contextmanager
+def object_storage() -> Iterator[ObjectStorage]:
+    """Starts it on a free port of the loopback interface."""
+    server_module = pytest.importorskip('moto.server', reason='needs requirements/dev.txt')
+    pytest.importorskip('s3fs', reason='needs requirements/remote.txt')
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer('127.0.0.1', 0, verbose=False)
+    server.start()
+    try:
+        yield ObjectStorage(server)
+    finally:
+        server.stop()

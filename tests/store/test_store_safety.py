@@ -1,0 +1,123 @@
+"""What a store must not do whatever is in it, and what a power cut or a read-only disk must not break."""
+import errno
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+from store_teacher import KEYS, contents, manifest, save
+
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
+from mmtinyvit.store.copying import copy_store
+
+WATCHED = '''
+import json, sys
+events, watching = [], False
+def note(event, args):
+    runs = event in ('exec', 'compile', 'pickle.find_class', 'marshal.load', 'marshal.loads', 'os.system', 'os.exec',
+                     'os.posix_spawn', 'subprocess.Popen', 'socket.connect', 'ctypes.dlopen')
+    writes = event == 'open' and isinstance(args[1], str) and set(args[1]) & set('wax+')
+    if watching and (runs or writes):
+        events.append([event, str(args[0])[:100]])
+sys.addaudithook(note)
+from mmtinyvit.store import LogitStore, StoreError, verify_store
+import mmtinyvit.store.codecs, mmtinyvit.store.summary
+paths, key = json.loads(sys.argv[1])
+refused, watching = 0, True
+for path in paths:
+    findings = [finding.problem for finding in verify_store(path) if finding.problem]
+    try:
+        store = LogitStore(path)
+        store.read(0, [key]), store.canaries(0, 0), store.coverage()
+    except StoreError:
+        refused += bool(findings)
+watching = False
+watching = True
+compile('1', 'seen', 'eval')
+print(json.dumps([refused, events]))
+'''
+
+
+class Exploit:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ('touch /tmp/mmtinyvit-was-here',)
+
+
+def test_nothing_in_a_store_is_run(saved, tmp_path):
+    """Each file of a store in turn is a pickle that runs a command; none is unpickled, compiled or run."""
+    paths = [shutil.copytree(saved, tmp_path / 'sound')]
+    for number, (name, payload) in enumerate(
+            (name, payload) for name in ('manifest.json', 'samples.txt', 'samples.idx', 'view-0000/shard-00000.logits')
+            for payload in (pickle.dumps(Exploit()), b'\x93NUMPY' + pickle.dumps(Exploit()) * 9,
+                            b'__import__("os").system("touch /tmp/mmtinyvit-was-here")')):
+        paths.append(shutil.copytree(saved, tmp_path / str(number)))
+        (paths[-1] / name).write_bytes(payload)
+    done = subprocess.run([sys.executable, '-c', WATCHED, json.dumps([list(map(str, paths)), KEYS[0]])], text=True,
+                          capture_output=True, env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path)), check=True)
+    refused, events = json.loads(done.stdout)
+    assert refused == 12
+    assert [event for event, _ in events] == ['compile']  # that of the test, which shows that the hook works
+    assert not os.path.exists('/tmp/mmtinyvit-was-here')
+
+
+def test_a_store_leads_nowhere_else(saved, tmp_path):
+    """Links and names in a store that point out of it are not followed when it is copied or checked."""
+    path = shutil.copytree(saved, tmp_path / 's')
+    for name in ('view-0003/../../../x', 'view-00000', 'view-0000/shard-00001.logits.bak', 'view-0000/shard-1.logits'):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        if '..' not in name:
+            (path / name).write_bytes(b'stranger')
+    copy_store(path, tmp_path / 'copy', views=[0, 2])
+    assert contents(tmp_path / 'copy') == contents(saved)
+    assert not any(finding.problem for finding in verify_store(path))
+
+
+def traced(monkeypatch):
+    """Flushes and renames, in order."""
+    calls = []
+    for name in ('fsync', 'replace'):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (
+            calls.append((name, os.path.basename(os.readlink(f'/proc/self/fd/{args[0]}') if name == 'fsync'
+                                                 else str(args[1])))), real(*args))[1])
+    return calls
+
+
+def test_a_store_exists_only_once_its_samples_do(tmp_path, monkeypatch):
+    """The order in which a power cut may stop creation: each file flushed, named, its folder flushed; manifest last."""
+    calls = traced(monkeypatch)
+    LogitWriter(tmp_path / 's', manifest(), KEYS).close()
+    assert calls == [('fsync', tmp_path.name), *(
+        call for name in ('samples.txt', 'samples.idx', 'manifest.json')
+        for call in (('fsync', f'{name}.tmp'), ('replace', name), ('fsync', 's')))]
+
+
+def test_a_download_is_named_only_once_it_is_flushed(tmp_path, monkeypatch, saved):
+    store = LogitStore(f'file://{saved}', cache=tmp_path / 'cache')
+    calls = traced(monkeypatch)
+    store.read_positions(0, [0])
+    kinds = [(name, path.partition('.logits')[0]) for name, path in calls]
+    assert kinds == [('fsync', 'shard-00000'), ('replace', 'shard-00000'), ('fsync', 'view-0000')]
+
+
+@pytest.mark.parametrize('code', [errno.EROFS, errno.EACCES])
+def test_a_disk_that_takes_nothing(saved, tmp_path, monkeypatch, code):
+    """Where no file may be opened for writing, a store is read and not written."""
+    path, real = shutil.copytree(saved, tmp_path / 's'), os.open
+
+    def read_only(name, flags, *args, **kwargs):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and str(name).startswith(str(tmp_path)):
+            raise OSError(code, os.strerror(code), str(name))
+        return real(name, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'open', read_only)
+    before = contents(path)
+    with pytest.raises(StoreError, match=f'Cannot write to the store {path} .*choose a folder that you may write to'):
+        save(path, views=(1,))
+    assert (LogitStore(path).read(0, KEYS).index == LogitStore(saved).read(0, KEYS).index).all()
+    assert not any(finding.problem for finding in verify_store(path)) and contents(path) == before

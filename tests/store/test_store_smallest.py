@@ -1,0 +1,236 @@
+"""The codec ``smallest``: its bits, its bound, its reference view."""
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_teacher import dense, sparsify
+
+from mmtinyvit.store import make_codec
+from mmtinyvit.store.codecs.root_levels import MAX_DIVERGENCE, RootLevels
+
+TOPK, CLASSES = 20, 500
+
+
+def views(num, overlap=0.97, num_classes=CLASSES, topk=TOPK, scale=3.0):
+    """Two batches of records whose logits correlate."""
+    one, other = (np.stack([np.random.default_rng((seed, i)).normal(size=num_classes) for i in range(num)])
+                  for seed in (0, 1))
+    logits = scale * np.stack([one, overlap * one + math.sqrt(1 - overlap**2) * other])
+    log_prob = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return [sparsify(view, topk) for view in log_prob]
+
+
+def target(index, log_prob, tail, num_classes):
+    """``(n, C)`` float64: the distribution that a student learns from."""
+    others = max(num_classes - index.shape[1], 1)
+    dense = np.repeat(tail.astype(np.float64)[:, None] / others, num_classes, 1)
+    np.put_along_axis(dense, index, np.exp(log_prob.astype(np.float64)), 1)
+    return dense
+
+
+def divergence(given, decoded, num_classes):
+    p, q = (target(*record, num_classes) for record in (given, decoded))
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, q, 1)), 0).sum(1)
+
+
+def lengths(records):
+    return np.array([len(record.tobytes().rstrip(b'\0')) for record in records])
+
+
+class BitReader:
+    """Reads a record as the README says, with Python integers."""
+
+    def __init__(self, data):
+        self.bits = [byte >> i & 1 for byte in data for i in range(8)]
+        self.at = 0
+
+    def number(self, width):
+        taken = self.bits[self.at:self.at + width]
+        self.at += width
+        return sum(bit << i for i, bit in enumerate(taken))
+
+    def unary(self):
+        start = self.at
+        while not self.bits[self.at]:
+            self.at += 1
+        self.at += 1
+        return self.at - 1 - start
+
+
+def naive_decode(record, topk, num_classes, reference=None):
+    """Listed classes, their levels, the step and the tail, one bit after another."""
+    read = BitReader(record.tobytes())
+    relative, step, code, gap_bits, floor, tail = (read.number(width) for width in (1, 5, 3, 4, 4, 10))
+    count = read.number((topk - 1).bit_length()) + 1
+    shared = []
+    if relative:
+        marks = [read.number(1) for _ in range(topk)]
+        known = naive_decode(reference, topk, num_classes)[0]
+        shared = [known[i] for i, mark in enumerate(marks) if mark]
+    low = [read.number(gap_bits) for _ in range(count - len(shared))]
+    classes, last = [], -1
+    for rest in low:
+        last += (read.unary() << gap_bits) + rest + 1
+        classes.append(last)
+    unary = [read.unary() for _ in range(count)]
+    levels = []
+    for first in unary:
+        order = code % 4
+        if code < 4:
+            levels.append((first << order) + read.number(order) + floor)
+        else:
+            levels.append((2**first - 1 << order) + read.number(first + order) + floor)
+    assert not any(read.bits[read.at:])
+    scale = tail / 1023
+    mass = 2 * scale**2 if scale <= 0.5 else 1 - 2 * (1 - scale)**2
+    return sorted(shared + classes), levels, step, mass
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_bits_follow_the_description(data):
+    num_classes = data.draw(st.integers(1, 65536) | st.integers(1, 40))
+    topk = data.draw(st.integers(1, min(num_classes, 130)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    codec, records, reference = make_codec('smallest', topk, num_classes), [], None
+    pool = rng.choice(num_classes, min(num_classes, topk + data.draw(st.integers(0, topk))), replace=False)
+    for _ in range(2):
+        log_prob = np.sort(rng.normal(size=(1, topk)) * data.draw(st.floats(0, 12)))[:, ::-1]
+        tail = data.draw(st.floats(0, 0.99)) if topk < num_classes else 0.0
+        log_prob += math.log(1 - tail) - np.log(np.exp(log_prob).sum())
+        index = rng.permutation(pool)[None, :topk]
+        given_arrays = index, log_prob.astype(np.float32), np.array([tail], np.float32)
+        record = codec.encode(*given_arrays, *([] if reference is None else [reference]))
+        classes, levels, _, mass = naive_decode(record[0], topk, num_classes, reference)
+        decoded = codec.decode(record, *([] if reference is None else [reference]))
+        listed = np.isin(decoded[0][0], classes)
+        weights = [max(level, 0.3)**2 for level in levels]
+        assert listed.sum() == len(classes) == len(set(classes)) and set(classes) <= set(index[0].tolist())
+        np.testing.assert_allclose(np.exp(decoded[1][0, listed].astype(np.float64)),
+                                   np.array(weights) * (1 - mass) / sum(weights), rtol=2e-6)
+        total = np.exp(decoded[1].astype(np.float64)).sum() + decoded[2][0]
+        assert abs(total - 1) < 1e-5 and (np.diff(decoded[0]) > 0).all()
+        assert classes[int(np.argmax(levels))] == index[0, 0] and levels.count(max(levels)) == 1
+        reference = record if reference is None else reference
+        records.append(record)
+
+
+def test_exact_bytes():
+    codec = make_codec('smallest', 3, 20)
+    index, log_prob = np.array([[13, 2, 7]]), np.log(np.array([[0.25, 0.5, 0.125]], np.float32))
+    record = codec.encode(index, log_prob, np.array([0.125], np.float32))
+    classes, levels, step, mass = naive_decode(record[0], 3, 20)
+    assert classes == [2, 7, 13] and abs(mass - 0.125) < 1e-3
+    width = RootLevels(3).widths[step]
+    assert levels == [round(math.sqrt(p) / width) for p in (0.5, 0.125, 0.25)]
+    assert record.tobytes().rstrip(b'\0').hex() == '66a20092926c'
+
+
+@pytest.mark.parametrize('topk, num_classes', [(1, 1), (1, 9), (3, 20), (10, 1000), (100, 21841), (300, 300)])
+@pytest.mark.parametrize('scale', [0.1, 1, 4, 16])
+def test_no_record_exceeds_the_bound_and_the_top_1_stays(topk, num_classes, scale):
+    arrays = sparsify(dense(0, range(20), num_classes, scale), topk)
+    codec = make_codec('smallest', topk, num_classes)
+    decoded = codec.decode(codec.encode(*arrays))
+    assert divergence(arrays, decoded, num_classes).max() < 1.001 * MAX_DIVERGENCE + 1e-7
+    assert (decoded[0][np.arange(20), decoded[1].argmax(1)] == arrays[0][:, 0]).all()
+
+
+@pytest.mark.parametrize('topk', [1, 2, 10, 100, 1000])
+def test_the_narrowest_step_keeps_the_bound_where_each_root_lies_between_two_levels(topk):
+    """The worst that can be: every root half a step off, half of them up and half of them down."""
+    roots = RootLevels(topk)
+    level = max(1, int(1 / math.sqrt(topk) / roots.widths[-1]))
+    prob = ((level + 0.499) * roots.widths[-1])**2 * np.ones((1, topk))
+    prob[:, ::2] = ((level + 0.501) * roots.widths[-1])**2
+    prob[:, 0] *= 1.0001
+    prob /= prob.sum()
+    step, levels = roots.choose(prob, np.ones_like(prob, bool), np.zeros(1, int), np.zeros(1))
+    found = np.where(levels > 0, levels, 0.3)**2.0
+    assert (prob * np.log(prob / (found / found.sum() * prob.sum()))).sum() < 1.001 * MAX_DIVERGENCE or step[0] == 31
+    assert levels.sum() <= roots.max_sum and levels.max() <= roots.max_level
+
+
+def test_relative_records_are_shorter_and_say_the_same():
+    reference, arrays = views(60)
+    codec = make_codec('smallest', TOPK, CLASSES)
+    theirs = codec.encode(*reference)
+    alone, relative = codec.encode(*arrays), codec.encode(*arrays, theirs)
+    assert (relative[:, 0] & 1).all() and not (alone[:, 0] & 1).any()
+    assert lengths(relative).mean() < 0.8 * lengths(alone).mean()
+    for one, other in zip(codec.decode(alone), codec.decode(relative, theirs), strict=True):
+        assert np.array_equal(one, other)
+    with pytest.raises(ValueError, match='a reference that is not there'):
+        codec.decode(relative)
+
+
+def test_unlike_records_are_coded_by_themselves():
+    reference, arrays = views(40, overlap=0.0)
+    codec = make_codec('smallest', TOPK, CLASSES)
+    theirs = codec.encode(*reference)
+    relative = codec.encode(*arrays, theirs)
+    assert (lengths(relative) <= lengths(codec.encode(*arrays))).all()
+    assert not (relative[:, 0] & 1).all()
+    mixed = codec.decode(relative, theirs)
+    assert np.array_equal(mixed[0], np.sort(arrays[0], 1))
+
+
+def test_a_batch_does_not_matter_also_with_references():
+    reference, arrays = views(50)
+    codec = make_codec('smallest', TOPK, CLASSES)
+    theirs = codec.encode(*reference)
+    whole = codec.encode(*arrays, theirs)
+    single = np.concatenate([codec.encode(*(a[i:i + 1] for a in arrays), theirs[i:i + 1]) for i in range(50)])
+    assert whole.tobytes() == single.tobytes()
+    for a, b in zip(codec.decode(whole, theirs), zip(*(codec.decode(whole[i:i + 1], theirs[i:i + 1])
+                                                       for i in range(50)), strict=True), strict=True):
+        assert (a == np.concatenate(b)).all()
+
+
+def test_entries_that_say_nothing_are_left_out_and_the_target_stays():
+    """Classes as probable as those of the tail are on average: the loss cannot tell whether they are listed."""
+    index, log_prob, tail = sparsify(dense(0, range(30), CLASSES), TOPK)
+    kept = 7
+    rest = tail.astype(np.float64) + np.exp(log_prob[:, kept:].astype(np.float64)).sum(1)
+    share = rest / (CLASSES - kept)
+    log_prob[:, kept:] = np.log(share)[:, None]
+    tail = (share * (CLASSES - TOPK)).astype(np.float32)
+    codec = make_codec('smallest', TOPK, CLASSES)
+    records = codec.encode(index, log_prob, tail)
+    shorter = codec.encode(*sparsify(dense(0, range(30), CLASSES), TOPK))
+    assert lengths(records).mean() < 0.6 * lengths(shorter).mean()
+    decoded = codec.decode(records)
+    assert (np.diff(decoded[0]) > 0).all() and decoded[0].shape == (30, TOPK)
+    assert divergence((index, log_prob, tail), decoded, CLASSES).max() < 1.001 * MAX_DIVERGENCE
+    for row in range(30):
+        assert set(index[row, :kept]) <= set(decoded[0][row])
+        fillers = ~np.isin(decoded[0][row], index[row, :kept])
+        np.testing.assert_allclose(np.exp(decoded[1][row, fillers]), decoded[2][row] / (CLASSES - TOPK), rtol=1e-5)
+
+
+def test_a_uniform_teacher_keeps_its_top_1():
+    index, log_prob = np.arange(10)[None, ::-1], np.full((1, 10), -math.log(1000), np.float32)
+    codec = make_codec('smallest', 10, 1000)
+    decoded = codec.decode(codec.encode(index, log_prob, np.array([0.99], np.float32)))
+    assert decoded[0][0, decoded[1][0].argmax()] == 9 and (np.sort(decoded[1][0])[-2] < decoded[1][0].max())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([(1, 1), (3, 20), (10, 1000), (40, 65536)]), st.integers(0, 2**32), st.booleans())
+def test_changed_bits_decode_or_are_refused(size, seed, with_reference):
+    codec, rng = make_codec('smallest', *size), np.random.default_rng(seed)
+    arrays = sparsify(dense(seed % 7, range(5), min(size[1], 2000)), size[0])
+    theirs = codec.encode(*arrays)
+    records = codec.encode(*arrays, theirs) if with_reference else theirs.copy()
+    for row in records:
+        for bit in rng.integers(0, 8 * len(row), rng.integers(1, 9)):
+            row[bit // 8] ^= 1 << bit % 8
+    try:
+        index, log_prob, tail = codec.decode(records, theirs)
+    except ValueError:
+        return
+    assert index.shape == log_prob.shape == (5, size[0]) and 0 <= index.min() and index.max() < size[1]
+    assert (np.diff(index) > 0).all() and not np.isnan(log_prob).any() and (tail >= 0).all()

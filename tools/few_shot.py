@@ -1,0 +1,89 @@
+"""How well do frozen features serve new classes, with a few labelled images of each?
+
+    python tools/few_shot.py configs/imagenette/mobilenetv2.py MOBILENETV2.pth --way 5 --shot 1 5 20
+
+Draws episodes of N classes with k labelled images of each (N-way, k-shot), classifies others by them, and prints the
+mean accuracy with its 95 % interval. The images are the test data of the config, or the class folders below --data.
+"""
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import ConfigDict
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
+from mmtinyvit.apis.features import extract_features
+from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.few_shot import CLASSIFIERS, few_shot_accuracy
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Few-shot accuracy of frozen features.')
+    add_common_flags(parser)
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('--data', metavar='FOLDER', help='one folder of images per class, instead of the test data')
+    parser.add_argument('--way', type=int, nargs='+', default=[5], metavar='N',
+                        help='classes of an episode (default: 5)')
+    parser.add_argument('--shot', type=int, nargs='+', default=[1, 5], metavar='K',
+                        help='labelled images of each class (default: 1 5)')
+    parser.add_argument('--query', type=int, default=15, help='images of each class to classify (default: 15)')
+    parser.add_argument('--episodes', type=int, default=600, help='how many to draw (default: 600)')
+    parser.add_argument('--classifier', nargs='+', choices=list(CLASSIFIERS), default=list(CLASSIFIERS),
+                        help='nearest centroid, logistic regression (default: both)')
+    parser.add_argument('--seed', type=int, default=0, help='of the episodes (default: 0)')
+    parser.add_argument('--out', help='write the results to this JSON file')
+    return parser.parse_intermixed_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    use_checkpoint(cfg, args.checkpoint)
+    if not cfg.get('test_dataloader'):
+        raise UserError(f'{args.config} has no test_dataloader to take the images or their transforms from: add one.')
+    if args.data:
+        pipeline = cfg.test_dataloader.dataset.pipeline
+        cfg.test_dataloader.dataset = ConfigDict(type='mmtinyvit.ImageFolder', data_root=args.data, pipeline=pipeline)
+    cfg.test_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
+    check_data(cfg, 'test_dataloader')
+    cfg.log_level = 'WARNING'
+    cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
+    console = Console()
+    with console.status('') as status:
+        seen = 0
+
+        def show(images: int) -> None:
+            nonlocal seen
+            seen += images
+            status.update(f'Features of {seen:,} images')
+
+        features, labels = extract_features(build_runner(cfg), show)
+    settings = [(way, shot, name) for way in args.way for shot in args.shot for name in args.classifier]
+    rows = []
+    for way, shot, name in track(settings, 'Episodes', console=console, transient=True):
+        result = few_shot_accuracy(features, labels, way, shot, args.query, args.episodes, name, args.seed)
+        rows.append(dict(way=way, shot=shot, classifier=name, **result._asdict()))
+    table = Table('way', 'shot', 'classifier', 'accuracy (%)',
+                  title=f'{args.episodes} episodes, {len(labels):,} images, {features.shape[1]} features')
+    for row in rows:
+        table.add_row(f'{row["way"]} of {row["num_classes"]}', str(row['shot']), row['classifier'],
+                      f'{row["mean"]:.1f} ± {row["interval"]:.1f}')
+    console.print(table)
+    if args.out:
+        facts = dict(config=args.config, checkpoint=args.checkpoint, images=len(labels), query=args.query,
+                     episodes=args.episodes, seed=args.seed)
+        try:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.out).write_text(json.dumps(facts | dict(results=rows), indent=2) + '\n')
+        except OSError as error:
+            raise UserError(f'The results cannot be written to {args.out} ({error.strerror}): choose another --out.'
+                            ) from error
+
+
+if __name__ == '__main__':
+    run_command(main)
