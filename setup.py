@@ -54,6 +54,7 @@ setup(
         'openmmlab': requirements('openmmlab'),
         'demo': requirements('demo'),
         'remote': requirements('remote'),
+        'segmentation': requirements('segmentation'),
         'dev': requirements('dev', 'demo', 'remote'),
         'docs': requirements('docs'),
     },

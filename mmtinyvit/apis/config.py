@@ -7,10 +7,13 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from mmtinyvit.apis.detection import require_detection
+from mmtinyvit.apis.segmentation import require_segmentation
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
 __all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'use_checkpoint']
+
+NEEDS = {'mmdet': require_detection, 'mmseg': require_segmentation}  # beyond what a config of mmpretrain needs
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +30,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that ``args`` names and merge the common flags.
 
     Raises:
-        UserError: There is no such file, it is not a config, or it is one of mmdet and detectors cannot be built here.
+        UserError: There is no such file, it is not a config, or it is one of mmdet or mmseg, whose models cannot be
+            built here.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
@@ -40,11 +44,12 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
-        if 'mmdet' in str(error):
-            require_detection(f'The config {path}')
+        for library, require in NEEDS.items():
+            if library in str(error):
+                require(f'The config {path}')
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
-    if cfg.get('default_scope') == 'mmdet':
-        require_detection(f'The config {path}')
+    if cfg.get('default_scope') in NEEDS:
+        NEEDS[cfg.default_scope](f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
     cfg.launcher = args.launcher

@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from hash_fill import fill, image
+from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import MODELS, init_default_scope
-from network_checks import (
-    bfloat16_is_close,
-    check_summary,
-    count_macs,
-    gradients_missing,
-    one_graph_is_equal,
-    onnx_is_equal,
-)
+from network_checks import assert_summary, check_gradients, check_one_graph, check_onnx
+from torch.nn import functional
 
 from mmtinyvit.errors import UserError
 from projects.topformer.topformer import TopFormer
@@ -39,20 +34,24 @@ def test_injected_maps_of_the_released_code():
     with torch.no_grad():
         maps = fill(TopFormer('tiny'))(image(256))
     for found, wanted in zip(maps, GOLDEN['T_seg_256']['sim'], strict=True):
-        check_summary(found, wanted)
+        assert_summary(found, wanted)
 
 
 def test_logits_of_the_released_classifier():
     with torch.no_grad():
-        check_summary(fill(classifier('tiny'))(image(224)), GOLDEN['T_cls_224']['logits'])
+        assert_summary(fill(classifier('tiny'))(image(224)), GOLDEN['T_cls_224']['logits'])
 
 
 @pytest.mark.parametrize(('arch', 'parameters', 'macs'), [
     ('tiny', 1503304, .1263e9), ('small', 3105928, .2352e9), ('base', 5068872, .3733e9)])
 def test_size_of_the_classifier(arch, parameters, macs, monkeypatch):
+    """Multiplications as MMEngine counts them, BatchNorm's too; it knows matrix products but no fused attention."""
+    monkeypatch.setattr(functional, 'scaled_dot_product_attention', lambda q, k, v, scale: (q @ k.mT).softmax(-1) @ v)
     model = classifier(arch)
+    model.eval()
     assert sum(p.numel() for p in model.parameters()) == parameters
-    assert count_macs(model, 224, monkeypatch) == pytest.approx(macs, rel=.01)
+    counted = get_model_complexity_info(model, (3, 224, 224), show_table=False, show_arch=False)['flops']
+    assert counted == pytest.approx(macs, rel=.01)
 
 
 # ---------------------------------------------------------------- sizes
@@ -72,7 +71,7 @@ def test_maps_of_any_size(arch, size):
 def test_pooling_is_adaptive_average_pooling(size):
     maps = [torch.randn(1, 4, -(-size[0] // stride), -(-size[1] // stride)) for stride in (4, 8, 16, 32)]
     target = [-(-side // 2) for side in maps[-1].shape[2:]]
-    expected = torch.cat([torch.nn.functional.adaptive_avg_pool2d(each, target) for each in maps], 1)
+    expected = torch.cat([functional.adaptive_avg_pool2d(each, target) for each in maps], 1)
     torch.testing.assert_close(pool_pyramid(maps, 2), expected)
 
 
@@ -89,20 +88,30 @@ def small():
 @pytest.mark.parametrize('size', [(64, 96), (70, 45)])
 def test_every_parameter_gets_a_gradient(inject, size):
     torch.manual_seed(0)
-    model = TopFormer(TINY, inject=inject, pool_stride=1, drop_path_rate=.1)
-    assert gradients_missing(model, torch.randn(3, 3, *size)) == []
+    check_gradients(TopFormer(TINY, inject=inject, pool_stride=1, drop_path_rate=.1), torch.randn(3, 3, *size))
 
 
 def test_bfloat16(small):
-    bfloat16_is_close(small, torch.randn(2, 3, 96, 128), similarity=.9)  # attention without a scale is sensitive
+    """Attention without a scale makes random weights sensitive: only the direction of the outputs is compared."""
+    images = torch.randn(2, 3, 96, 128)
+    small.eval()
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        found = small(images)
+    for ours, expected in zip(found, small(images), strict=True):
+        assert torch.cosine_similarity(ours.float().flatten(), expected.flatten(), dim=0) > .9
+    small.train()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = sum(out.float().square().mean() for out in small(images))
+    loss.backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in small.parameters())
 
 
 def test_compiles_to_one_graph(small):
-    one_graph_is_equal(small, torch.randn(2, 3, 70, 45))
+    check_one_graph(small.double(), torch.randn(2, 3, 70, 45, dtype=torch.float64))
 
 
 def test_onnx(small, tmp_path):
-    onnx_is_equal(small, torch.randn(2, 3, 96, 90), tmp_path)
+    check_onnx(small, torch.randn(2, 3, 64, 128), tmp_path / 'model.onnx')
 
 
 def test_initial_weights_of_the_original(small):

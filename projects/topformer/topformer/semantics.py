@@ -25,10 +25,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         # each (B, heads, H * W, width of a head)
-        q, k, v = (layer(x).flatten(2).unflatten(1, (self.num_heads, -1)).mT
+        q, k, v = (layer(x).flatten(2).unflatten(1, (self.num_heads, -1)).transpose(2, 3)
                    for layer in (self.query, self.key, self.value))
         out = F.scaled_dot_product_attention(q, k, v, scale=1.)
-        return self.project(F.relu6(out.mT.flatten(1, 2).unflatten(2, (height, width))))
+        return self.project(F.relu6(out.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width))))
 
 
 class FeedForward(nn.Module):

@@ -43,12 +43,18 @@ class TokenPyramid(nn.Module):
 
 def pool_pyramid(maps: Sequence[Tensor], stride: int) -> Tensor:
     """Average all maps to the size of the last one divided by ``stride``, rounded up, and join their channels."""
-    height, width = (-(-side // stride) for side in maps[-1].shape[2:])
+    height, width = (-(-side // stride) for side in _sides(maps[-1]))
     return torch.cat([_average(each, height, width) for each in maps], dim=1)
 
 
 def _average(x: Tensor, height: int, width: int) -> Tensor:
     """Adaptive average pooling; where the regions are all alike, as plain pooling, which every ONNX runtime has."""
-    if x.shape[2] % height == 0 and x.shape[3] % width == 0:
-        return F.avg_pool2d(x, (x.shape[2] // height, x.shape[3] // width))
+    rows, columns = _sides(x)
+    if rows % height == 0 and columns % width == 0:
+        return F.avg_pool2d(x, (rows // height, columns // width))
     return F.adaptive_avg_pool2d(x, (height, width))
+
+
+def _sides(x: Tensor) -> Sequence[int]:
+    """Rows and columns; plain numbers where torch.jit.trace makes tensors of them, which ONNX cannot pool to."""
+    return [int(side) for side in x.shape[2:]] if torch.jit.is_tracing() else x.shape[2:]
