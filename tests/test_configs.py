@@ -58,8 +58,9 @@ def caches(cfg: Config) -> bool:
 CONFIGS = {name: load(name) for name in NAMES}
 TEACHERS = {cfg.test_cfg.store: name for name, cfg in CONFIGS.items() if saves(cfg)}
 STUDENTS = [name for name, cfg in CONFIGS.items() if store_read_by(cfg)]
-DETECTORS = [name for name, cfg in CONFIGS.items() if cfg.get('default_scope') == 'mmdet']  # tests/detection runs them
-RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/'))]
+DENSE = [name for name, cfg in CONFIGS.items()  # tests/detection and tests/segmentation run them
+         if cfg.get('default_scope') in ('mmdet', 'mmseg')]
+RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/', 'segmentation/'))]
 TRAINED = [name for name in NAMES if name.startswith(('tinyvit/', 'deit/'))]
 DEIT = [name for name in NAMES if name.startswith('deit/deit_')]
 
@@ -281,7 +282,7 @@ LIKE_TINY = [name for name in DEIT if not name.startswith('deit/deit_tiny')]  # 
 
 
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('train_cfg') and 'model' in cfg
-                                  and not saves(cfg) and name not in (*LIKE_TINY, *DETECTORS)
+                                  and not saves(cfg) and name not in (*LIKE_TINY, *DENSE)
                                   and 'ablations/' not in name])  # test_tinymim_recipes.py takes a step with each
 def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
