@@ -60,7 +60,8 @@ TEACHERS = {cfg.test_cfg.store: name for name, cfg in CONFIGS.items() if saves(c
 STUDENTS = [name for name, cfg in CONFIGS.items() if store_read_by(cfg)]
 DENSE = [name for name, cfg in CONFIGS.items()  # tests/detection and tests/segmentation run them
          if cfg.get('default_scope') in ('mmdet', 'mmseg')]
-RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/', 'segmentation/'))]
+RECIPES = [name for name in NAMES
+           if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/', 'segmentation/'))]
 TRAINED = [name for name in NAMES if name.startswith(('tinyvit/', 'deit/'))]
 DEIT = [name for name in NAMES if name.startswith('deit/deit_')]
 
