@@ -9,7 +9,7 @@ from mmtinyvit.registry import MODELS
 
 from .archs import ARCHS
 from .mobile import shuffle
-from .mobile_former import initialise
+from .weights import initialise
 
 __all__ = ['MobileFormerClsHead']
 
@@ -64,9 +64,7 @@ class MobileFormerClsHead(ClsHead):
         return self.fc(self.dropout(self.pre_logits(feats)))
 
     def init_weights(self) -> None:
-        """Initialise as the original does."""
-        if self.init_cfg is not None:
+        """The original's initialisation, and ``init_cfg`` on top of it."""
+        if not self.is_init:
+            initialise(self)
             super().init_weights()
-            return
-        for module in self.modules():
-            initialise(module)

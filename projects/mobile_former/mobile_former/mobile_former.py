@@ -3,24 +3,26 @@
 Chen et al., CVPR 2022, https://arxiv.org/abs/2108.05895. The public code https://github.com/AAboys/MobileFormer has no
 licence: nothing is taken from it but the values of outputs to test against.
 """
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
 
 import torch.nn.functional as F
+from mmengine.model import update_init_info
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
+from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
 from mmtinyvit.registry import MODELS
 
 from .archs import ARCHS, Arch, BlockSpec
 from .block import MobileFormerBlock
 from .bridges import MobileToFormer
 from .mobile import LiteMobile
+from .weights import fill_backbone, initialise
 
 __all__ = ['MobileFormer']
 
@@ -42,7 +44,8 @@ class MobileFormer(BaseBackbone):
             ``MobileFormerClsHead`` takes: the last map, and the tokens after a last look at it.
         frozen_stages: -1 freezes nothing, 0 the stem, n all up to the n-th of the four strides with the tokens.
         norm_eval: Keep BatchNorm in eval mode while training.
-        init_cfg: Initialisation of MMEngine; by default that of the original (:meth:`init_weights`).
+        init_cfg: Initialisation of MMEngine, on top of the original's.
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` must fill every tensor.
 
     Raises:
         UserError: If ``arch``, ``out_indices`` or ``frozen_stages`` make no sense.
@@ -111,12 +114,22 @@ class MobileFormer(BaseBackbone):
         return tuple(maps[i].contiguous() for i in self.out_indices)
 
     def init_weights(self) -> None:
-        """Initialise as the original does: He's normal over the outputs for convolutions, normal of std 0.01 else."""
-        if self.init_cfg is not None:
-            super().init_weights()
+        """The original's initialisation, then a checkpoint, if ``init_cfg`` names one.
+
+        Raises:
+            UserError: The checkpoint does not fill the backbone.
+        """
+        if self.is_init:
             return
-        for module in self.modules():
-            initialise(module)
+        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
+        initialise(self)
+        if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
+            update_init_info(self, init_info='the initialisation of MobileFormer')
+        super().init_weights()
+        for settings in pretrained:
+            fill_backbone(self, settings['checkpoint'], settings.get('prefix', ''))
+            if hasattr(self, '_params_init_info'):
+                update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
 
     def train(self, mode: bool = True) -> 'MobileFormer':
         super().train(mode)
@@ -160,19 +173,6 @@ class MobileFormer(BaseBackbone):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
-
-
-def initialise(module: nn.Module) -> None:
-    """The original's initialisation of one layer; a convolution's fan ignores its groups."""
-    if isinstance(module, nn.Conv2d):
-        fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-        nn.init.normal_(module.weight, std=math.sqrt(2 / fan))
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight)
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 def _resolve_arch(arch: str | dict) -> Arch:

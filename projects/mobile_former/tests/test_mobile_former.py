@@ -111,6 +111,19 @@ def test_initial_weights():
     assert torch.equal(backbone.stem.bn.weight, torch.ones(16))
 
 
+def test_weights_from_a_classifier(tmp_path):
+    whole = randomise(classifier('26m'))
+    state = {f'backbone.{name}': value for name, value in whole[0].state_dict().items()}
+    torch.save(dict(state_dict=state | {'head.fc.weight': torch.zeros(1)}), tmp_path / 'epoch_1.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'epoch_1.pth'), prefix='backbone.')
+    for out_indices in ((1, ), (0, 1, 2, 3), None):
+        model = MobileFormer('26m', out_indices=out_indices, init_cfg=init_cfg)
+        model.init_weights()
+        assert all(torch.equal(value, whole[0].state_dict()[name]) for name, value in model.state_dict().items())
+    with pytest.raises(UserError, match=r'not fill MobileFormer: of \d+ tensors 0 are missing, \d+ are of another'):
+        MobileFormer('52m', init_cfg=init_cfg).init_weights()
+
+
 def test_fuse_changes_nothing():
     model = randomise(MobileFormer('26m', out_indices=(1, 3))).eval()
     images = torch.randn(2, 3, 64, 70)
