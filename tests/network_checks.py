@@ -56,13 +56,15 @@ def check_autocast(model: nn.Module, images: Tensor, dtype: torch.dtype) -> None
     """Mixed precision gives nearly the same outputs, and gradients that point the same way."""
     error, cosine = {torch.bfloat16: (.05, .8), torch.float16: (.03, .97)}[dtype]
     outputs, gradients = [], []
-    for enabled in (False, True):
-        with torch.autocast('cpu', dtype, enabled=enabled):
-            model.eval()
-            with torch.no_grad():
-                outputs.append(tree_leaves(model(images)))
-            model.train()
-            gradients.append(torch.cat([each.flatten() for each in _gradients(model, images)[1]]))
+    for training in (False, True):
+        model.train(training)
+        for enabled in (False, True):
+            with torch.autocast('cpu', dtype, enabled=enabled):
+                found, slopes = _gradients(model, images)
+            if training:
+                gradients.append(torch.cat([each.flatten() for each in slopes]))
+            else:
+                outputs.append(found)
     for expected, ours in zip(*outputs, strict=True):
         assert (ours.float() - expected).abs().max() < error * expected.abs().max()
     assert torch.cosine_similarity(*gradients, dim=0) > cosine

@@ -1,6 +1,7 @@
 """Configs from the command line: found, checked against the data on this machine, and merged with the flags."""
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -34,6 +35,9 @@ def load_config(args: argparse.Namespace) -> Config:
             built here.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    root = str(config_root().parent)
+    if root not in sys.path:
+        sys.path.append(root)  # for the custom_imports of projects/
     path = Path(args.config)
     if not path.is_file():
         inside = config_root().parent / path
