@@ -86,12 +86,12 @@ def segmenter(path: Path | str, data_root: Path, work_dir: Path, classes: tuple[
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.logger.interval = 1
-    cfg.auto_scale_lr.enable = False
+    cfg.pop('auto_scale_lr', None)
     return cfg
 
 
 def narrow(backbone: dict, model: dict, side: int) -> None:
-    """Backbone, neck and heads with a few channels each."""
+    """Backbone, neck and heads with a few channels each; a project's are for the caller to make small."""
     dims = [VIT['embed_dims']] * 4 if backbone.type.endswith('DenseViT') else list(TINY['embed_dims'])
     if backbone.type.endswith('DenseViT'):
         backbone.update(arch=VIT, img_size=side, out_indices=(0, 1, 2, 3))
