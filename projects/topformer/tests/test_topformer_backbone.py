@@ -106,8 +106,12 @@ def test_bfloat16(small):
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in small.parameters())
 
 
-def test_compiles_to_one_graph(small):
-    check_one_graph(small.double(), torch.randn(2, 3, 70, 45, dtype=torch.float64))
+def test_compiles_to_one_graph(monkeypatch):
+    """In float64, as random weights are sensitive; with two blocks, as tracing takes its time."""
+    monkeypatch.setattr('projects.topformer.topformer.backbone.NUM_BLOCKS', 2)
+    torch.manual_seed(0)
+    model = TopFormer(TINY, drop_path_rate=0.).double()
+    check_one_graph(model, torch.randn(2, 3, 70, 45, dtype=torch.float64))
 
 
 def test_onnx(small, tmp_path):
