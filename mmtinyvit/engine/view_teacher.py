@@ -86,10 +86,12 @@ class ViewTeacher:
     def logits(self, data: dict) -> Tensor:
         """Logits ``(B, C)`` of a collated batch; of mixed pairs, only the first image's."""
         samples = data['data_samples']
-        inputs = self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs']  # leaves the samples alone
+        preprocessor = self.model.data_preprocessor
+        inputs = preprocessor.cast_data(data['inputs'])
+        if self.mixing:  # before the teacher's own size and normalisation: at the size that the student mixes at
+            inputs = self.mixing(inputs.float(), [sample.sample_key for sample in samples], samples[0].view)[0][::2]
+        inputs = preprocessor(dict(inputs=inputs), False)['inputs']  # leaves the samples alone
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if self.mixing:
-            inputs = self.mixing(inputs, [sample.sample_key for sample in samples], samples[0].view)[0][::2]
         device = inputs.device.type
         with torch.autocast(device, torch.bfloat16 if device == 'cpu' else torch.float16, enabled=self.amp):
             logits = self.model(inputs, mode='tensor')

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict, read_published_checkpoint
+from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.store.files import write_atomically
 
 
@@ -28,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    state_dict = convert_clip_state_dict(read_published_checkpoint(args.source))
+    state_dict = convert_clip_state_dict(read_state_dict(args.source))
     if args.destination.resolve() == args.source.resolve():
         raise UserError(f'The destination {args.destination} is the source: choose another name.')
     buffer = io.BytesIO()

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict, read_checkpoint
+from mmtinyvit.models.selfsup import convert_vit_state_dict
+from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.store.files import write_atomically
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     if args.destination.resolve() == Path(args.source).resolve():
         raise UserError(f'The destination {args.destination} is the source: choose another name.')
     prefix = 'backbone.' if args.to == 'mmpretrain' else ''
-    state_dict = convert_vit_state_dict(read_checkpoint(args.source), args.to, prefix)
+    state_dict = convert_vit_state_dict(read_state_dict(args.source), args.to, prefix)
     buffer = io.BytesIO()
     torch.save(state_dict, buffer)
     try:

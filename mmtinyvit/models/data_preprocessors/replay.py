@@ -82,11 +82,8 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
         self.input_size = input_size
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise, and mix in training; labels are mixed too where ``num_classes`` is set."""
+        """Normalise, mix in training, then resize; labels are mixed too where ``num_classes`` is set."""
         data = super().forward(data, training)
-        if self.input_size is not None:
-            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
-                                           antialias=True)
         if training and self.mixing is not None:
             samples = data['data_samples']
             _check_partners(samples)
@@ -98,6 +95,9 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
                 score = keep[:, None] * score + (1 - keep[:, None]) * swapped
                 for sample, row in zip(samples, score, strict=True):
                     sample.set_gt_score(row)
+        if self.input_size is not None:
+            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
+                                           antialias=True)
         return data
 
 
