@@ -19,8 +19,7 @@ from tiny_flow import saving, teacher, write_photos
 
 # For every base config of another library MMEngine reads all of its metafiles, half a second each time: once is enough.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
-# Sums are added in the order of the tools' own processes, and small convolutions do not wait for each other; pytest runs
-# one process per core.
+# pytest runs a process per core; and sums are added in the order of the tools' own processes.
 torch.set_num_threads(1)
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
