@@ -88,7 +88,7 @@ class ViewTeacher:
         samples = data['data_samples']
         preprocessor = self.model.data_preprocessor
         inputs = preprocessor.cast_data(data['inputs'])
-        if self.mixing:  # before the teacher's own size and normalisation: at the size that the student mixes at
+        if self.mixing:  # before the teacher's normalisation and size, as the student does
             inputs = self.mixing(inputs.float(), [sample.sample_key for sample in samples], samples[0].view)[0][::2]
         inputs = preprocessor(dict(inputs=inputs), False)['inputs']  # leaves the samples alone
         inputs = inputs.contiguous(memory_format=torch.channels_last)
