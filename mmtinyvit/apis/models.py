@@ -14,6 +14,7 @@ from mmtinyvit.models.weights import fill_module, read_checkpoint
 from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
 
+from .config import read_config
 from .plain_config import plain_config
 
 __all__ = ['get_config', 'get_model', 'list_models']
@@ -36,7 +37,7 @@ def get_config(name: str) -> Config:
     Raises:
         UserError: There is no such model.
     """
-    return Config.fromfile(mim_root() / find_entry(name).config)
+    return read_config(mim_root() / find_entry(name).config)
 
 
 def get_model(model: str | Path, pretrained: bool | str | Path = False, device: str | torch.device | None = None,
@@ -66,11 +67,9 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
                             f'pretrained={str(path)!r}; or write the file with tools/publish_model.py.')
         cfg, source = Config(meta['config']), str(path)
     elif path.suffix == '.py':
-        if not path.is_file():
-            raise UserError(f'There is no config {path}: check the path.')
-        cfg, source = Config.fromfile(path), pretrained
         if pretrained is True:
             raise UserError(f'The config {path} has no published weights: give a checkpoint as pretrained.')
+        cfg, source = read_config(path), pretrained
     else:
         entry = find_entry(str(model))
         cfg, source = get_config(entry.name), entry.url if pretrained is True else pretrained

@@ -45,7 +45,11 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Like :func:`read_state_dict`, and what the checkpoint says about itself under ``'meta'``."""
+    """Like :func:`read_state_dict`, and what the checkpoint says about itself.
+
+    Returns:
+        tuple: The tensors, and the checkpoint's ``'meta'``, with ``'teacher_store'`` if it was trained from a store.
+    """
     source = str(source)
     if source.startswith(('http://', 'https://')):
         checkpoint = _load(fetch_weights(source), source)
@@ -54,7 +58,11 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
             checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     else:
         checkpoint = _load(source, source)
-    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    meta: dict = {}
+    if isinstance(checkpoint, Mapping):
+        meta.update(checkpoint.get('meta') or {})
+        if 'teacher_store' in checkpoint:
+            meta['teacher_store'] = checkpoint['teacher_store']
     for name in ('state_dict', 'model'):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
             checkpoint = checkpoint[name]
@@ -62,7 +70,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
     if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
     tensors = {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
-    return tensors, dict(meta) if isinstance(meta, Mapping) else {}
+    return tensors, meta
 
 
 def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None = None,

@@ -54,7 +54,7 @@ def download(url: str, part: Path, file: BinaryIO, report: Report | None = None)
         except (URLError, HTTPException, ConnectionError) as error:
             reason = str(getattr(error, 'reason', None) or error or type(error).__name__)
             if isinstance(getattr(error, 'reason', None), (socket.gaierror, ConnectionRefusedError)):
-                raise UserError(f'{url} cannot be reached ({reason}): is this machine online? Name a --mirror, or bring '
+                raise UserError(f'{url} cannot be reached ({reason}): is this machine online? Name a mirror, or bring '
                                 'the file from another machine.') from error
         except OSError as error:
             if error.errno in FULL:
