@@ -96,12 +96,12 @@ def _go_on(url: str, part: Path, file: BinaryIO, report: Report | None) -> None:
         total = done + int(length) if length else None
         while data := _read(response):
             file.write(data)
+            file.flush()  # a killed process must not lose it
             done += len(data)
             if report:
                 report(done, total)
         if total is not None and done < total:
             raise ConnectionError(f'the connection ended after {done:,} of {total:,} bytes')
-        file.flush()
 
 
 def _read(response: HTTPResponse) -> bytes:
