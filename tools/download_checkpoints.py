@@ -41,10 +41,10 @@ def chosen(names: list[str]) -> list[Entry]:
 
 
 def listing(entries: list[Entry]) -> Table:
-    table = Table('name', 'trained on', 'parameters', 'MACs', 'top-1', 'file')
+    table = Table('name', 'parameters', 'MACs', 'top-1', box=None, pad_edge=False)  # names fit 80 columns
     for entry in entries:
-        table.add_row(entry.name, entry.data, f'{entry.parameters / 1e6:.1f} M', f'{entry.macs / 1e9:.1f} G',
-                      '' if entry.top1 is None else f'{entry.top1:.1f}', entry.file_name)
+        table.add_row(entry.name, f'{entry.parameters / 1e6:.1f} M', f'{entry.macs / 1e9:.1f} G',
+                      '' if entry.top1 is None else f'{entry.top1:.1f}')
     table.caption = 'Published by others; the accuracies on ImageNet-1K are theirs.'
     return table
 

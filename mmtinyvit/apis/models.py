@@ -1,4 +1,5 @@
 """Models by name, by config, or by published file."""
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
 
 from .config import read_config
-from .plain_config import plain_config
+from .plain_config import classes_of, plain_config
 
 __all__ = ['get_config', 'get_model', 'list_models']
 
@@ -51,8 +52,8 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
             the backbone takes. False leaves random weights.
         device: Where to put it.
         **kwargs: Override parts of the model, such as
-            ``backbone=dict(out_indices=(0, 1, 2, 3), gap_before_output=False), head=None``. A head that is overridden
-            starts anew; everything else must be filled.
+            ``backbone=dict(out_indices=(0, 1, 2, 3), gap_before_output=False), head=None``; merged as MMEngine merges
+            configs. A head that is overridden starts anew; everything else must be filled.
 
     Raises:
         UserError: There is no such model, or the weights do not fill it.
@@ -75,7 +76,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         cfg, source = get_config(entry.name), entry.url if pretrained is True else pretrained
         names = class_names(IN21K_LAYOUTS[21841] if entry.data == 'ImageNet-21k' else 'imagenet-1k')
     cfg = Config(plain_config(cfg), filename=cfg.filename)
-    cfg.merge_from_dict(dict(model=kwargs))
+    cfg.merge_from_dict(dict(model=copy.deepcopy(kwargs)))  # merging takes `_delete_` out of what it gets
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         classifier = MODELS.build(cfg.model)
     if weights is None and source:
@@ -83,7 +84,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     if weights is not None:
         _fill(classifier, weights, str(source), new_head='head' in kwargs)
     classifier._config = cfg
-    classifier._dataset_meta = meta.get('dataset_meta') or dict(classes=names)
+    classifier._dataset_meta = dict(classes=classes_of(meta, cfg.model) or names)
     classifier._metainfo = SimpleNamespace(results=[SimpleNamespace(task='Image Classification')])
     return classifier.to(device or 'cpu').eval()
 

@@ -1,11 +1,12 @@
 """What is left of a recipe when training is over: the classifier, and how an image is prepared for it."""
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['plain_config']
+__all__ = ['classes_of', 'plain_config']
 
 PLAIN = {  # the type that has the same parameters and no teacher
     'ImageClassifier': 'mmpretrain.ImageClassifier',
@@ -48,6 +49,16 @@ def plain_config(cfg: Config) -> dict[str, Any]:
             type='mmpretrain.ClsDataPreprocessor'))
     pipeline = [_without_training(step) for step in loader['dataset']['pipeline']]
     return dict(model=model, test_dataloader=dict(dataset=dict(pipeline=pipeline)))
+
+
+def classes_of(meta: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
+    """The class names that a checkpoint's ``meta`` has, if they are those of the model's outputs.
+
+    A student's outputs are the classes of its teacher, and may differ from the classes of the images it was trained on.
+    """
+    classes = (meta.get('dataset_meta') or {}).get('classes')
+    outputs = (model.get('head') or model).get('num_classes')
+    return list(classes) if classes and len(classes) == outputs else None
 
 
 def _without_training(value: Any) -> Any:

@@ -17,7 +17,7 @@ from mmtinyvit.models.weights import fill_module, read_checkpoint
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 
-from .plain_config import plain_config
+from .plain_config import classes_of, plain_config
 from .weight_files import pack_weights, write_file
 
 __all__ = ['Published', 'publish']
@@ -54,7 +54,7 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     """
     if destination.suffix not in ('.pth', '.safetensors'):
         raise UserError(f'{destination} must end with .pth or .safetensors, which say what to write.')
-    plain = json.loads(json.dumps(plain_config(cfg)))
+    plain = plain_config(cfg)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(Config(plain).model)
     weights, said = read_checkpoint(checkpoint)
@@ -62,9 +62,10 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     origin = dict(recipe=_recipe(cfg), checkpoint=Path(checkpoint).name, epochs=said.get('epoch'),
                   store=_store(said.get('teacher_store'), store), versions=_versions())
     meta = dict(config=plain, provenance=origin)
-    classes = (said.get('dataset_meta') or {}).get('classes')
+    classes = classes_of(said, plain['model'])
     if classes:
-        meta['dataset_meta'] = dict(classes=list(classes))
+        meta['dataset_meta'] = dict(classes=classes)
+    meta = json.loads(json.dumps(meta))  # plain values alone, also where a string is a torch.TorchVersion
     state_dict = model.state_dict()
     content = pack_weights(state_dict, destination.suffix, meta)
     digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]

@@ -35,7 +35,8 @@ def pack_weights(state_dict: Mapping[str, Tensor], suffix: str, meta: Mapping[st
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
     if suffix == '.safetensors':
         from safetensors.torch import save
-        return save(tensors, {'format': 'pt'} | ({'mmtinyvit': json.dumps(meta)} if meta else {}))
+        # one key: of several, safetensors writes the order that its hash map happens to have
+        return save(tensors, {'mmtinyvit': json.dumps(meta)} if meta else {'format': 'pt'})
     content = dict(state_dict=tensors, meta=dict(meta)) if meta else {name: tensors} if name else tensors
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -117,7 +117,8 @@ def _readable(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # damaged bytes make each reader fail in its own way
-        reason = ' '.join(str(error).split())[:120]
+        code = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
+        reason = f'it holds {code[1]}' if code else ' '.join(str(error).split())[:120]
         raise UserError(f'{name} is no checkpoint of tensors and plain values, or it is damaged ({reason}): get it '
                         'again.') from error
 

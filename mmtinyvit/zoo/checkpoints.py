@@ -92,8 +92,12 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
 
 def _arrive(url: str, path: Path, part: Path, file: BinaryIO, wanted: str | None, is_record: bool,
             report: Report | None, check: Callable[[Path], object] | None) -> None:
-    download(url, part, file, report)
-    os.fsync(file.fileno())
+    try:
+        download(url, part, file, report)
+        os.fsync(file.fileno())
+    finally:
+        if not part.stat().st_size:
+            _remove(part)
     try:
         found = _sha256(part)
         if wanted and not found.startswith(wanted):
@@ -105,8 +109,12 @@ def _arrive(url: str, path: Path, part: Path, file: BinaryIO, wanted: str | None
         write_atomically(_record(path), [f'{found}  {path.name}\n'.encode()])
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
-        part.with_name(f'{part.name}.version').unlink(missing_ok=True)
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    for path in (part, part.with_name(f'{part.name}.version')):
+        path.unlink(missing_ok=True)
 
 
 def _is_there(path: Path, sha256: str | None) -> bool:
