@@ -84,3 +84,24 @@ def test_in_either_order_of_import(order, tmp_path):
     code = f'import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import {order}'
     done = subprocess.run([sys.executable, '-I', '-S', '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout == f'{mim_root() / "model-index.yml"} {mim_root()}\n'
+
+
+# ---------------------------------------------------------------- in the documentation
+def table(rows) -> str:
+    """The rows as the documentation shows them."""
+    lines = ['| name | trained on | parameters | MACs | top-1 | top-5 |', '|---|---|---|---|---|---|']
+    for row in rows:
+        accuracy = ['' if each is None else f'{each:.1f}' for each in (row.top1, row.top5)]
+        lines.append(' | '.join([f'| [`{row.name}`]({row.url})', row.data, f'{row.parameters / 1e6:.1f} M',
+                                 f'{row.macs / 1e9:.1f} G', *accuracy]) + ' |')
+    return '\n'.join(lines)
+
+
+DEIT = [entry for entry in ENTRIES if 'deit' in entry.name]
+OTHERS = [entry for entry in ENTRIES if entry not in DEIT]
+
+
+@pytest.mark.parametrize(('page', 'rows'), [('README.md', OTHERS), ('docs/en/model_zoo.md', OTHERS),
+                                            ('docs/en/model_zoo.md', DEIT)])
+def test_tables_say_what_the_metafiles_say(page, rows):
+    assert table(rows) in (ROOT / page).read_text(), f'{page} should have\n{table(rows)}'
