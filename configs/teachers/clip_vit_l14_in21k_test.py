@@ -1,6 +1,7 @@
 """The teacher of TinyViT as a classifier: CLIP-ViT-L/14 finetuned on ImageNet-21K, tested on ImageNet-1K.
 
-    python tools/test.py configs/teachers/clip_vit_l14_in21k_test.py clip_vit_large_patch14_22k.pth
+    python tools/test.py configs/teachers/clip_vit_l14_in21k_test.py \
+        checkpoints/clip_vit_large_patch14_22k_mmtinyvit.pth
 
 The head has 21,841 classes and is judged through the class map. Without SeededAugment, so that pictures can be
 classified with it.

@@ -12,19 +12,20 @@ from rich.console import Console
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.weight_files import file_table, pack_weights, refuse_same_file, write_file
-from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict, read_published_checkpoint
+from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.weights import read_state_dict
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert the published CLIP-ViT-L/14 teacher.')
-    parser.add_argument('source', type=Path, help='clip_vit_large_patch14_22k.pth')
+    parser.add_argument('source', help='clip_vit_large_patch14_22k.pth, file or URL')
     parser.add_argument('destination', type=Path, help='the file to write')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    state_dict = convert_clip_state_dict(read_published_checkpoint(args.source))
+    state_dict = convert_clip_state_dict(read_state_dict(args.source))
     refuse_same_file(args.destination, args.source)
     write_file(args.destination, pack_weights(state_dict, args.destination.suffix))
     Console().print(file_table(args.destination, state_dict, classes=f"{len(state_dict['head.fc.weight']):,}"))
