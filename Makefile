@@ -14,7 +14,7 @@ TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
-FULL := $(call stamp,full,$(CORE) build onedl_detection demo remote dev)
+FULL := $(call stamp,full,$(CORE) build onedl_detection demo remote export dev)
 DOCS := $(call stamp,docs,docs)
 TEST_ARGS ?=
 DETECT ?=
@@ -84,7 +84,8 @@ $(OPERATORS): | $(LIBRARIES)
 
 $(FULL): | $(OPERATORS)
 	@echo 'Installing mmdet and the tools for tests and lint (about 30 seconds) ...'
-	@$(PIP) -r requirements/onedl_detection.txt -r requirements/demo.txt -r requirements/remote.txt -r requirements/dev.txt
+	@$(PIP) -r requirements/onedl_detection.txt -r requirements/demo.txt -r requirements/remote.txt \
+		-r requirements/export.txt -r requirements/dev.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(DEMO) $@

@@ -10,7 +10,7 @@ from mmtinyvit.apis.detection import require_detection
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
-__all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'use_checkpoint']
+__all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'read_config', 'use_checkpoint']
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,19 +23,18 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge the common flags.
+def read_config(name: str | Path) -> Config:
+    """Read a config file, or one of the library's by its path within ``configs``.
 
     Raises:
         UserError: There is no such file, it is not a config, or it is one of mmdet and detectors cannot be built here.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
+    path = Path(name)
     if not path.is_file():
         inside = config_root().parent / path
         path = inside if inside.is_file() else config_root() / path
     if not path.is_file():
-        raise UserError(f'There is no config {args.config}: give the path of a config file; those of the library are '
+        raise UserError(f'There is no config {name}: give the path of a config file; those of the library are '
                         f'in {config_root()}.')
     try:
         cfg = Config.fromfile(path)
@@ -46,11 +45,17 @@ def load_config(args: argparse.Namespace) -> Config:
     if cfg.get('default_scope') == 'mmdet':
         require_detection(f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
-    cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
+    return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` names and merge the common flags. Raises as :func:`read_config` does."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""The published CLIP-ViT-L/14 finetuned on ImageNet-22k: how its tensors are named.
+"""The published CLIP-ViT-L/14 finetuned on ImageNet-22k: renaming its tensors.
 
 ``clip_vit_large_patch14_22k.pth`` comes from https://github.com/wkcn/TinyViT-model-zoo (release pretrained_teacher).
 """

@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import CLIPVisionTower
 from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import config_root, mim_root
 
 SMALL = dict(img_size=56, width=32, depth=3, num_heads=2, out_channels=20)
@@ -198,3 +199,8 @@ def test_a_missing_or_unknown_tensor_is_refused(change):
     change(weights)
     with pytest.raises(UserError, match='not CLIP'):
         convert_clip_state_dict(weights)
+
+
+def test_reading_gives_the_tensors(tmp_path):
+    torch.save(dict(model=published()), tmp_path / 'theirs.pth')
+    assert read_state_dict(tmp_path / 'theirs.pth').keys() == published().keys()
