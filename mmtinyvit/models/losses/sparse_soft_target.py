@@ -40,8 +40,7 @@ class _SparseCrossEntropy(torch.autograd.Function):
         total = excess.sum(1) + rest * logits.shape[1]  # (B,)
         ctx.softmax = excess.new_empty(logits.shape)
         loss = torch.empty_like(rest)
-        for rows in _blocks(logits):
-            z = _scaled(logits[rows], temperature)
+        for rows, z in _blocks(logits, temperature):
             top = z.amax(1)
             top_prob = torch.softmax(z, 1, out=ctx.softmax[rows]).amax(1)  # logsumexp(z) = top - log(top_prob)
             stored = (excess[rows] * (z.gather(1, index[rows]) - top[:, None])).sum(1)
@@ -55,28 +54,33 @@ class _SparseCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits, index, excess, rest, total = ctx.saved_tensors
         out, ctx.softmax = ctx.softmax, None
-        known = out is not None
-        out = out if known else excess.new_empty(logits.shape)
         grad = (grad / ctx.temperature)[:, None]
-        for rows in _blocks(logits):
-            if not known:
-                torch.softmax(_scaled(logits[rows], ctx.temperature), 1, out=out[rows])
+        if out is None:
+            out = excess.new_empty(logits.shape)
+            for rows, z in _blocks(logits, ctx.temperature):
+                torch.softmax(z, 1, out=out[rows])
+        for rows in _rows(logits):
             out[rows].mul_(grad[rows] * total[rows, None]).sub_(grad[rows] * rest[rows, None])
             out[rows].scatter_add_(1, index[rows], excess[rows] * -grad[rows])
         return out.to(logits.dtype), None, None, None, None
 
 
-def _blocks(logits: Tensor) -> Iterator[slice]:
+def _rows(logits: Tensor) -> Iterator[slice]:
     """Rows to work on together; on a GPU all."""
     num_rows, num_classes = logits.shape
     size = max(BLOCK // num_classes, 1) if logits.device.type == 'cpu' else num_rows
     return (slice(first, first + size) for first in range(0, num_rows, size))
 
 
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """``logits / temperature`` in float32 or better; the logits themselves where that is the same."""
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return z if temperature == 1 else z / temperature
+def _blocks(logits: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:
+    """Rows, and their ``logits / temperature`` in float32 or better, valid until the next are asked for."""
+    dtype, scratch = torch.promote_types(logits.dtype, torch.float32), None
+    for rows in _rows(logits):
+        z = logits[rows]
+        if dtype != logits.dtype or temperature != 1:
+            scratch = torch.empty_like(z, dtype=dtype) if scratch is None else scratch[:len(z)]
+            z = scratch.copy_(z).div_(temperature)
+        yield rows, z
 
 
 def sparse_soft_target_loss(logits: Tensor,
@@ -119,7 +123,7 @@ def sparse_soft_target_loss(logits: Tensor,
     if torch.is_grad_enabled() and logits.requires_grad and not torch.compiler.is_compiling():
         loss = _SparseCrossEntropy.apply(logits, index, excess, rest, temperature)
     else:  # the compiler fuses this by itself
-        loss = _cross_entropy(_scaled(logits, temperature), index, excess, rest)
+        loss = _cross_entropy(logits.to(dtype) / temperature, index, excess, rest)
     return loss * temperature**2
 
 
