@@ -109,3 +109,8 @@ class ViewTeacher:
                             'a crop or resize to a fixed size.')
         return dict(inputs=torch.stack([item['inputs'] for item in items]),
                     data_samples=[item['data_samples'] for item in items])
+
+    @classmethod
+    def collate_views(cls, items: list[list[dict]]) -> list[dict]:
+        """One batch for each view of images that came with several; runs in the loader's workers."""
+        return [cls.collate(views) for views in zip(*items, strict=True)]
