@@ -1,6 +1,7 @@
 """Configs from the command line: found, checked against the data on this machine, and merged with the flags."""
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -29,6 +30,9 @@ def read_config(name: str | Path) -> Config:
     Raises:
         UserError: There is no such file, it is not a config, or it is one of mmdet and detectors cannot be built here.
     """
+    root = str(config_root().parent)
+    if root not in sys.path:
+        sys.path.append(root)  # for the custom_imports of projects/
     path = Path(name)
     if not path.is_file():
         inside = config_root().parent / path
