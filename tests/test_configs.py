@@ -36,8 +36,10 @@ def load(name: str) -> Config:
 CONFIGS = {name: load(name) for name in NAMES}
 TEACHERS = {cfg.test_cfg.store: name for name, cfg in CONFIGS.items() if saves(cfg)}
 STUDENTS = [name for name, cfg in CONFIGS.items() if store_read_by(cfg)]
-DETECTORS = [name for name, cfg in CONFIGS.items() if cfg.get('default_scope') == 'mmdet']  # tests/detection runs them
-RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/'))]
+DENSE = [name for name, cfg in CONFIGS.items()  # tests/detection and tests/segmentation run them
+         if cfg.get('default_scope') in ('mmdet', 'mmseg')]
+RECIPES = [name for name in NAMES
+           if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/', 'segmentation/'))]
 TRAINED = [name for name in NAMES if name.startswith(('tinyvit/', 'deit/'))]
 DEIT = [name for name in NAMES if name.startswith('deit/deit_')]
 
@@ -189,7 +191,7 @@ def test_teacher_saves(name, world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('test_cfg') == {} and not (
-    cfg.get('train_cfg') or name in DETECTORS)])
+    cfg.get('train_cfg') or name in DENSE)])
 def test_what_only_tests(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
     cfg = on_a_few_images(load(name), tmp_path)
@@ -203,7 +205,7 @@ LIKE_TINY = [name for name in DEIT if not name.startswith('deit/deit_tiny')]  # 
 
 
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('train_cfg') and 'model' in cfg
-                                  and not saves(cfg) and name not in (*LIKE_TINY, *DETECTORS)
+                                  and not saves(cfg) and name not in (*LIKE_TINY, *DENSE)
                                   and 'ablations/' not in name])  # test_tinymim_recipes.py takes a step with each
 def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)

@@ -60,6 +60,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         if not distributed.is_initialized():
             distributed.init_process_group('gloo')
+        cfg.sync_bn = None  # torch has it for GPUs alone
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
