@@ -62,7 +62,6 @@ def test_every_page_is_in_the_navigation():
         path.name for path in DOCS.glob('*.md'))
 
 
-
 def test_documentation_builds(tmp_path):
     subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', tmp_path], cwd=ROOT,
                    check=True)
