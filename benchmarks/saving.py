@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from harness import compare, report
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from replay import find_photos
 
+from mmtinyvit.datasets import ViewDataset
 from mmtinyvit.datasets.views_at_once import ViewsAtOnce
 from mmtinyvit.engine.loops import SaveLogitsLoop
 from mmtinyvit.engine.loops.shard_buffer import ShardBuffer
@@ -133,9 +134,8 @@ def enlarge(photos: list[str], folder: Path) -> list[str]:
 def at_once(args: argparse.Namespace, folder: Path, photos: list[str], title: str) -> None:
     """Views per second of one core, by how many are made of a decoded image."""
     torch.set_num_threads(1)
-    model = torch.nn.Identity()
-    loop = SaveLogitsLoop(SimpleNamespace(model=model), dict(dataset=dataset(folder, photos), batch_size=BATCH), store='')
-    items, num_views = ViewsAtOnce(loop.teacher.dataset), max(VIEWS_AT_ONCE)
+    items = ViewsAtOnce(ViewDataset(DATASETS.build(dataset(folder, photos))))
+    num_views = max(VIEWS_AT_ONCE)
 
     def load(number: int) -> Callable[[], None]:
 

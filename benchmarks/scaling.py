@@ -4,9 +4,9 @@
     python benchmarks/scaling.py --arch 21m --mode train --sides 256 512 800 1066 1333 --json scaling.json
     python benchmarks/scaling.py --of samples views
 
-Each series is fitted by a straight line. Pixels: time and memory of TinyViT's four maps of one square image, also fitted
-by a power of the area; windows make both linear, and the exponent of global attention would tend to 2. Samples and
-views: time to write a store and its bytes, beside a constant for the files that every store has; what reading one
+Each series is fitted by a straight line. Pixels: time and memory of TinyViT's four maps of one square image, also
+fitted by a power of the area; windows make both linear, and the exponent of global attention would tend to 2. Samples
+and views: time to write a store and its bytes, beside a constant for the files that every store has; what reading one
 record takes must not grow at all.
 """
 import argparse
