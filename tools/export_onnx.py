@@ -20,8 +20,6 @@ from mmtinyvit.apis.models import get_model
 from mmtinyvit.apis.onnx_export import export_onnx
 from mmtinyvit.errors import UserError
 
-MAPS = dict(out_indices=(0, 1, 2, 3), gap_before_output=False)
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Export a classifier or its backbone to ONNX.')
@@ -43,8 +41,7 @@ def main() -> None:
     own = Path(args.model).suffix in ('.pth', '.safetensors')
     if not (own or args.pretrained or args.checkpoint):
         raise UserError(f'{args.model} has no weights yet: add --pretrained, or --checkpoint FILE.')
-    model = get_model(args.model, pretrained=args.checkpoint or args.pretrained,
-                      **dict(backbone=MAPS, head=None) if args.features else {})
+    model = get_model(args.model, pretrained=args.checkpoint or args.pretrained)
     size = (args.size[0], args.size[-1])
     done = export_onnx(model, args.destination, size, args.features)
     table = Table('file', 'images', 'outputs', 'opset', 'MiB', 'largest difference to PyTorch')

@@ -107,4 +107,12 @@ def test_without_the_libraries(small, tmp_path, monkeypatch):
 
 def test_flags(run_tool, small, tmp_path):
     assert 'has no weights yet: add --pretrained, or' in run_tool('export_onnx', small[0], tmp_path / 'x.onnx').sentence
+    assert 'of TinyViT only' in run_tool('export_onnx', config_root() / 'deit/deit_tiny_in1k.py', tmp_path / 'x.onnx',
+                                         '--checkpoint', deit_weights(tmp_path), '--features').sentence
     assert '--size takes one side' in run_tool('export_onnx', small[0], tmp_path / 'x.onnx', '--size', 1, 2, 3).sentence
+
+
+def deit_weights(folder):
+    state = get_model(config_root() / 'deit/deit_tiny_in1k.py').state_dict()
+    (folder / 'deit.pth').write_bytes(pack_weights(state, '.pth'))
+    return folder / 'deit.pth'

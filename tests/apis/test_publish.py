@@ -133,6 +133,29 @@ def test_faults(run_tool, trained, tmp_path):
     assert 'is no classifier of this kind' in run_tool('publish_model', config, checkpoint, out / 'net.pth',
                                                        *option).sentence
     assert not out.exists()
+    with pytest.raises(mmtinyvit.errors.UserError, match='brings its own weights: leave out pretrained'):
+        mmtinyvit.get_model(publish(Config.fromfile(config), str(checkpoint), out / 'net.pth').path, pretrained=True)
     torch.save(dict(state_dict=weights['state_dict']), tmp_path / 'bare.pth')
     with pytest.raises(mmtinyvit.errors.UserError, match='does not say which model it is for'):
         mmtinyvit.get_model(tmp_path / 'bare.pth')
+
+
+@pytest.mark.parametrize(('part', 'name'), [
+    (('backbone', ), 'os.system'), (('head', 'loss'), 'mmengine.dump'), (('backbone', ), 'AutoModelForCausalLM'),
+    (('backbone', 'norm_cfg'), 'pathlib.Path.touch'), (('pipeline', ), 'builtins.exec')])
+def test_a_model_that_would_run_code_is_not_built(trained, tmp_path, part, name):
+    """MMEngine would import and call whatever a type names."""
+    config, checkpoint = trained
+    saved = torch.load(publish(Config.fromfile(config), str(checkpoint), tmp_path / 'net.pth').path, weights_only=True)
+    where = saved['meta']['config']['model']
+    if part == ('pipeline', ):
+        saved['meta']['config']['test_dataloader']['dataset']['pipeline'][1]['type'] = name
+    else:
+        for step in part:
+            where = where.setdefault(step, {})
+        where.clear()
+        where.update(type=name, command=f'touch {tmp_path}/executed')
+    torch.save(saved, tmp_path / 'bad.pth')
+    with pytest.raises(mmtinyvit.errors.UserError, match=f'has a part of type {name}, which is no class of mmpretrain'):
+        mmtinyvit.get_model(tmp_path / 'bad.pth')
+    assert not (tmp_path / 'executed').exists()
