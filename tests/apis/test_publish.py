@@ -20,6 +20,7 @@ from mmtinyvit.models.weights import read_checkpoint
 from mmtinyvit.store import LogitStore
 
 TEST = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
+DEIT = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 PHOTO = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
 
 
@@ -117,6 +118,27 @@ def test_a_store_that_has_moved(run_tool, trained, saved_store, own_copy, tmp_pa
 def own_copy(saved_store, tmp_path):
     subprocess.run(['cp', '-r', saved_store, tmp_path / 'copy'], check=True)
     return tmp_path / 'copy'
+
+
+@pytest.mark.parametrize('model', [
+    dict(type='mmtinyvit.DistillTimmClassifier', model_name='test_resnet', num_classes=12, pretrained=False),
+    dict(type='mmtinyvit.DeiTDistillClassifier', teacher=dict(model=dict(type='TimmClassifier')), alpha=0.3,
+         backbone=dict(type='mmtinyvit.DistilledDeiT', img_size=32, arch=DEIT),
+         head=dict(type='mmtinyvit.DeiTDistillHead', num_classes=12, in_channels=24))], ids=['timm', 'DeiT'])
+def test_other_students(model, trained, tmp_path):
+    """A timm student, and one of two heads whose teacher stood beside it."""
+    cfg = Config.fromfile(trained[0])
+    cfg.model = model
+    init_default_scope('mmpretrain')
+    student = MODELS.build(dict(model, **{'teacher': None} if 'teacher' in model else {})).eval()
+    torch.save(dict(state_dict=student.state_dict(), meta=dict(dataset_meta=dict(classes=list('abcdefghijkl')))),
+               tmp_path / 'student.pth')
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.safetensors').path)
+    assert type(ours).__name__ in ('TimmClassifier', 'ImageClassifier')
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
+    assert mmpretrain.inference_model(ours, PHOTO)['pred_class'] in set('abcdefghijkl')
 
 
 def test_faults(run_tool, trained, tmp_path):
