@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.models import get_model
@@ -44,7 +44,8 @@ def main() -> None:
     model = get_model(args.model, pretrained=args.checkpoint or args.pretrained)
     size = (args.size[0], args.size[-1])
     done = export_onnx(model, args.destination, size, args.features)
-    table = Table('file', 'images', 'outputs', 'opset', 'MiB', 'largest difference to PyTorch')
+    table = Table(Column('file', overflow='fold'), 'images', 'outputs', 'opset', 'MiB', 'difference',
+                  caption='Largest absolute difference to PyTorch, over batches of one and three.')
     table.add_row(str(args.destination), f'(batch, 3, {size[0]}, {size[1]})',
                   '\n'.join(f"{name} ({', '.join(map(str, shape))})" for name, shape in done.outputs), str(done.opset),
                   f'{done.num_bytes / 2**20:.1f}', f'{done.difference:.1e}')
