@@ -12,7 +12,7 @@ import argparse
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.zoo.checkpoints import checkpoint_folder, recorded_sha256
@@ -58,7 +58,7 @@ def main() -> None:
         return
     from mmtinyvit.models.weights import fetch_weights  # torch and mmpretrain, which a list does not need
 
-    table = Table('name', 'file', 'MiB', 'SHA-256')
+    table = Table(*(Column(name, overflow='fold') for name in ('name', 'file', 'MiB', 'SHA-256')))
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
                TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -13,14 +13,12 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.models import get_model
 from mmtinyvit.apis.onnx_export import export_onnx
 from mmtinyvit.errors import UserError
-
-MAPS = dict(out_indices=(0, 1, 2, 3), gap_before_output=False)
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,11 +41,11 @@ def main() -> None:
     own = Path(args.model).suffix in ('.pth', '.safetensors')
     if not (own or args.pretrained or args.checkpoint):
         raise UserError(f'{args.model} has no weights yet: add --pretrained, or --checkpoint FILE.')
-    model = get_model(args.model, pretrained=args.checkpoint or args.pretrained,
-                      **dict(backbone=MAPS, head=None) if args.features else {})
+    model = get_model(args.model, pretrained=args.checkpoint or args.pretrained)
     size = (args.size[0], args.size[-1])
     done = export_onnx(model, args.destination, size, args.features)
-    table = Table('file', 'images', 'outputs', 'opset', 'MiB', 'largest difference to PyTorch')
+    table = Table(Column('file', overflow='fold'), 'images', 'outputs', 'opset', 'MiB', 'difference',
+                  caption='Largest absolute difference to PyTorch, over batches of one and three.')
     table.add_row(str(args.destination), f'(batch, 3, {size[0]}, {size[1]})',
                   '\n'.join(f"{name} ({', '.join(map(str, shape))})" for name, shape in done.outputs), str(done.opset),
                   f'{done.num_bytes / 2**20:.1f}', f'{done.difference:.1e}')

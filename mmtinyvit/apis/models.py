@@ -16,7 +16,7 @@ from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
 
 from .config import read_config
-from .plain_config import classes_of, plain_config
+from .plain_config import check_types, classes_of, plain_config
 
 __all__ = ['get_config', 'get_model', 'list_models']
 
@@ -66,6 +66,8 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         if 'config' not in meta:
             raise UserError(f'{path} does not say which model it is for: give the model by name or config, and '
                             f'pretrained={str(path)!r}; or write the file with tools/publish_model.py.')
+        if pretrained:
+            raise UserError(f'{path} brings its own weights: leave out pretrained.')
         cfg, source = Config(meta['config']), str(path)
     elif path.suffix == '.py':
         if pretrained is True:
@@ -76,6 +78,8 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         cfg, source = get_config(entry.name), entry.url if pretrained is True else pretrained
         names = class_names(IN21K_LAYOUTS[21841] if entry.data == 'ImageNet-21k' else 'imagenet-1k')
     cfg = Config(plain_config(cfg), filename=cfg.filename)
+    if weights is not None:
+        check_types(cfg.to_dict(), source)
     cfg.merge_from_dict(dict(model=copy.deepcopy(kwargs)))  # merging takes `_delete_` out of what it gets
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         classifier = MODELS.build(cfg.model)

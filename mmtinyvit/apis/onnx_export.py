@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.backbones import TinyViT
 
 from .weight_files import write_file
 
@@ -35,13 +36,18 @@ class _Logits(nn.Module):
 
 
 class _Maps(nn.Module):
+    """The maps behind all stages, whatever the backbone itself gives."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: TinyViT):
         super().__init__()
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.backbone(images)
+        x, maps = self.backbone.patch_embed(images), []
+        for stage in self.backbone.stages:
+            x = stage(x)
+            maps.append(x.contiguous())
+        return tuple(maps)
 
 
 def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
@@ -49,27 +55,31 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
 
     BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed, because the
     windows of TinyViT are cut to measure. The file's metadata hold how to prepare an image: ``mean`` and ``std`` over
-    pixels from 0 to 255, ``channels`` (RGB), ``height`` and ``width``.
+    pixels from 0 to 255, the order of the ``channels``, ``height`` and ``width``.
 
     Args:
         classifier: From :func:`~mmtinyvit.apis.models.get_model`, on the CPU. It is left in eval mode.
         path: The file.
         size: Height and width in pixels.
-        features: Instead of ``logits`` ``(B, C)``, the outputs of the backbone, ``stage0`` and so on.
+        features: Instead of ``logits`` ``(B, C)``, the maps behind the stages of a TinyViT, ``stage0`` and so on.
 
     Returns:
         Exported: The outputs, and the largest absolute difference to PyTorch on images of unit variance.
 
     Raises:
-        UserError: ``onnx`` and its companions are not installed, the file cannot be written, or onnxruntime computes
-            something else: more than 1e-4 apart, relative to the largest output where that is above 1.
+        UserError: ``onnx`` and its companions are not installed, ``features`` are wanted of another network, the file
+            cannot be written, or onnxruntime computes something else: more than 1e-4 apart, relative to the largest
+            output where that is above 1.
     """
     onnxruntime = _require()
     classifier.eval()
-    if hasattr(classifier.backbone, 'fuse'):
-        classifier.backbone.fuse()
-    module = _Maps(classifier.backbone) if features else _Logits(classifier)
-    names = [f'stage{i}' for i in classifier.backbone.out_indices] if features else ['logits']
+    backbone = getattr(classifier, 'backbone', None)
+    if isinstance(backbone, TinyViT):
+        backbone.fuse()
+    elif features:
+        raise UserError('Feature maps are exported of TinyViT only: leave out --features for this model.')
+    module = _Maps(backbone) if features else _Logits(classifier)
+    names = [f'stage{i}' for i in range(len(backbone.stages))] if features else ['logits']
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # PyTorch's exporter warns about PyTorch
@@ -78,8 +88,9 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
             input_names=['images'], output_names=names, dynamic_shapes=({0: torch.export.Dim('batch')}, ))
     preprocessor = classifier.data_preprocessor
     program.model.metadata_props.update(
-        mean=str(preprocessor.mean.flatten().tolist()), std=str(preprocessor.std.flatten().tolist()),
-        channels='RGB', height=str(size[0]), width=str(size[1]))
+        {name: str(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std')
+         if hasattr(preprocessor, name)},
+        channels='RGB' if preprocessor.to_rgb else 'BGR', height=str(size[0]), width=str(size[1]))
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     difference = 0.

@@ -17,7 +17,7 @@ from mmtinyvit.models.weights import fill_module, read_checkpoint
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 
-from .plain_config import classes_of, plain_config
+from .plain_config import check_types, classes_of, plain_config
 from .weight_files import pack_weights, write_file
 
 __all__ = ['Published', 'publish']
@@ -55,6 +55,7 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     if destination.suffix not in ('.pth', '.safetensors'):
         raise UserError(f'{destination} must end with .pth or .safetensors, which say what to write.')
     plain = plain_config(cfg)
+    check_types(plain, cfg.filename)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(Config(plain).model)
     weights, said = read_checkpoint(checkpoint)
@@ -103,6 +104,6 @@ def _store(said: dict | None, given: str | None) -> dict[str, Any] | None:
 
 
 def _versions() -> dict[str, str]:
-    names = [names for module, (names, _) in MINIMUM_VERSIONS.items() if module != 'mmdet']
-    return dict(mmtinyvit=mmtinyvit.__version__, torch=torch.__version__, timm=version('timm'), **{
-        group[-1]: installed_version(group) for group in names})
+    libraries = {module: installed_version(names) for module, (names, _) in MINIMUM_VERSIONS.items()
+                 if module != 'mmdet'}
+    return dict(mmtinyvit=mmtinyvit.__version__, torch=torch.__version__, timm=version('timm')) | libraries

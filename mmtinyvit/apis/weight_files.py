@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from mmtinyvit.errors import UserError
@@ -54,7 +54,8 @@ def write_file(path: Path, content: bytes) -> None:
 
 def file_table(path: Path, state_dict: Mapping[str, Tensor], **more: str) -> Table:
     """What a converter ends with: the file, ``more``, and its size."""
-    table = Table('file', *(name.replace('_', ' ') for name in more), 'tensors', 'parameters', 'MiB')
+    table = Table(Column('file', overflow='fold'), *(name.replace('_', ' ') for name in more), 'tensors', 'parameters',
+                  'MiB')
     table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
                   f'{path.stat().st_size / 2**20:.1f}')
     return table

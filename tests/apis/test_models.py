@@ -4,6 +4,7 @@ import copy
 import mmpretrain
 import numpy as np
 import pytest
+import timm
 import torch
 from file_server import file_server
 from mmengine.config import Config
@@ -123,6 +124,17 @@ def test_the_teacher_takes_its_published_file(tmp_path):
     torch.save(dict(model=theirs), tmp_path / 'clip.pth')
     loaded = get_model(config, pretrained=tmp_path / 'clip.pth')
     assert all(torch.equal(value, model.state_dict()[name] + .1) for name, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize('kind', ['deit-tiny', 'deit-tiny-distilled'])
+def test_deit_takes_the_names_of_its_publisher(kind, tmp_path):
+    """timm has kept them, and computes."""
+    theirs = timm.create_model(f'{kind.replace("-", "_")}_patch16_224').eval()
+    torch.save(dict(model=theirs.state_dict()), tmp_path / 'deit.pth')
+    ours = get_model(f'mmtinyvit-{kind}_3rdparty_in1k', pretrained=tmp_path / 'deit.pth')
+    image = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image, mode='tensor'), theirs(image), rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- inference

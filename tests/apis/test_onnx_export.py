@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS
 
 from mmtinyvit.apis import onnx_export
 from mmtinyvit.apis.models import get_model
@@ -85,17 +86,21 @@ def test_features(run_tool, tmp_path):
 
 
 # ---------------------------------------------------------------- what is refused
-def test_a_file_that_computes_something_else_is_not_written(small, tmp_path, monkeypatch):
+def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
     class Wrong:
         def __init__(self, *_, **__):
             pass
 
         def run(self, *_):
-            return [np.zeros((1, 1000), np.float32)]
+            return [np.zeros((1, 4), np.float32)]
 
     monkeypatch.setattr(onnxruntime, 'InferenceSession', Wrong)
     with pytest.raises(UserError, match='computes something else than PyTorch for 1 images .*: nothing was'):
-        onnx_export.export_onnx(get_model(small[0], pretrained=small[1]), tmp_path / 'net.onnx', (32, 32))
+        onnx_export.export_onnx(MODELS.build(dict(
+            type='mmpretrain.ImageClassifier', data_preprocessor=dict(mean=[0], std=[1]),
+            backbone=dict(type='mmtinyvit.TinyViT', arch=dict(embed_dims=(8, ), num_heads=(1, ), depths=(1, ),
+                                                              window_sizes=(7, )), out_indices=(0, )),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=8))), tmp_path / 'net.onnx', (32, 32))
     assert not (tmp_path / 'net.onnx').exists()
 
 
@@ -107,4 +112,12 @@ def test_without_the_libraries(small, tmp_path, monkeypatch):
 
 def test_flags(run_tool, small, tmp_path):
     assert 'has no weights yet: add --pretrained, or' in run_tool('export_onnx', small[0], tmp_path / 'x.onnx').sentence
+    assert 'of TinyViT only' in run_tool('export_onnx', config_root() / 'deit/deit_tiny_in1k.py', tmp_path / 'x.onnx',
+                                         '--checkpoint', deit_weights(tmp_path), '--features').sentence
     assert '--size takes one side' in run_tool('export_onnx', small[0], tmp_path / 'x.onnx', '--size', 1, 2, 3).sentence
+
+
+def deit_weights(folder):
+    state = get_model(config_root() / 'deit/deit_tiny_in1k.py').state_dict()
+    (folder / 'deit.pth').write_bytes(pack_weights(state, '.pth'))
+    return folder / 'deit.pth'

@@ -20,6 +20,7 @@ from mmtinyvit.models.weights import read_checkpoint
 from mmtinyvit.store import LogitStore
 
 TEST = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
+DEIT = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 PHOTO = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
 
 
@@ -118,6 +119,27 @@ def own_copy(saved_store, tmp_path):
     return tmp_path / 'copy'
 
 
+@pytest.mark.parametrize('model', [
+    dict(type='mmtinyvit.DistillTimmClassifier', model_name='test_resnet', num_classes=12, pretrained=False),
+    dict(type='mmtinyvit.DeiTDistillClassifier', teacher=dict(model=dict(type='TimmClassifier')), alpha=0.3,
+         backbone=dict(type='mmtinyvit.DistilledDeiT', img_size=32, arch=DEIT),
+         head=dict(type='mmtinyvit.DeiTDistillHead', num_classes=12, in_channels=24))], ids=['timm', 'DeiT'])
+def test_other_students(model, trained, tmp_path):
+    """A timm student, and one of two heads whose teacher stood beside it."""
+    cfg = Config.fromfile(trained[0])
+    cfg.model = model
+    init_default_scope('mmpretrain')
+    student = MODELS.build(dict(model, **{'teacher': None} if 'teacher' in model else {})).eval()
+    torch.save(dict(state_dict=student.state_dict(), meta=dict(dataset_meta=dict(classes=list('abcdefghijkl')))),
+               tmp_path / 'student.pth')
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.safetensors').path)
+    assert type(ours).__name__ in ('TimmClassifier', 'ImageClassifier')
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
+    assert mmpretrain.inference_model(ours, PHOTO)['pred_class'] in set('abcdefghijkl')
+
+
 def test_faults(run_tool, trained, tmp_path):
     config, checkpoint = trained
     out = tmp_path / 'out'
@@ -132,6 +154,29 @@ def test_faults(run_tool, trained, tmp_path):
     assert 'is no classifier of this kind' in run_tool('publish_model', config, checkpoint, out / 'net.pth',
                                                        *option).sentence
     assert not out.exists()
+    with pytest.raises(mmtinyvit.errors.UserError, match='brings its own weights: leave out pretrained'):
+        mmtinyvit.get_model(publish(Config.fromfile(config), str(checkpoint), out / 'net.pth').path, pretrained=True)
     torch.save(dict(state_dict=weights['state_dict']), tmp_path / 'bare.pth')
     with pytest.raises(mmtinyvit.errors.UserError, match='does not say which model it is for'):
         mmtinyvit.get_model(tmp_path / 'bare.pth')
+
+
+@pytest.mark.parametrize(('part', 'name'), [
+    (('backbone', ), 'os.system'), (('head', 'loss'), 'mmengine.dump'), (('backbone', ), 'AutoModelForCausalLM'),
+    (('backbone', 'norm_cfg'), 'pathlib.Path.touch'), (('pipeline', ), 'builtins.exec')])
+def test_a_model_that_would_run_code_is_not_built(trained, tmp_path, part, name):
+    """MMEngine would import and call whatever a type names."""
+    config, checkpoint = trained
+    saved = torch.load(publish(Config.fromfile(config), str(checkpoint), tmp_path / 'net.pth').path, weights_only=True)
+    where = saved['meta']['config']['model']
+    if part == ('pipeline', ):
+        saved['meta']['config']['test_dataloader']['dataset']['pipeline'][1]['type'] = name
+    else:
+        for step in part:
+            where = where.setdefault(step, {})
+        where.clear()
+        where.update(type=name, command=f'touch {tmp_path}/executed')
+    torch.save(saved, tmp_path / 'bad.pth')
+    with pytest.raises(mmtinyvit.errors.UserError, match=f'has a part of type {name}, which is no class of mmpretrain'):
+        mmtinyvit.get_model(tmp_path / 'bad.pth')
+    assert not (tmp_path / 'executed').exists()
