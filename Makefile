@@ -14,11 +14,10 @@ TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
-FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote dev)
-DOCS := $(call stamp,docs,docs)
+FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
 DETECT ?=
-BENCHMARKS ?= backbone store
+BENCHMARKS ?= backbone loss replay saving training scaling store
 
 .PHONY: help env env-demo demo test lint bench docs
 .DELETE_ON_ERROR:
@@ -29,7 +28,7 @@ help:
 	@echo 'make demo DETECT=1   the same, then detectors, which need the compiled operators (sets up like `make env`; 3 minutes more)'
 	@echo 'make test   lint, then all tests (sets up like `make env`)'
 	@echo 'make lint   ruff check'
-	@echo 'make bench  the speed of the backbone and of the store (minutes)'
+	@echo 'make bench  the short forms of the speed benchmarks (minutes); docs/en/speed.md has the long ones'
 	@echo 'make docs   build the documentation into site/'
 
 env: $(FULL)
@@ -47,9 +46,9 @@ lint: $(FULL)
 	$(PY) -m ruff check .
 
 bench: $(FULL)
-	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
+	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py --quick || exit 1; done
 
-docs: $(FULL) $(DOCS)
+docs: $(FULL)
 	$(PY) -m mkdocs build --strict
 
 # ---------------------------------------------------------------- set-up, one stamp per step
@@ -83,12 +82,9 @@ $(OPERATORS): | $(LIBRARIES)
 	@touch $@
 
 $(FULL): | $(OPERATORS)
-	@echo 'Installing mmdet, mmseg and the tools for tests and lint (about 30 seconds) ...'
-	@$(PIP) -r requirements/onedl_detection.txt -r requirements/segmentation.txt -r requirements/demo.txt -r requirements/remote.txt -r requirements/dev.txt
+	@echo 'Installing mmdet, mmseg and the tools for tests, lint and docs (about 40 seconds) ...'
+	@$(PIP) -r requirements/onedl_detection.txt -r requirements/segmentation.txt -r requirements/demo.txt \
+		-r requirements/remote.txt -r requirements/export.txt -r requirements/dev.txt -r requirements/docs.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(DEMO) $@
-
-$(DOCS): | $(FULL)
-	@$(PIP) -r requirements/docs.txt
-	@touch $@

@@ -1,7 +1,19 @@
 """mmtinyvit: pretraining distillation for small vision transformers, as a plugin library for OpenMMLab."""
+from typing import Any
+
 from .compat import check_libraries
 from .version import __version__
+from .zoo.hub import join_model_hub
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'get_config', 'get_model', 'list_models']
 
 check_libraries()
+join_model_hub()
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of ``mmtinyvit.apis.models``, which import torch and mmpretrain, when they are first asked for."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from .apis import models
+    return getattr(models, name)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from .errors import UserError
 
-__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'check_libraries']
+__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'check_libraries', 'installed_version']
 
 # Import name: (distributions that provide it, the maintained fork first; the lowest version that has what we use).
 MINIMUM_VERSIONS = {
@@ -28,7 +28,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r'\d+', text)[:3])
 
 
-def _installed_version(distributions: tuple[str, ...]) -> str | None:
+def installed_version(distributions: tuple[str, ...]) -> str | None:
     """The version of the first installed distribution; None for a library on the path without metadata."""
     for name in distributions:
         try:
@@ -53,7 +53,7 @@ def check_libraries() -> None:
                 continue
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, which is not installed: run '
                                            f'`make env` in a clone, or `pip install {distributions[0]}`.')
-        found = _installed_version(distributions)
+        found = installed_version(distributions)
         if found is not None and _numbers(found) < _numbers(minimum):
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, but {found} is installed: '
                                            f'run `pip install --upgrade {distributions[0]}`.')

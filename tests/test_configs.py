@@ -190,6 +190,17 @@ def test_teacher_saves(name, world, tmp_path, monkeypatch):
     assert store.mixing == bool(CONFIGS[name].test_cfg.get('mixing'))
 
 
+@pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('test_cfg') == {} and not (
+    cfg.get('train_cfg') or name in DENSE)])
+def test_what_only_tests(name, world, tmp_path, monkeypatch):
+    monkeypatch.chdir(world)
+    cfg = on_a_few_images(load(name), tmp_path)
+    cfg.experiment_name = f'only_tests_{Path(name).name}'
+    cfg.test_dataloader.dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
+    metrics = Runner.from_cfg(cfg).test()
+    assert metrics and all(0 <= value <= 100 for value in metrics.values())
+
+
 LIKE_TINY = [name for name in DEIT if not name.startswith('deit/deit_tiny')]  # the network is all that differs
 
 

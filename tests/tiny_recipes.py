@@ -108,7 +108,7 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
         torch.save(MODELS.build(small).state_dict(), work_dir / 'teacher.pth')
     if saves(cfg):
         cfg.test_cfg.views = (0, 1)
-    else:
+    elif cfg.get('train_cfg'):
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
     return cfg
 

@@ -12,7 +12,7 @@ from mmtinyvit.apis.segmentation import require_segmentation
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
-__all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'use_checkpoint']
+__all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'read_config', 'use_checkpoint']
 
 NEEDS = {'mmdet': require_detection, 'mmseg': require_segmentation}  # beyond what a config of mmpretrain needs
 
@@ -27,23 +27,22 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge the common flags.
+def read_config(name: str | Path) -> Config:
+    """Read a config file, or one of the library's by its path within ``configs``.
 
     Raises:
         UserError: There is no such file, it is not a config, or it is one of mmdet or mmseg, whose models cannot be
             built here.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     root = str(config_root().parent)
     if root not in sys.path:
         sys.path.append(root)  # for the custom_imports of projects/
-    path = Path(args.config)
+    path = Path(name)
     if not path.is_file():
         inside = config_root().parent / path
         path = inside if inside.is_file() else config_root() / path
     if not path.is_file():
-        raise UserError(f'There is no config {args.config}: give the path of a config file; those of the library are '
+        raise UserError(f'There is no config {name}: give the path of a config file; those of the library are '
                         f'in {config_root()}.')
     try:
         cfg = Config.fromfile(path)
@@ -55,11 +54,17 @@ def load_config(args: argparse.Namespace) -> Config:
     if cfg.get('default_scope') in NEEDS:
         NEEDS[cfg.default_scope](f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
-    cfg = Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
+    return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` names and merge the common flags. Raises as :func:`read_config` does."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg
 
 

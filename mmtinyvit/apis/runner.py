@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.whole_checkpoint import load_whole_checkpoint
+from mmtinyvit.models.weights import fill_module, read_state_dict
 
 __all__ = ['build_runner', 'build_teacher', 'saving_loop']
 
@@ -78,5 +78,5 @@ def build_teacher(cfg: Config) -> Runner:
     checkpoint, cfg.load_from = cfg.get('load_from'), None
     runner = build_runner(cfg, _TeacherRunner)
     if checkpoint:
-        load_whole_checkpoint(runner.model, checkpoint)
+        fill_module(runner.model, read_state_dict(checkpoint), checkpoint)
     return runner

@@ -19,7 +19,8 @@ class LoadImage(LoadImageFromFile):
     is skipped, because a skipped sample would get another sample's teacher.
 
     Required keys: ``img_path``; ``zip_member`` (:class:`ZipMember`) for an image in a zip file.
-    Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``.
+    Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
+    those of mmpretrain's inferencers, are left as they are.
 
     Args:
         imdecode_backend: Decoder, as for ``mmcv.imfrombytes``.
@@ -35,6 +36,8 @@ class LoadImage(LoadImageFromFile):
         Raises:
             UserError: The file is missing or cannot be decoded.
         """
+        if 'img' in results and 'img_path' not in results:
+            return results
         path = results['img_path']
         member = results.get('zip_member')
         data = self._read_file(path) if member is None else read_member(member, path)

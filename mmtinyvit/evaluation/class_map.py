@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ['IN21K_LAYOUTS', 'in21k_to_in1k_index', 'synsets']
+__all__ = ['IN21K_LAYOUTS', 'class_names', 'in21k_to_in1k_index', 'synsets']
 
 IN21K_LAYOUTS = {
     21841: 'imagenet-22k',  # release fall 2011, synsets sorted: TinyViT, its teacher, Swin, ConvNeXt
@@ -25,6 +25,13 @@ def synsets(subset: str) -> tuple[str, ...]:
     """The WordNet synsets of a label layout in label order, by timm's name such as ``'imagenet-22k'``."""
     from timm.data import ImageNetInfo
     return tuple(ImageNetInfo(subset).label_names())
+
+
+@cache
+def class_names(subset: str) -> tuple[str, ...]:
+    """What people call the classes of a label layout, in label order; see :func:`synsets`."""
+    from timm.data import ImageNetInfo
+    return tuple(ImageNetInfo(subset).label_descriptions())
 
 
 @cache

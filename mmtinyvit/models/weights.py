@@ -1,21 +1,26 @@
 """Weights from a file or URL, and the check that a module got all of its own: half a network trains without a word."""
-import pickle
+import argparse
+import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urlparse
 
+import fsspec
+import numpy as np
 import torch
-from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
+from mmtinyvit.zoo.checkpoints import fetch, known_sha256, local_path
+from mmtinyvit.zoo.download import Report
+from mmtinyvit.zoo.index import PUBLISHERS, entries
 
-__all__ = ['fill_module', 'read_state_dict']
+__all__ = ['fetch_weights', 'fill_module', 'read_checkpoint', 'read_state_dict']
 
 SHOWN = 12  # names of each kind in an error; all of them go to the log
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -29,60 +34,129 @@ class _PlainConfig:
         return OrderedDict()
 
 
+class _Curve:
+    """Stands in for ``HistoryBuffer``, which restores the methods of its whole class: those of this process stay."""
+
+    def __setstate__(self, state: dict) -> None:
+        pass
+
+
+def _ignored(*_) -> None:
+    """Stands in for ``getattr``, which MMEngine's checkpoints ask for to restore curves that nobody reads here."""
+
+
+# What checkpoints of MMEngine, MAE and Cream hold beside tensors, and what is read in its place.
+HARMLESS = [
+    (_Curve, 'mmengine.logging.history_buffer.HistoryBuffer'), (_ignored, 'builtins.getattr'),
+    (_PlainConfig, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
+    np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0],  # how NumPy restores an array and a number
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.uint32)),
+]
+
+
 def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, read without running code from it.
 
     Args:
-        source: A file, a ``.safetensors`` file, a URL, which is downloaded once into torch's cache, or any other scheme
-            of MMEngine's ``CheckpointLoader``. The tensors may be bare, or lie under ``'state_dict'`` or ``'model'``.
+        source: A file, a ``.safetensors`` file, a URL, see :func:`fetch_weights`, or an address of fsspec such as
+            ``s3://``. The tensors may be bare, or lie under ``'state_dict'`` or ``'model'``.
 
     Raises:
         UserError: It cannot be had, is damaged, or holds no state dict.
     """
-    allowed = [*get_torch_safe_globals(), (_PlainConfig, 'yacs.config.CfgNode')]
+    return read_checkpoint(source)[0]
+
+
+def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Like :func:`read_state_dict`, and what the checkpoint says about itself.
+
+    Returns:
+        tuple: The tensors, and the checkpoint's ``'meta'``, with ``'teacher_store'`` if it was trained from a store.
+    """
     source = str(source)
-    try:
-        with torch.serialization.safe_globals(allowed):
-            if source.endswith('.safetensors') and '://' not in source:
-                from safetensors.torch import load_file
-                checkpoint = load_file(source)
-            elif source.startswith(('http://', 'https://')):
-                checkpoint = _download(source)
-            elif '://' in source:
-                checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
-            else:
-                checkpoint = torch.load(source, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f'There is no checkpoint {source}: check the path.') from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())[:120]
-        raise UserError(f'{source} is no checkpoint of tensors and plain values, or it is damaged ({reason}): get it '
-                        'again.') from error
+    if source.startswith(('http://', 'https://')):
+        checkpoint = _load(fetch_weights(source), source)
+    elif '://' in source:
+        with _readable(source), fsspec.open(source, 'rb') as file:
+            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
+    else:
+        checkpoint = _load(source, source)
+    meta: dict = {}
+    if isinstance(checkpoint, Mapping):
+        meta.update(checkpoint.get('meta') or {})
+        if 'teacher_store' in checkpoint:
+            meta['teacher_store'] = checkpoint['teacher_store']
     for name in ('state_dict', 'model'):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
             checkpoint = checkpoint[name]
             break
     if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
-    return {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    tensors = {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    return tensors, meta
 
 
-def _download(url: str) -> Mapping:
-    """Downloaded by the first process, read by all; a damaged file is not kept."""
-    file = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
-    if is_main_process() and not file.exists():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(file))
-        except (URLError, OSError) as error:
-            raise UserError(f'The checkpoint {url} cannot be downloaded ({getattr(error, "reason", error)}): check the '
-                            'address and the connection, or name a local file.') from error
-    barrier()
+def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None = None,
+                  report: Report | None = None) -> Path:
+    """Download a checkpoint, unless it is here already, and refuse one that is damaged or would run code.
+
+    Args:
+        url: Where it was published.
+        folder: Where to keep it; see :func:`~mmtinyvit.zoo.checkpoints.checkpoint_folder`.
+        mirror: Address of a folder that has the same file.
+        report: See :func:`~mmtinyvit.zoo.download.download`.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        UserError: See :func:`~mmtinyvit.zoo.checkpoints.fetch`.
+    """
+    path = local_path(url, folder)
+    address = f'{mirror.rstrip("/")}/{path.name}' if mirror else url
+    return fetch(address, path, known_sha256(url), report, check=lambda part: _load(part, address))
+
+
+def _load(path: str | Path, name: str) -> Mapping:
+    """The content of a file that is called ``name``."""
+    with _readable(name):
+        if name.endswith('.safetensors'):
+            from safetensors import safe_open
+            with safe_open(path, 'pt') as file:
+                meta = (file.metadata() or {}).get('mmtinyvit')
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return dict(state_dict=tensors, meta=json.loads(meta) if meta else {})
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Allows what checkpoints hold beside tensors, and turns the errors of reading into sentences."""
     try:
-        return torch.load(file, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
-        file.unlink(missing_ok=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            yield
+    except FileNotFoundError as error:
+        raise UserError(f'There is no checkpoint {name}: check the path.') from error
+    except UserError:
         raise
+    except Exception as error:  # damaged bytes make each reader fail in its own way
+        code = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
+        reason = f'it holds {code[1]}' if code else ' '.join(str(error).split())[:120]
+        raise UserError(f'{name} is no checkpoint of tensors and plain values, or it is damaged ({reason}): get it '
+                        'again.') from error
+
+
+@CheckpointLoader.register_scheme([re.escape(address) for address in PUBLISHERS])
+def load_from_publisher(url: str, map_location: object = None) -> dict:
+    """What MMEngine's ``load_checkpoint`` and ``load_from`` do with the addresses of publishers: see above.
+
+    Returns:
+        dict: ``state_dict``, and ``meta`` with the names of the classes where they are not those of ImageNet-1K.
+    """
+    state_dict, meta = read_checkpoint(url)
+    if any(entry.url == url and entry.data == 'ImageNet-21k' for entry in entries().values()):
+        meta = meta | dict(dataset_meta=dict(classes=class_names(IN21K_LAYOUTS[21841])))
+    return dict(state_dict=state_dict, meta=meta)
 
 
 def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str, fresh: Iterable[str] = ()) -> int:

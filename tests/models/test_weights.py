@@ -1,19 +1,24 @@
 """Weights are taken completely or not at all, from every layout, and nothing in a file is run."""
-import http.server
-import threading
-from functools import partial
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from file_server import file_server
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
 from mmtinyvit.models.backbones.tiny_vit_keys import to_cream, to_mmpretrain, to_timm
-from mmtinyvit.models.weights import fill_module, read_state_dict
+from mmtinyvit.models.weights import fetch_weights, fill_module, read_state_dict
+from mmtinyvit.zoo.checkpoints import local_path
+from mmtinyvit.zoo.index import PUBLISHERS, find_entry
 
 ARCH = dict(embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 2), depths=(1, 1, 2, 1), window_sizes=(7, 3, 4, 2))
 MAPS = dict(out_indices=(0, 1, 2, 3), gap_before_output=False)
@@ -67,26 +72,62 @@ def test_safetensors(classifier, tmp_path):
 
 
 def test_a_url(classifier, tmp_path, monkeypatch):
-    """Downloaded once; afterwards the server is not needed."""
+    """Downloaded once; afterwards the server is not needed. Files of one name at two addresses are kept apart."""
     torch.save(classifier.state_dict(), tmp_path / 'weights.pth')
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, 'log_message', lambda *_: None)
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f'http://127.0.0.1:{server.server_port}/weights.pth'
-        assert_filled(backbone(url), classifier)
-        with pytest.raises(UserError, match='nothing.pth cannot be downloaded .File not found.: check the address'):
-            backbone(url.replace('weights', 'nothing'))
-        (tmp_path / 'short.pth').write_bytes((tmp_path / 'weights.pth').read_bytes()[:5000])
+    whole = (tmp_path / 'weights.pth').read_bytes()
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    with file_server() as server:
+        server.files |= {'/weights.pth': whole, '/other/weights.pth': b'no weights', '/short.pth': whole[:5000]}
+        assert_filled(backbone(f'{server.url}/weights.pth'), classifier)
+        with pytest.raises(UserError, match='nothing.pth cannot be downloaded .HTTP 404 Not Found.: check the address'):
+            backbone(f'{server.url}/nothing.pth')
         with pytest.raises(UserError, match='short.pth is no checkpoint of tensors'):
-            backbone(url.replace('weights', 'short'))
-        (tmp_path / 'short.pth').write_bytes((tmp_path / 'weights.pth').read_bytes())
-        assert_filled(backbone(url.replace('weights', 'short')), classifier)  # what was damaged has not been kept
-        server.shutdown()
-    assert_filled(backbone(url), classifier)
-    with pytest.raises(UserError, match='cannot be downloaded'):
-        backbone(url.replace('weights', 'other'))
+            backbone(f'{server.url}/short.pth')
+        with pytest.raises(UserError, match='other/weights.pth is no checkpoint of tensors'):
+            backbone(f'{server.url}/other/weights.pth')
+        server.files['/short.pth'] = whole
+        assert_filled(backbone(f'{server.url}/short.pth'), classifier)  # what was damaged has not been kept
+    assert_filled(backbone(f'{server.url}/weights.pth'), classifier)
+    with pytest.raises(UserError, match='new.pth cannot be reached'):
+        backbone(f'{server.url}/new.pth')
+
+
+def test_a_download_that_would_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(model=Malicious()), tmp_path / 'weights.pth')
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    with file_server() as server:
+        server.files['/weights.pth'] = (tmp_path / 'weights.pth').read_bytes()
+        with pytest.raises(UserError, match='is no checkpoint of tensors and plain values'):
+            fetch_weights(f'{server.url}/weights.pth')
+    assert not Path('executed').exists()
+    assert not [path for path in (tmp_path / 'cache').rglob('*') if path.is_file()]
+
+
+def test_mmengine_gets_published_files_from_here(classifier, tmp_path, monkeypatch):
+    """`load_from` and mmpretrain's `get_model` of a published address: the original's file, with its configuration."""
+    class CfgNode(dict):
+        """As yacs pickles it."""
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    fake = SimpleNamespace(CfgNode=CfgNode)
+    with mock.patch.dict(sys.modules, {'yacs': SimpleNamespace(config=fake), 'yacs.config': fake}):
+        torch.save(dict(model=to_cream(classifier.state_dict()), config=CfgNode(lr=1)), tmp_path / 'net.pth')
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    entry = find_entry('mmtinyvit-5m_3rdparty_in1k')
+    path = local_path(entry.url)
+    path.parent.mkdir(parents=True)
+    shutil.copy(tmp_path / 'net.pth', path)
+    loaded = MODELS.build(dict(
+        type='ImageClassifier', backbone=dict(type='mmtinyvit.TinyViT', arch=ARCH),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=32)))
+    load_checkpoint(loaded, entry.url, strict=True)
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, classifier.state_dict()[name]), name
+    large = find_entry('mmtinyvit-5m_distill_3rdparty_in21k')
+    shutil.copy(tmp_path / 'net.pth', local_path(large.url))
+    classes = CheckpointLoader.load_checkpoint(large.url)['meta']['dataset_meta']['classes']
+    assert len(classes) == 21841 and all(url.startswith(PUBLISHERS) for url in (entry.url, large.url))
 
 
 def test_other_windows_are_interpolated(classifier, tmp_path):
@@ -191,3 +232,12 @@ def test_fill_module_counts_and_lets_parts_start_anew():
 def test_reading_leaves_out_what_is_no_tensor(tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1), note='hello')), tmp_path / 'weights.pth')
     assert list(read_state_dict(tmp_path / 'weights.pth')) == ['a']
+
+
+def test_reading_a_training_leaves_its_curves_alone(tmp_path):
+    """MMEngine restores a curve's methods for the whole process; what stands in for them must not get there."""
+    buffer = HistoryBuffer([1., 3.], [1, 1])
+    torch.save(dict(state_dict=dict(weight=torch.ones(2)), message_hub=dict(log_scalars=dict(loss=buffer))),
+               tmp_path / 'epoch_1.pth')
+    assert read_state_dict(tmp_path / 'epoch_1.pth')['weight'].tolist() == [1, 1]
+    assert HistoryBuffer([2., 4.], [1, 1]).statistics('mean') == 3

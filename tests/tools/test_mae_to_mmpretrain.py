@@ -34,7 +34,7 @@ def test_to_mmpretrain_and_back_to_timm(run_tool, tmp_path):
 
 
 @pytest.mark.parametrize(('source', 'said'), [('absent.pth', 'There is no checkpoint'),
-                                              ('text.pth', 'is no PyTorch checkpoint'),
+                                              ('text.pth', 'is no checkpoint of tensors'),
                                               ('resnet.pth', 'the tensor conv1.weight is not known')])
 def test_sentences(source, said, run_tool, tmp_path):
     (tmp_path / 'text.pth').write_text('no weights')
@@ -47,5 +47,5 @@ def test_the_source_is_not_overwritten(run_tool, tmp_path):
     torch.save(timm_vit().state_dict(), tmp_path / 'vit.pth')
     ended = run_tool('model_converters/mae_to_mmpretrain', tmp_path / 'vit.pth', tmp_path / 'vit.pth')
     assert 'is the source' in ended.sentence
-    ended = run_tool('model_converters/mae_to_mmpretrain', tmp_path / 'vit.pth', tmp_path / 'no/folder/out.pth')
+    ended = run_tool('model_converters/mae_to_mmpretrain', tmp_path / 'vit.pth', tmp_path / 'vit.pth/out.pth')
     assert 'Cannot write' in ended.sentence

@@ -8,17 +8,14 @@ library's trainings. The result is a plain state dict of the network alone, with
 need no conversion.
 """
 import argparse
-import io
 from pathlib import Path
 
-import torch
 from rich.console import Console
-from rich.table import Table
 
 from mmtinyvit.apis.command import run_command
-from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict, read_checkpoint
-from mmtinyvit.store.files import write_atomically
+from mmtinyvit.apis.weight_files import file_table, pack_weights, refuse_same_file, write_file
+from mmtinyvit.models.selfsup import convert_vit_state_dict
+from mmtinyvit.models.weights import read_state_dict
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,20 +29,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if args.destination.resolve() == Path(args.source).resolve():
-        raise UserError(f'The destination {args.destination} is the source: choose another name.')
+    refuse_same_file(args.destination, args.source)
     prefix = 'backbone.' if args.to == 'mmpretrain' else ''
-    state_dict = convert_vit_state_dict(read_checkpoint(args.source), args.to, prefix)
-    buffer = io.BytesIO()
-    torch.save(state_dict, buffer)
-    try:
-        size = write_atomically(args.destination, [buffer.getbuffer()])
-    except OSError as error:
-        raise UserError(f'Cannot write {args.destination} ({error.strerror}): choose another path.') from error
-    table = Table('file', 'names of', 'tensors', 'parameters', 'MiB')
-    table.add_row(str(args.destination), args.to, str(len(state_dict)),
-                  f'{sum(v.numel() for v in state_dict.values()):,}', f'{size / 2**20:.1f}')
-    Console().print(table)
+    state_dict = convert_vit_state_dict(read_state_dict(args.source), args.to, prefix)
+    write_file(args.destination, pack_weights(state_dict, args.destination.suffix))
+    Console().print(file_table(args.destination, state_dict, names_of=args.to))
 
 
 if __name__ == '__main__':

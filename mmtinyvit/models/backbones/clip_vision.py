@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
+from .clip_vision_keys import convert_clip_state_dict
+
 __all__ = ['CLIPVisionTower']
 
 
@@ -104,3 +106,14 @@ class CLIPVisionTower(BaseBackbone):
     def train(self, mode: bool = True) -> 'CLIPVisionTower':
         super().train(mode)
         return self
+
+    @staticmethod
+    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
+        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
+
+        The published checkpoint holds the tower and a linear classifier, under CLIP's names.
+        """
+        if not prefix and 'visual.conv1.weight' in state_dict:
+            renamed = convert_clip_state_dict(state_dict)
+            state_dict.clear()
+            state_dict.update(renamed)

@@ -1,19 +1,15 @@
-"""The published CLIP-ViT-L/14 finetuned on ImageNet-22k: reading it safely, and renaming its tensors.
+"""The published CLIP-ViT-L/14 finetuned on ImageNet-22k: renaming its tensors.
 
 ``clip_vit_large_patch14_22k.pth`` comes from https://github.com/wkcn/TinyViT-model-zoo (release pretrained_teacher).
 """
-import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['convert_clip_state_dict', 'read_published_checkpoint']
+__all__ = ['convert_clip_state_dict']
 
 RULES = tuple((re.compile(pattern), name) for pattern, name in (
     (r'visual\.conv1\.weight', 'backbone.patch_embed.weight'),
@@ -29,35 +25,6 @@ RULES = tuple((re.compile(pattern), name) for pattern, name in (
     (r'head\.(weight|bias)', r'head.fc.\1'),
 ))
 BLOCK_TENSORS = 12
-
-
-class _Config:
-    """Reads the training configuration (yacs) that the original packs beside the weights as a plain dict."""
-
-    def __new__(cls):
-        return OrderedDict()
-
-
-def read_published_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint that the original code wrote, without running code from it.
-
-    Raises:
-        UserError: If the file is missing, is no PyTorch file, or holds more than tensors and plain values.
-    """
-    try:
-        with torch.serialization.safe_globals([(_Config, 'yacs.config.CfgNode')]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f'There is no checkpoint {path}: download it from '
-                        'https://github.com/wkcn/TinyViT-model-zoo/releases.') from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f'{path} is no PyTorch checkpoint, or holds more than tensors and plain values: download it '
-                        'again.') from error
-    if isinstance(checkpoint, Mapping):
-        checkpoint = checkpoint.get('model', checkpoint)
-    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        raise UserError(f'{path} holds no state dict of tensors: give the file clip_vit_large_patch14_22k.pth.')
-    return dict(checkpoint)
 
 
 def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

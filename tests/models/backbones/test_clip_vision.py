@@ -12,7 +12,8 @@ from mmpretrain.registry import MODELS
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import CLIPVisionTower
-from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict, read_published_checkpoint
+from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import config_root, mim_root
 
 SMALL = dict(img_size=56, width=32, depth=3, num_heads=2, out_channels=20)
@@ -170,8 +171,8 @@ class Malicious:
 
 @pytest.mark.parametrize('content, words', [
     (None, 'There is no checkpoint'),
-    (b'not a checkpoint', 'is no PyTorch checkpoint'),
-    (dict(model=Malicious()), 'is no PyTorch checkpoint'),
+    (b'not a checkpoint', 'is no checkpoint of tensors'),
+    (dict(model=Malicious()), 'is no checkpoint of tensors'),
     (dict(model=[1, 2]), 'holds no state dict'),
     (dict(weight=torch.zeros(2)), 'does not know weight'),
 ])
@@ -202,4 +203,4 @@ def test_a_missing_or_unknown_tensor_is_refused(change):
 
 def test_reading_gives_the_tensors(tmp_path):
     torch.save(dict(model=published()), tmp_path / 'theirs.pth')
-    assert read_published_checkpoint(tmp_path / 'theirs.pth').keys() == published().keys()
+    assert read_state_dict(tmp_path / 'theirs.pth').keys() == published().keys()

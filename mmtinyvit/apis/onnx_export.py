@@ -1,0 +1,120 @@
+"""Classifiers and backbones as ONNX files, compared with PyTorch before they are written."""
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.backbones import TinyViT
+
+from .weight_files import write_file
+
+__all__ = ['Exported', 'export_onnx']
+
+BATCHES = (1, 3)  # compared; the graph is recorded with two images
+TOLERANCE = 1e-4
+
+
+class Exported(NamedTuple):
+    """What :func:`export_onnx` wrote: names and shapes of the outputs, how far they are off, and the opset."""
+    outputs: list[tuple[str, list]]
+    difference: float
+    opset: int
+    num_bytes: int
+
+
+class _Logits(nn.Module):
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images, mode='tensor')
+
+
+class _Maps(nn.Module):
+    """The maps behind all stages, whatever the backbone itself gives."""
+
+    def __init__(self, backbone: TinyViT):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x, maps = self.backbone.patch_embed(images), []
+        for stage in self.backbone.stages:
+            x = stage(x)
+            maps.append(x.contiguous())
+        return tuple(maps)
+
+
+def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
+    """Write a model as one ONNX file with a free batch size.
+
+    BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed, because the
+    windows of TinyViT are cut to measure. The file's metadata hold how to prepare an image: ``mean`` and ``std`` over
+    pixels from 0 to 255, the order of the ``channels``, ``height`` and ``width``.
+
+    Args:
+        classifier: From :func:`~mmtinyvit.apis.models.get_model`, on the CPU. It is left in eval mode.
+        path: The file.
+        size: Height and width in pixels.
+        features: Instead of ``logits`` ``(B, C)``, the maps behind the stages of a TinyViT, ``stage0`` and so on.
+
+    Returns:
+        Exported: The outputs, and the largest absolute difference to PyTorch on images of unit variance.
+
+    Raises:
+        UserError: ``onnx`` and its companions are not installed, ``features`` are wanted of another network, the file
+            cannot be written, or onnxruntime computes something else: more than 1e-4 apart, relative to the largest
+            output where that is above 1.
+    """
+    onnxruntime = _require()
+    classifier.eval()
+    backbone = getattr(classifier, 'backbone', None)
+    if isinstance(backbone, TinyViT):
+        backbone.fuse()
+    elif features:
+        raise UserError('Feature maps are exported of TinyViT only: leave out --features for this model.')
+    module = _Maps(backbone) if features else _Logits(classifier)
+    names = [f'stage{i}' for i in range(len(backbone.stages))] if features else ['logits']
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # PyTorch's exporter warns about PyTorch
+        program = torch.onnx.export(
+            module, (torch.randn(2, 3, *size, generator=generator), ), dynamo=True, verbose=False,
+            input_names=['images'], output_names=names, dynamic_shapes=({0: torch.export.Dim('batch')}, ))
+    preprocessor = classifier.data_preprocessor
+    program.model.metadata_props.update(
+        {name: str(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std')
+         if hasattr(preprocessor, name)},
+        channels='RGB' if preprocessor.to_rgb else 'BGR', height=str(size[0]), width=str(size[1]))
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    difference = 0.
+    for batch in BATCHES:
+        images = torch.randn(batch, 3, *size, generator=generator)
+        with torch.no_grad():
+            ours = module(images)
+        for one, other in zip(ours if features else [ours], session.run(None, {'images': images.numpy()}), strict=True):
+            off = (one - torch.from_numpy(other)).abs().max().item()
+            if not off <= TOLERANCE * max(1., one.abs().max().item()):
+                raise UserError(f'onnxruntime computes something else than PyTorch for {batch} images ({off:.1e} '
+                                'apart): nothing was written; try the versions of requirements/export.txt.')
+            difference = max(difference, off)
+    write_file(path, content)
+    opset = next(each.version for each in program.model_proto.opset_import if not each.domain)
+    return Exported([(each.name, each.shape) for each in session.get_outputs()], difference, opset, len(content))
+
+
+def _require():
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'The export to ONNX needs {error.name}, which is not installed: run `make env` in a clone, or '
+                        '`pip install mmtinyvit[export]`.') from error
+    return onnxruntime

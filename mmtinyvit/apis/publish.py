@@ -1,0 +1,109 @@
+"""A trained student as a file for other people: plain tensors, a hash in its name, and where it comes from."""
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor
+
+import mmtinyvit
+from mmtinyvit.compat import MINIMUM_VERSIONS, installed_version
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.weights import fill_module, read_checkpoint
+from mmtinyvit.paths import config_root
+from mmtinyvit.store import LogitStore
+
+from .plain_config import check_types, classes_of, plain_config
+from .weight_files import pack_weights, write_file
+
+__all__ = ['Published', 'publish']
+
+HASH_DIGITS = 8  # as torch.hub expects them in a name
+
+
+class Published(NamedTuple):
+    """What :func:`publish` wrote: the file, its tensors, and its ``meta``."""
+    path: Path
+    state_dict: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None = None) -> Published:
+    """Write a student without what only training needs.
+
+    The file holds a plain state dict, as mmpretrain's ``ImageClassifier`` takes it, and as plain values the model, the
+    test pipeline, the names of the classes, and the provenance: recipe, checkpoint, store, teacher, versions. So
+    ``mmtinyvit.get_model`` needs nothing else, and runs no code from it. Paths of this machine are left out.
+
+    Args:
+        cfg: The config that the checkpoint was trained with.
+        checkpoint: File or URL.
+        destination: ``folder/name.pth`` or ``folder/name.safetensors``; the file becomes ``folder/name-HASH.pth``, with
+            the first digits of its own SHA-256.
+        store: The store that it was distilled from, if that has moved since.
+
+    Returns:
+        Published: What was written.
+
+    Raises:
+        UserError: The checkpoint does not fill the model, the store is another one, or the file cannot be written.
+    """
+    if destination.suffix not in ('.pth', '.safetensors'):
+        raise UserError(f'{destination} must end with .pth or .safetensors, which say what to write.')
+    plain = plain_config(cfg)
+    check_types(plain, cfg.filename)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(Config(plain).model)
+    weights, said = read_checkpoint(checkpoint)
+    fill_module(model, weights, checkpoint)
+    origin = dict(recipe=_recipe(cfg), checkpoint=Path(checkpoint).name, epochs=said.get('epoch'),
+                  store=_store(said.get('teacher_store'), store), versions=_versions())
+    meta = dict(config=plain, provenance=origin)
+    classes = classes_of(said, plain['model'])
+    if classes:
+        meta['dataset_meta'] = dict(classes=classes)
+    meta = json.loads(json.dumps(meta))  # plain values alone, also where a string is a torch.TorchVersion
+    state_dict = model.state_dict()
+    content = pack_weights(state_dict, destination.suffix, meta)
+    digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
+    path = destination.with_name(f'{destination.stem}-{digest}{destination.suffix}')
+    write_file(path, content)
+    return Published(path, state_dict, meta)
+
+
+def _recipe(cfg: Config) -> str:
+    path = Path(cfg.filename).resolve()
+    return str(path.relative_to(config_root())) if path.is_relative_to(config_root()) else path.name
+
+
+def _store(said: dict | None, given: str | None) -> dict[str, Any] | None:
+    """Identity of the store, and of its teacher if the store is here; None for a student of labels."""
+    if said is None:
+        if given:
+            raise UserError(f'The checkpoint was not distilled from a store: leave out {given}.')
+        return None
+    known = dict(store_id=said['store_id'])
+    where = given or said['path']
+    if not given and not ('://' in where or Path(where).is_dir()):
+        return known  # moved, or several: their identity is all that the checkpoint has
+    found = LogitStore(where)
+    ours = found.manifest.store_id.hex()
+    if ours != said['store_id']:
+        if given:
+            raise UserError(f"The student was distilled from the store {said['store_id'][:12]}, and {given} is "
+                            f'{ours[:12]}: name the right one.')
+        return known
+    prints = found.manifest.fingerprints
+    return known | dict(samples=found.num_samples, views=len(found.views), topk=found.topk,
+                        classes=found.num_classes, codec=found.codec, teacher=prints.get('teacher'),
+                        versions=prints.get('versions'))
+
+
+def _versions() -> dict[str, str]:
+    libraries = {module: installed_version(names) for module, (names, _) in MINIMUM_VERSIONS.items()
+                 if module != 'mmdet'}
+    return dict(mmtinyvit=mmtinyvit.__version__, torch=torch.__version__, timm=version('timm')) | libraries

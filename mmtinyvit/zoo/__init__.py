@@ -1,0 +1,1 @@
+"""Published checkpoints: what there is, and how it gets here."""

@@ -1,0 +1,80 @@
+"""A web server on this machine that keeps files, knows ranges, and can be told to misbehave."""
+import hashlib
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class FileServer(http.server.ThreadingHTTPServer):
+    """Serves ``files`` by path.
+
+    Attributes:
+        files: Content by path, ``'/name'``.
+        requests: Path and ``Range`` of every request.
+        drop_after: Bytes after which each of the next connections is cut, one entry per connection.
+        statuses: Answers of the next requests, instead of a file.
+        ranges: Whether it knows ranges.
+        pause: Seconds between pieces of 1000 bytes.
+    """
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0), _Handler)
+        self.url = f'http://127.0.0.1:{self.server_port}'
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str | None]] = []
+        self.drop_after: list[int] = []
+        self.statuses: list[int] = []
+        self.ranges = True
+        self.pause = 0.
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get('Range')
+        self.server.requests.append((self.path, wanted))
+        if self.server.statuses:
+            self.send_error(self.server.statuses.pop(0))
+            return
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        version, start = f'"{hashlib.sha256(content).hexdigest()[:8]}"', 0
+        if self.server.ranges and wanted and self.headers.get('If-Range') == version:
+            start = int(wanted.removeprefix('bytes=').removesuffix('-'))
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
+        else:
+            self.send_response(200)
+        self.send_header('ETag', version)
+        self.send_header('Content-Length', str(len(content) - start))
+        self.end_headers()
+        content = content[start:]
+        if self.server.drop_after:
+            content = content[:self.server.drop_after.pop(0)]
+        for piece in range(0, len(content), 1000 if self.server.pause else 2**20):
+            self.wfile.write(content[piece:piece + (1000 if self.server.pause else 2**20)])
+            time.sleep(self.server.pause)
+        self.close_connection = True
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@contextmanager
+def file_server() -> Iterator[FileServer]:
+    """Starts it on a free port of the loopback interface."""
+    with FileServer() as server:
+        threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.01), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()

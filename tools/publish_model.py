@@ -1,0 +1,56 @@
+"""Write a trained student as a file for other people.
+
+    python tools/publish_model.py configs/tinyvit/tiny_vit_5m_distill_in1k.py \\
+        work_dirs/tiny_vit_5m_distill_in1k/epoch_300.pth published/tiny_vit_5m_distill_in1k.safetensors
+
+The result has the first digits of its SHA-256 in its name, holds the student alone, and says where it comes from:
+recipe, store, teacher and versions. `mmtinyvit.get_model(file)` needs nothing else.
+"""
+import argparse
+from pathlib import Path
+
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.table import Table
+
+from mmtinyvit.apis.command import run_command
+from mmtinyvit.apis.config import read_config
+from mmtinyvit.apis.publish import publish
+from mmtinyvit.apis.weight_files import file_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write a trained student as a file for other people.')
+    parser.add_argument('config', help='the config that it was trained with')
+    parser.add_argument('checkpoint', help='the checkpoint, file or URL')
+    parser.add_argument('destination', type=Path, help='NAME.pth or NAME.safetensors; the hash is put behind NAME')
+    parser.add_argument('--store', help='the store that it was distilled from, if that has moved since')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = read_config(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    written = publish(cfg, args.checkpoint, args.destination, args.store)
+    console = Console()
+    console.print(file_table(written.path, written.state_dict))
+    table = Table('provenance', '')
+    for name, value in written.meta['provenance'].items():
+        if name == 'store':
+            table.add_row('store', value['store_id'][:12] if value else 'none: trained with labels')
+            if value:
+                teacher = value.get('teacher')
+                table.add_row('teacher', f"{teacher['name']} {teacher['weights_hash'][:12]}" if teacher else
+                              'unknown: the store is not here (--store)')
+        elif name == 'versions':
+            table.add_row('versions', ', '.join(f'{library} {found}' for library, found in value.items()))
+        else:
+            table.add_row(name, str(value))
+    console.print(table)
+
+
+if __name__ == '__main__':
+    run_command(main)
