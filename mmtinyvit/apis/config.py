@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -48,7 +49,7 @@ def read_config(name: str | Path) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
         for library, require in NEEDS.items():
-            if library in str(error):
+            if any(library in str(cause) for cause in _causes(error)):
                 require(f'The config {path}')
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
     if cfg.get('default_scope') in NEEDS:
@@ -66,6 +67,13 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:

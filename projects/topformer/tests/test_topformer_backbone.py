@@ -7,7 +7,7 @@ import torch
 from hash_fill import fill, image
 from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import MODELS, init_default_scope
-from network_checks import assert_summary, check_gradients, check_one_graph, check_onnx
+from network_checks import assert_summary, check_gradients, check_onnx
 from torch.nn import functional
 
 from mmtinyvit.errors import UserError
@@ -107,12 +107,14 @@ def test_bfloat16(small):
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in small.parameters())
 
 
-def test_compiles_to_one_graph(monkeypatch):
-    """In float64, as random weights are sensitive; with two blocks, as tracing takes its time."""
-    monkeypatch.setattr('projects.topformer.topformer.backbone.NUM_BLOCKS', 2)
-    torch.manual_seed(0)
-    model = TopFormer(TINY, drop_path_rate=0.).double()
-    check_one_graph(model, torch.randn(2, 3, 70, 45, dtype=torch.float64))
+def test_compiles_to_one_graph(small):
+    """Traced only: what inductor makes of the operators is not tested, nor does it take its time here."""
+    torch._dynamo.reset()
+    small.eval()
+    compiled = torch.compile(small, backend='eager', fullgraph=True)
+    images = torch.randn(2, 3, 70, 45)
+    for ours, expected in zip(compiled(images), small(images), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_onnx(small, tmp_path):

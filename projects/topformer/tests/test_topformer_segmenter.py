@@ -1,5 +1,8 @@
 """Backbone and head together, in mmseg: the released code's logits and sizes, and export."""
+import argparse
 import json
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,9 @@ from mmengine.registry import MODELS, init_default_scope
 from network_checks import assert_summary, check_gradients, check_onnx
 from tiny_recipes import load_recipe
 from torch.nn import functional
+
+from mmtinyvit.apis.config import load_config
+from mmtinyvit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 GOLDEN = json.loads((Path(__file__).parent / 'golden.json').read_text())
@@ -61,3 +67,14 @@ def test_every_parameter_gets_a_gradient(small):
 
 def test_onnx(small, tmp_path):
     check_onnx(small, torch.randn(1, 3, 64, 128), tmp_path / 'segmenter.onnx')
+
+
+def test_no_mmseg(monkeypatch):
+    """The head's import fails before anything else does."""
+    monkeypatch.setattr('mmtinyvit.apis.segmentation.find_spec',
+                        lambda name: None if name == 'mmseg' else find_spec(name))
+    monkeypatch.delitem(sys.modules, 'projects.topformer.topformer.simple_head', raising=False)
+    monkeypatch.setitem(sys.modules, 'mmseg.models.decode_heads.decode_head', None)
+    args = argparse.Namespace(config=str(CONFIGS / 'topformer_tiny_160k_ade20k.py'), local_rank=0)
+    with pytest.raises(UserError, match='needs mmseg, which is not installed'):
+        load_config(args)
