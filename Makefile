@@ -14,8 +14,7 @@ TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
-FULL := $(call stamp,full,$(CORE) build onedl_detection demo remote export dev)
-DOCS := $(call stamp,docs,docs)
+FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
 DETECT ?=
 BENCHMARKS ?= backbone store
@@ -49,7 +48,7 @@ lint: $(FULL)
 bench: $(FULL)
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
 
-docs: $(FULL) $(DOCS)
+docs: $(FULL)
 	$(PY) -m mkdocs build --strict
 
 # ---------------------------------------------------------------- set-up, one stamp per step
@@ -83,13 +82,9 @@ $(OPERATORS): | $(LIBRARIES)
 	@touch $@
 
 $(FULL): | $(OPERATORS)
-	@echo 'Installing mmdet and the tools for tests and lint (about 30 seconds) ...'
-	@$(PIP) -r requirements/onedl_detection.txt -r requirements/demo.txt -r requirements/remote.txt \
-		-r requirements/export.txt -r requirements/dev.txt
+	@echo 'Installing mmdet, mmseg and the tools for tests, lint and docs (about 40 seconds) ...'
+	@$(PIP) -r requirements/onedl_detection.txt -r requirements/segmentation.txt -r requirements/demo.txt \
+		-r requirements/remote.txt -r requirements/export.txt -r requirements/dev.txt -r requirements/docs.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(DEMO) $@
-
-$(DOCS): | $(FULL)
-	@$(PIP) -r requirements/docs.txt
-	@touch $@

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 __all__ = ['compare', 'machine', 'peak_bytes', 'report']
@@ -94,7 +92,7 @@ def report(title: str,
            results: Mapping[str, Mapping],
            json_file: str | Path | None = None,
            **facts: object) -> None:
-    """Print a table, and add it to a JSON file that holds a list of such tables.
+    """Print a Markdown table, and add it to a JSON file that holds a list of such tables.
 
     Args:
         title: What was measured.
@@ -103,13 +101,11 @@ def report(title: str,
         **facts: Settings to record beside the numbers.
     """
     columns = list(dict.fromkeys(column for row in results.values() for column in row))
-    table = Table(title=title, caption=machine())
-    table.add_column('')
-    for column in columns:
-        table.add_column(_heading(column), justify='right')
+    print(f'\n{title} ({machine()})\n')
+    print('| ', *(f' | {_heading(column)}' for column in columns), ' |', sep='')
+    print('|---' + '|---:' * len(columns) + '|')
     for name, row in results.items():
-        table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
-    Console().print(table)
+        print(f'| {name}', *(f' | {_cell(column, row.get(column))}' for column in columns), ' |', sep='', flush=True)
     if json_file is None:
         return
     path = Path(json_file)
@@ -120,8 +116,8 @@ def report(title: str,
 
 def _heading(column: str) -> str:
     if column.endswith('_s'):
-        return f'{column[:-2]} ms'
-    return f'{column[:-6]} MiB' if column.endswith('_bytes') else column
+        return f'{column[:-2]} (ms)'
+    return f'{column[:-6]} (MiB)' if column.endswith('_bytes') else column
 
 
 def _cell(column: str, value: object) -> str:
@@ -131,7 +127,9 @@ def _cell(column: str, value: object) -> str:
         return f'{1e3 * value:.2f}'
     if column.endswith('_bytes'):
         return f'{value / 2**20:.1f}'
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f'{value:.3f}' if abs(value) < 100 else f'{value:,.0f}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
 
 
 def _synchronize() -> None:

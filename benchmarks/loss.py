@@ -1,6 +1,6 @@
 """SparseSoftTargetLoss against the same loss with a dense target: time and memory of a forward and backward pass.
 
-    python benchmarks/loss.py [--batch-size 128 1024] [--temperature 1 4] [--device cuda]
+    python benchmarks/loss.py [--quick] [--batch-size 128 1024] [--device cuda]
 
 `dense` scatters the record into a (B, C) target and calls PyTorch's cross-entropy with probabilities, which is what
 mixed labels go through in most training code; `log-softmax` writes the same out as -(target * log_softmax(z)).sum().
@@ -22,8 +22,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, nargs='+', default=[128, 1024])
     parser.add_argument('--num-classes', type=int, default=21_841)
     parser.add_argument('--topk', type=int, default=100)
-    parser.add_argument('--temperature', type=float, nargs='+', default=[1.])
+    parser.add_argument('--temperature', type=float, default=4., help='of the variant with one')
+    parser.add_argument('--label-smoothing', type=float, default=0.1, help='of the variant with it')
     parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--quick', action='store_true', help='one batch size, few repeats')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
@@ -36,13 +38,17 @@ def record(batch: int, num_classes: int, topk: int, device: str) -> tuple[Tensor
     return index, log_prob, (1 - log_prob.exp().sum(1)).clamp_(min=0)
 
 
-def dense_target(index: Tensor, log_prob: Tensor, tail_mass: Tensor, num_classes: int, temperature: float) -> Tensor:
+def dense_target(index: Tensor, log_prob: Tensor, tail_mass: Tensor, num_classes: int, temperature: float,
+                 smoothing: float) -> Tensor:
     """The recovered target ``(B, C)``."""
     others = num_classes - index.shape[1]
-    log_rest = (tail_mass / others).log() / temperature
-    scaled = torch.cat([log_prob / temperature, log_rest[:, None] + math.log(others)], 1).softmax(1)  # (B, K + 1)
-    target = (scaled[:, -1:] / others).repeat(1, num_classes)
-    return target.scatter_(1, index, scaled[:, :-1])
+    if temperature == 1:
+        target = (tail_mass / others)[:, None].repeat(1, num_classes).scatter_(1, index, log_prob.exp())
+    else:
+        log_rest = (tail_mass / others).log() / temperature
+        scaled = torch.cat([log_prob / temperature, log_rest[:, None] + math.log(others)], 1).softmax(1)  # (B, K + 1)
+        target = (scaled[:, -1:] / others).repeat(1, num_classes).scatter_(1, index, scaled[:, :-1])
+    return target.mul_(1 - smoothing).add_(smoothing / num_classes) if smoothing else target
 
 
 def step(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Callable[[], Tensor]:
@@ -58,34 +64,48 @@ def step(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Callable[[], Tenso
 
 def main() -> None:
     args = parse_args()
+    if args.quick:
+        args.batch_size, args.repeats = args.batch_size[:1], min(args.repeats, 7)
     torch.set_num_threads(args.threads)
+    variants = {'': (1., 0.), f', temperature {args.temperature:g}': (args.temperature, 0.),
+                f', label smoothing {args.label_smoothing:g}': (1., args.label_smoothing)}
     for batch in args.batch_size:
-        for temperature in args.temperature:
-            torch.manual_seed(0)
-            records = record(batch, args.num_classes, args.topk, args.device)
-            logits = torch.randn(batch, args.num_classes, device=args.device, requires_grad=True)
-            sparse = SparseSoftTargetLoss(temperature)
-            t = temperature
+        torch.manual_seed(0)
+        records = record(batch, args.num_classes, args.topk, args.device)
+        logits = torch.randn(batch, args.num_classes, device=args.device, requires_grad=True)
+        for variant, (temperature, smoothing) in variants.items():
+            title = f'forward and backward, B={batch}, C={args.num_classes:,}, K={args.topk}{variant}, {args.device}'
+            report(title, measure(records, logits, temperature, smoothing, args.repeats), args.json, batch_size=batch,
+                   temperature=temperature, label_smoothing=smoothing)
 
-            def dense(z: Tensor, t: float = t, records: tuple = records) -> Tensor:
-                return F.cross_entropy(z / t, dense_target(*records, args.num_classes, t)) * t**2
 
-            def written_out(z: Tensor, t: float = t, records: tuple = records) -> Tensor:
-                target = dense_target(*records, args.num_classes, t)
-                return -(target * (z / t).log_softmax(1)).sum(1).mean() * t**2
+def measure(records: tuple[Tensor, ...], logits: Tensor, temperature: float, smoothing: float,
+            repeats: int) -> dict[str, dict]:
+    """Time and memory of the three; refuses to time losses whose gradients differ."""
+    sparse = SparseSoftTargetLoss(temperature, label_smoothing=smoothing)
 
-            steps = {'sparse': step(lambda z, r=records, s=sparse: s(z, *r), logits), 'dense': step(dense, logits),
-                     'log-softmax': step(written_out, logits)}
-            gradients = {name: run().clone() for name, run in steps.items()}
-            error = max((gradients[name] - gradients['sparse']).abs().max().item() for name in steps)
-            if error > 1e-6:
-                raise SystemExit(f'The gradients differ by {error:.1e}.')
-            del gradients
-            results = compare(steps, args.repeats)
-            for name, run in steps.items():
-                results[name]['peak_bytes'] = peak_bytes(run)
-            report(f'forward and backward, B={batch}, C={args.num_classes:,}, K={args.topk}, T={temperature:g}, '
-                   f'{args.device}', results, args.json, batch_size=batch, temperature=temperature)
+    def scaled(z: Tensor) -> Tensor:
+        return z if temperature == 1 else z / temperature
+
+    def dense(z: Tensor) -> Tensor:
+        target = dense_target(*records, z.shape[1], temperature, smoothing)
+        return F.cross_entropy(scaled(z), target) * temperature**2
+
+    def written_out(z: Tensor) -> Tensor:
+        target = dense_target(*records, z.shape[1], temperature, smoothing)
+        return -(target * scaled(z).log_softmax(1)).sum(1).mean() * temperature**2
+
+    steps = {'sparse': step(lambda z: sparse(z, *records), logits), 'dense': step(dense, logits),
+             'log-softmax': step(written_out, logits)}
+    gradients = {name: run().clone() for name, run in steps.items()}
+    error = max((gradient - gradients['sparse']).abs().max().item() for gradient in gradients.values())
+    if error > 1e-6:
+        raise SystemExit(f'The gradients differ by {error:.1e}.')
+    results = compare(steps, repeats)
+    for name, run in steps.items():
+        logits.grad = None
+        results[name]['peak_bytes'] = peak_bytes(run)
+    return results
 
 
 if __name__ == '__main__':

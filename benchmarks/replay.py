@@ -1,6 +1,6 @@
 """What a replayed view costs to load: stage by stage, what the seeding adds, and what reading the record adds.
 
-    python benchmarks/replay.py [--images 300] [--photos FOLDER]
+    python benchmarks/replay.py [--quick] [--images 300] [--photos FOLDER]
 
 Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256), or random JPEG files of 500 x 375
 without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core. Seeded and unseeded transforms draw
@@ -36,8 +36,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=300)
     parser.add_argument('--rounds', type=int, default=3, help='times each image is loaded')
     parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files to load instead')
+    parser.add_argument('--quick', action='store_true', help='60 images')
     parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.images = min(args.images, 60) if args.quick else args.images
+    return args
 
 
 def find_photos(folder: str | None, num: int, scratch: Path) -> list[str]:
@@ -127,6 +130,23 @@ def time_transforms(loader: Loader, files: list[str]) -> None:
                 view = loader.time(f'- {type(transform).__name__}', transform, view)
 
 
+def time_policies(loader: Loader, files: list[str]) -> dict[str, dict]:
+    """The operations of RandAugment that take longest, each tried on every crop; most apply to half of them."""
+    crop, augment = (next(t for t in loader.augment.transforms if type(t).__name__ == name)
+                     for name in ('RandomResizedCrop', 'RandAugment'))
+    views = [crop(loader.decode(dict(img_path=file))) for file in files]
+    policies = {policy['type']: TRANSFORMS.build(policy) for policy in augment.policies}
+    seconds: dict[str, float] = {}
+    with rng_scope(0):
+        for name, policy in policies.items():
+            copies = [dict(view, img=view['img'].copy()) for view in views]
+            start = time.perf_counter()
+            for view in copies:
+                policy(view)
+            seconds[name] = (time.perf_counter() - start) / len(views)
+    return {name: {'mean_s': seconds[name]} for name in sorted(seconds, key=seconds.get, reverse=True)[:6]}
+
+
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
@@ -141,12 +161,14 @@ def main() -> None:
         loader = Loader(cfg.train_pipeline, str(store))
         load_all(loader, files, args.rounds)
         time_transforms(loader, files)
+        policies = time_policies(loader, files)
     stages = ['decode', 'augment, seeded', 'read the record', 'pack', 'collate']
     total = sum(loader.mean(stage) for stage in stages)
     stages[2:2] = [stage for stage in loader.seconds if stage.startswith('- ')]
     report(f'loading one view, {len(files)} images x {args.rounds}, one core', {
-        stage: {'mean ms': loader.mean(stage) * 1e3, 'share %': 100 * loader.mean(stage) / total} for stage in stages
+        stage: {'mean_s': loader.mean(stage), 'share %': 100 * loader.mean(stage) / total} for stage in stages
     }, args.json)
+    report('the slowest operations of RandAugment, two of 15 per view', policies, args.json)
     seeding = statistics.median(np.divide(loader.seconds['augment, seeded'], loader.seconds['augment, unseeded'])) - 1
     record = statistics.median(loader.seconds['read the record'])
     reading = record / (total - loader.mean('read the record'))

@@ -15,10 +15,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from object_storage import ObjectStorage, object_storage
-from tiny_flow import one_thread, saving, teacher, write_photos
+from tiny_flow import saving, teacher, write_photos
 
 # For every base config of another library MMEngine reads all of its metafiles, half a second each time: once is enough.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+# pytest runs a process per core; and sums are added in the order of the tools' own processes.
+torch.set_num_threads(1)
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
@@ -39,6 +41,17 @@ class Ended(NamedTuple):
         return lines[0].removeprefix('Error: ')
 
 
+@pytest.fixture(autouse=True)
+def fresh_runs():
+    """MMEngine keeps loggers and curves by name and second, and two short tests may share one."""
+    forget_runs()
+
+
+def forget_runs() -> None:
+    for kind in (MMLogger, MessageHub, Visualizer):
+        kind._instance_dict.clear()
+
+
 @pytest.fixture
 def run_tool(monkeypatch, capfd):
     """Run ``tools/NAME.py`` in this process, as its command line would."""
@@ -46,8 +59,7 @@ def run_tool(monkeypatch, capfd):
     def run(name: str, *args) -> Ended:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
         monkeypatch.setattr(logging, 'raiseExceptions', False)  # MMEngine's loggers keep streams of earlier tests
-        for kind in (MMLogger, MessageHub, Visualizer):  # kept by name and second, and a tool may end within one
-            kind._instance_dict.clear()
+        forget_runs()
         capfd.readouterr()
         status = 0
         try:
@@ -103,8 +115,7 @@ def teacher_checkpoint(tmp_path_factory):
 def saved_store(tmp_path_factory, photos, teacher_checkpoint):
     """Two views of all photos; not to be changed."""
     folder = tmp_path_factory.mktemp('saved_store')
-    with one_thread():
-        Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
+    Runner.from_cfg(saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
     return folder / 'store'
 
 

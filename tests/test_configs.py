@@ -4,62 +4,42 @@ import functools
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import DefaultOptimWrapperConstructor
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.runner import Runner
-from PIL import Image
 from timm.scheduler import CosineLRScheduler
-from tiny_networks import shrink_tinymim
+from tiny_recipes import (
+    caches,
+    load_recipe,
+    on_a_few_images,
+    save_store,
+    saves,
+    store_read_by,
+    write_world,
+)
 
-from mmtinyvit.datasets.scan_images import index_images
 from mmtinyvit.engine.online_teacher import read_saving_config
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 
 ROOT = config_root()
 NAMES = sorted(str(path.relative_to(ROOT).with_suffix('')) for path in ROOT.glob('[!_]*/**/*.py'))
-TINY = dict(embed_dims=(16, 16, 32, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_sizes=(7, 4, 4, 4))
-SYNSETS = ('n01440764', 'n01443537')
-DEIT_TYPES = ('mmtinyvit.DeiT', 'mmtinyvit.DistilledDeiT')
 
 
 def load(name: str) -> Config:
-    cfg = Config.fromfile(ROOT / f'{name}.py')
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)  # formatting takes seconds a run
-
-
-def saves(cfg: Config) -> bool:
-    return cfg.get('test_cfg', {}).get('type') == 'mmtinyvit.SaveLogitsLoop'
-
-
-def transform(pipeline: list[dict], name: str) -> dict | None:
-    return next((each for each in pipeline if each['type'] == f'mmtinyvit.{name}'), None)
-
-
-def innermost(dataset: dict) -> dict:
-    """The dataset inside wrappers such as ``RepeatedViews``."""
-    return innermost(dataset['dataset']) if 'dataset' in dataset else dataset
-
-
-def store_read_by(cfg: Config) -> str | None:
-    pipeline = innermost((cfg.get('train_dataloader') or {}).get('dataset', {})).get('pipeline', [])
-    return (transform(pipeline, 'LoadTeacherLogits') or {}).get('store')
-
-
-def caches(cfg: Config) -> bool:
-    return any(hook['type'] == 'mmtinyvit.CacheLogitsHook' for hook in cfg.get('custom_hooks', []))
+    return load_recipe(ROOT / f'{name}.py')
 
 
 CONFIGS = {name: load(name) for name in NAMES}
 TEACHERS = {cfg.test_cfg.store: name for name, cfg in CONFIGS.items() if saves(cfg)}
 STUDENTS = [name for name, cfg in CONFIGS.items() if store_read_by(cfg)]
-DETECTORS = [name for name, cfg in CONFIGS.items() if cfg.get('default_scope') == 'mmdet']  # tests/detection runs them
-RECIPES = [name for name in NAMES if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/'))]
+DENSE = [name for name, cfg in CONFIGS.items()  # tests/detection and tests/segmentation run them
+         if cfg.get('default_scope') in ('mmdet', 'mmseg')]
+RECIPES = [name for name in NAMES
+           if name.startswith(('tinymim/', 'tinyvit/', 'deit/', 'teachers/', 'detection/', 'segmentation/'))]
 TRAINED = [name for name in NAMES if name.startswith(('tinyvit/', 'deit/'))]
 DEIT = [name for name in NAMES if name.startswith('deit/deit_')]
 
@@ -196,81 +176,14 @@ def test_weight_decay_spares_what_the_original_spares(name):
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     """The folders that the configs name, with six noise images each."""
-    root = tmp_path_factory.mktemp('world')
-    folders = [*(f'data/imagenet/{split}/{name}' for split in ('train', 'val') for name in SYNSETS),
-               *(f'data/imagenet21k/{name}' for name in SYNSETS),
-               *(f'data/imagenette96/{split}/{name}' for split in ('train', 'val') for name in SYNSETS),
-               *(f'work_dirs/demo/digits/{split}/{digit}' for split in ('train', 'val') for digit in range(10))]
-    rng = np.random.default_rng(0)
-    for folder in folders:
-        (root / folder).mkdir(parents=True)
-        for number in range(1 if 'digits' in folder else 3):
-            pixels = rng.integers(0, 256, (32, 32, 3) if 'digits' in folder else (48, 64, 3), np.uint8)
-            Image.fromarray(pixels).save(root / folder / f'{number}.png')
-    index_images(root / 'data/imagenet21k', root / 'data/imagenet21k/images.index')
-    return root
-
-
-def on_a_few_images(name: str, work_dir: Path) -> Config:
-    """The config with small networks, small views, one epoch and the images of :func:`world`."""
-    cfg = load(name)
-    cfg.work_dir = str(work_dir)
-    for loader in filter(None, (cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test'))):
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False, drop_last=False)
-        dataset = innermost(loader.dataset)
-        dataset.pop('indices', None)
-        if dataset.type == 'mmtinyvit.IndexedImages':
-            dataset.num_classes = None
-        elif dataset.type == 'mmtinyvit.ImageNet':
-            dataset.metainfo = dict(classes=SYNSETS)
-        for augment in (t for t in dataset.pipeline if t['type'] == 'mmtinyvit.SeededAugment'):
-            augment['transforms'][0].update(scale=32)
-        if cfg.model.get('backbone', {}).get('type') in DEIT_TYPES:
-            dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
-    backbone = cfg.model.get('backbone', {})
-    if name.startswith('tinymim/'):
-        shrink_tinymim(cfg, work_dir)
-    elif backbone.get('type') == 'mmtinyvit.TinyViT':
-        backbone.arch = TINY
-        backbone.pop('window_sizes', None)
-        cfg.model.head.in_channels = 32
-    elif backbone.get('type') == 'mmtinyvit.CLIPVisionTower':
-        backbone.update(img_size=32, patch_size=16, width=32, depth=1, num_heads=1, out_channels=32)
-        cfg.model.head.in_channels = 32
-    elif backbone.get('type') in DEIT_TYPES:
-        backbone.update(img_size=32, arch=dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48))
-        cfg.model.head.in_channels = 24
-    for member in [cfg.model, *cfg.model.get('teachers', [])]:
-        if member.type == 'TimmClassifier' and member.get('pretrained'):
-            member.update(model_name='test_resnet', pretrained=False)
-    if caches(cfg):  # a teacher and a store of its own
-        transform(cfg.train_dataloader.dataset.pipeline, 'LoadTeacherLogits')['store'] = str(work_dir / 'store')
-        cfg.custom_hooks[0].update(num_canaries=1, teacher_model=dict(
-            type='TimmClassifier', model_name='test_resnet', pretrained=False, data_preprocessor=dict()))
-    if 'teacher' in cfg.model and not name.startswith('tinymim/'):
-        small = dict(type='mmpretrain.TimmClassifier', model_name='test_resnet')
-        cfg.model.teacher = dict(model=small, checkpoint=str(work_dir / 'teacher.pth'))
-        torch.save(MODELS.build(small).state_dict(), work_dir / 'teacher.pth')
-    if saves(cfg):
-        cfg.test_cfg.views = (0, 1)
-    elif cfg.get('train_cfg'):
-        cfg.train_cfg.update(max_epochs=1, val_interval=1)
-    return cfg
-
-
-def save_store(name: str, work_dir: Path) -> LogitStore:
-    cfg = on_a_few_images(name, work_dir)
-    if not Path(cfg.test_cfg.store).exists():
-        torch.manual_seed(0)
-        Runner.from_cfg(cfg).test()
-    return LogitStore(cfg.test_cfg.store)
+    return write_world(tmp_path_factory.mktemp('world'))
 
 
 @pytest.mark.parametrize('name', TEACHERS.values())
 def test_teacher_saves(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.setenv('MMTINYVIT_DATA', 'data')
-    store = save_store(name, tmp_path)
+    store = save_store(load(name), tmp_path)
     (present, expected), = ((there.present, there.expected) for there in store.coverage().values())
     assert present == expected and store.num_samples in (6, 10)
     assert store.topk == CONFIGS[name].test_cfg.topk
@@ -278,10 +191,10 @@ def test_teacher_saves(name, world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('test_cfg') == {} and not (
-    cfg.get('train_cfg') or name in DETECTORS)])
+    cfg.get('train_cfg') or name in DENSE)])
 def test_what_only_tests(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
-    cfg = on_a_few_images(name, tmp_path)
+    cfg = on_a_few_images(load(name), tmp_path)
     cfg.experiment_name = f'only_tests_{Path(name).name}'
     cfg.test_dataloader.dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
     metrics = Runner.from_cfg(cfg).test()
@@ -292,15 +205,15 @@ LIKE_TINY = [name for name in DEIT if not name.startswith('deit/deit_tiny')]  # 
 
 
 @pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if cfg.get('train_cfg') and 'model' in cfg
-                                  and not saves(cfg) and name not in (*LIKE_TINY, *DETECTORS)
+                                  and not saves(cfg) and name not in (*LIKE_TINY, *DENSE)
                                   and 'ablations/' not in name])  # test_tinymim_recipes.py takes a step with each
 def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.setenv('MMTINYVIT_DATA', 'data')
     store = store_read_by(CONFIGS[name])
     if store and not caches(CONFIGS[name]):
-        save_store(TEACHERS[store], tmp_path)
-    cfg = on_a_few_images(name, tmp_path)
+        save_store(load(TEACHERS[store]), tmp_path)
+    cfg = on_a_few_images(load(name), tmp_path)
     if any(hook['type'] == 'mmtinyvit.RequireWeightsHook' for hook in cfg.get('custom_hooks') or ()):
         cfg.load_from = str(tmp_path / 'start.pth')
         torch.save(build(cfg, 'cpu').state_dict(), cfg.load_from)

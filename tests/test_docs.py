@@ -2,6 +2,7 @@
 import argparse
 import ast
 import functools
+import importlib
 import importlib.util
 import os
 import re
@@ -23,8 +24,10 @@ import mmtinyvit.registry as registries
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs/en'
 PAGES = sorted(path for path in (ROOT / 'README.md', ROOT / 'mmtinyvit/store/README.md', *DOCS.glob('*.md'),
-                                 *ROOT.glob('configs/**/README.md')) if not path.is_symlink())
-CONFIGS = sorted(path for path in ROOT.glob('configs/[!_]*/**/*.py'))
+                                 *ROOT.glob('configs/**/README.md'), *ROOT.glob('projects/*/README.md'))
+               if not path.is_symlink())
+CONFIGS = sorted([*ROOT.glob('configs/[!_]*/**/*.py'), *ROOT.glob('projects/*/configs/[!_]*.py')])
+CONFIG_FOLDERS = ('configs/', 'projects/')
 
 
 def name(path: Path) -> str:
@@ -59,7 +62,6 @@ def test_every_page_is_in_the_navigation():
         path.name for path in DOCS.glob('*.md'))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec('mkdocs'), reason='mkdocs is not installed (`make docs` installs it)')
 def test_documentation_builds(tmp_path):
     subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', tmp_path], cwd=ROOT,
                    check=True)
@@ -124,7 +126,7 @@ def test_commands_name_what_exists(where, words):
         assert program in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export'), program
         return
     assert (ROOT / program).is_file() and (program.endswith('.py') or os.access(ROOT / program, os.X_OK)), program
-    for config in (word for word in rest if word.startswith('configs/')):
+    for config in (word for word in rest if word.startswith(CONFIG_FOLDERS)):
         assert (ROOT / config).is_file(), config
     script = {'dist_save_logits.sh': 'tools/save_logits.py', 'dist_test.sh': 'tools/test.py', 'dist_train.sh':
               'tools/train.py', 'slurm_train.sh': 'tools/train.py'}.get(Path(program).name, program)
@@ -136,7 +138,7 @@ def test_commands_name_what_exists(where, words):
 
 def check_options(words: list[str]) -> None:
     """Every key that a command overrides is in the config, or is one that MMEngine documents."""
-    cfg = Config.fromfile(next(ROOT / word for word in words if word.startswith('configs/')))
+    cfg = Config.fromfile(next(ROOT / word for word in words if word.startswith(CONFIG_FOLDERS)))
     for key in (word.partition('=')[0] for word in words[words.index('--cfg-options') + 1:]):
         node, *path = cfg._cfg_dict, *key.split('.')
         for step in path:
@@ -174,6 +176,8 @@ def test_configs_in_the_text_build(where, block, tmp_path):
 
 
 def test_types_in_the_text_are_registered():
+    for package in ROOT.glob('projects/*/*/__init__.py'):
+        importlib.import_module('.'.join(package.parent.relative_to(ROOT).parts))
     known = {each for registry in vars(registries).values() if isinstance(registry, registries.Registry)
              for each in (registry.import_from_location() or registry.module_dict)}
     for page in PAGES:
@@ -183,7 +187,8 @@ def test_types_in_the_text_are_registered():
 
 @pytest.mark.parametrize('page', PAGES, ids=name)
 def test_files_in_the_text_exist(page):
-    for path in re.findall(r'`((?:configs|tools|benchmarks|requirements|mmtinyvit|docs)/[\w./-]*)`', page.read_text()):
+    folders = 'configs|tools|benchmarks|requirements|mmtinyvit|projects|docs'
+    for path in re.findall(rf'`((?:{folders})/[\w./-]*)`', page.read_text()):
         assert (ROOT / path).exists(), path
 
 

@@ -3,8 +3,7 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,15 +118,6 @@ def distilling(root: Path, store: Path, work_dir: Path, epochs: int = 2, batch_s
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         custom_hooks=[dict(type='mmtinyvit.SparseLogitDistillHook') | (hook or {}), dict(type='RecordInputs')]),
         format_python_code=False)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums are added in the order of the tools' own processes, and small convolutions do not wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def digest(image: torch.Tensor) -> str:

@@ -24,6 +24,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
     parser.add_argument('--out', help="folder of the store (default: the config's)")
     parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1, for example 0:90')
+    parser.add_argument('--views-at-once', type=int, metavar='V',
+                        help='make V views of an image whenever it is decoded; takes memory for as many batches')
     parser.add_argument('--join', action='store_true',
                         help='share the work with all others that were started with --join, at any time, anywhere')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
@@ -39,6 +41,8 @@ def main() -> None:
         loop.store = args.out
     if args.views:
         loop.views = args.views
+    if args.views_at_once is not None:
+        loop.views_at_once = args.views_at_once
     if args.amp:
         loop.amp = True
     if args.join:

@@ -29,7 +29,7 @@ def main() -> None:
     if args.out:
         try:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+            Path(args.out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
         except OSError as error:
             raise UserError(f'The metrics cannot be written to {args.out} ({error.strerror}): choose another --out; '
                             f'they are {metrics}.') from error

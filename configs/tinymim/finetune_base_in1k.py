@@ -13,3 +13,7 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(drop_path_rate=0.2))
+custom_hooks = [
+    dict(type='mmtinyvit.EpochClockHook'),
+    dict(type='mmtinyvit.RequireWeightsHook', fresh=('head.', 'backbone.ln2.'), unused=('backbone.ln1.', 'losses.'))
+]

@@ -11,3 +11,8 @@ _base_ = [
     '../_base_/models/vit_tiny.py', '../_base_/datasets/imagenet1k_mixed_labels.py',
     '../_base_/schedules/tinymim_finetune_200e.py', '../_base_/default_runtime.py'
 ]
+
+custom_hooks = [
+    dict(type='mmtinyvit.EpochClockHook'),
+    dict(type='mmtinyvit.RequireWeightsHook', fresh=('head.', 'backbone.ln2.'), unused=('backbone.ln1.', 'losses.'))
+]

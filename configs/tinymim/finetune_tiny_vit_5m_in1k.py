@@ -15,3 +15,7 @@ model = dict(
     backbone=dict(drop_path_rate=0.0),
     head=dict(loss=dict(_delete_=True, type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))
+custom_hooks = [
+    dict(type='mmtinyvit.EpochClockHook'),
+    dict(type='mmtinyvit.RequireWeightsHook', fresh=('head.', ), unused=('losses.', ))
+]

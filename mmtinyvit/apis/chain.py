@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup import TinyMIM, read_checkpoint
+from mmtinyvit.models.selfsup import TinyMIM
+from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store.files import write_atomically
 
@@ -146,7 +147,7 @@ def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
 
 def _keep_weights(step: Step) -> None:
     checkpoint = Path((step.work_dir / 'last_checkpoint').read_text().strip())
-    tensors = read_checkpoint(checkpoint)
+    tensors = read_state_dict(checkpoint)
     if not step.finetunes:
         tensors = {key: value for key, value in tensors.items() if key.startswith('backbone.')}
     buffer = io.BytesIO()

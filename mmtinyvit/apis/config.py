@@ -1,16 +1,20 @@
 """Configs from the command line: found, checked against the data on this machine, and merged with the flags."""
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from mmtinyvit.apis.detection import require_detection
+from mmtinyvit.apis.segmentation import require_segmentation
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
 __all__ = ['add_common_flags', 'check_data', 'load_config', 'merge_training_flags', 'read_config', 'use_checkpoint']
+
+NEEDS = {'mmdet': require_detection, 'mmseg': require_segmentation}  # beyond what a config of mmpretrain needs
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +31,12 @@ def read_config(name: str | Path) -> Config:
     """Read a config file, or one of the library's by its path within ``configs``.
 
     Raises:
-        UserError: There is no such file, it is not a config, or it is one of mmdet and detectors cannot be built here.
+        UserError: There is no such file, it is not a config, or it is one of mmdet or mmseg, whose models cannot be
+            built here.
     """
+    root = str(config_root().parent)
+    if root not in sys.path:
+        sys.path.append(root)  # for the custom_imports of projects/
     path = Path(name)
     if not path.is_file():
         inside = config_root().parent / path
@@ -39,11 +47,12 @@ def read_config(name: str | Path) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
-        if 'mmdet' in str(error):
-            require_detection(f'The config {path}')
+        for library, require in NEEDS.items():
+            if library in str(error):
+                require(f'The config {path}')
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
-    if cfg.get('default_scope') == 'mmdet':
-        require_detection(f'The config {path}')
+    if cfg.get('default_scope') in NEEDS:
+        NEEDS[cfg.default_scope](f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['require_detection']
+__all__ = ['require_detection', 'require_operators']
 
 
 def require_detection(what: str) -> None:
@@ -19,6 +19,18 @@ def require_detection(what: str) -> None:
     if find_spec('mmdet') is None:
         raise UserError(f'{what} needs mmdet, which is not installed: run `make env` in a clone, or '
                         '`pip install onedl-mmdetection`.')
+    require_operators(what)
+
+
+def require_operators(what: str) -> None:
+    """Make sure that mmcv has its compiled operators.
+
+    Args:
+        what: What needs them, for the error.
+
+    Raises:
+        UserError: onedl-mmcv was built without them.
+    """
     try:
         import torch  # noqa: F401  the operators link against it
         import_module('mmcv._ext')

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.whole_checkpoint import load_whole_checkpoint
+from mmtinyvit.models.weights import fill_module, read_state_dict
 
 __all__ = ['build_runner', 'build_teacher', 'saving_loop']
 
@@ -60,6 +60,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         if not distributed.is_initialized():
             distributed.init_process_group('gloo')
+        cfg.sync_bn = None  # torch has it for GPUs alone
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
@@ -77,5 +78,5 @@ def build_teacher(cfg: Config) -> Runner:
     checkpoint, cfg.load_from = cfg.get('load_from'), None
     runner = build_runner(cfg, _TeacherRunner)
     if checkpoint:
-        load_whole_checkpoint(runner.model, checkpoint)
+        fill_module(runner.model, read_state_dict(checkpoint), checkpoint)
     return runner

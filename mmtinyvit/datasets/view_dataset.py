@@ -36,8 +36,12 @@ class ViewDataset(Dataset):
         view, index = name
         info = self.dataset.get_data_info(index)
         info['view'] = view
-        item = self.dataset.pipeline(info)
+        return self.checked(self.dataset.pipeline(info), index)
+
+    def checked(self, item: dict | None, index: int) -> dict:
+        """The item, if the pipeline has not dropped it."""
         if item is None:
-            raise UserError(f"The pipeline dropped {info.get('img_path', f'sample {index}')}: every view must exist, "
-                            'so remove the transform that returns None, or the image.')
+            name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
+            raise UserError(f'The pipeline dropped {name}: every view must exist, so remove the transform that returns '
+                            'None, or the image.')
         return item

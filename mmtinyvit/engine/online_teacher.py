@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets.identity import canary_digest
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.whole_checkpoint import load_whole_checkpoint
+from mmtinyvit.models.weights import fill_module, read_state_dict
 from mmtinyvit.paths import config_root
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store import TeacherLogits, key_hash, make_codec
@@ -93,7 +93,7 @@ class OnlineTeacher:
         self.config = {name: value for name, value in copy.deepcopy(dict(model)).items()}
         built = MODELS.build(copy.deepcopy(self.config))
         if checkpoint is not None:
-            load_whole_checkpoint(built, checkpoint)
+            fill_module(built, read_state_dict(checkpoint), checkpoint)
         elif (self.config.get('init_cfg') or {}).get('type') == 'Pretrained':
             built.init_weights()
         built = revert_sync_batchnorm(built).requires_grad_(False)

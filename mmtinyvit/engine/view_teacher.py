@@ -86,10 +86,12 @@ class ViewTeacher:
     def logits(self, data: dict) -> Tensor:
         """Logits ``(B, C)`` of a collated batch; of mixed pairs, only the first image's."""
         samples = data['data_samples']
-        inputs = self.model.data_preprocessor(dict(inputs=data['inputs']), False)['inputs']  # leaves the samples alone
+        preprocessor = self.model.data_preprocessor
+        inputs = preprocessor.cast_data(data['inputs'])
+        if self.mixing:  # before the teacher's normalisation and size, as the student does
+            inputs = self.mixing(inputs.float(), [sample.sample_key for sample in samples], samples[0].view)[0][::2]
+        inputs = preprocessor(dict(inputs=inputs), False)['inputs']  # leaves the samples alone
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if self.mixing:
-            inputs = self.mixing(inputs, [sample.sample_key for sample in samples], samples[0].view)[0][::2]
         device = inputs.device.type
         with torch.autocast(device, torch.bfloat16 if device == 'cpu' else torch.float16, enabled=self.amp):
             logits = self.model(inputs, mode='tensor')
@@ -107,3 +109,8 @@ class ViewTeacher:
                             'a crop or resize to a fixed size.')
         return dict(inputs=torch.stack([item['inputs'] for item in items]),
                     data_samples=[item['data_samples'] for item in items])
+
+    @classmethod
+    def collate_views(cls, items: list[list[dict]]) -> list[dict]:
+        """One batch for each view of images that came with several; runs in the loader's workers."""
+        return [cls.collate(views) for views in zip(*items, strict=True)]

@@ -1,4 +1,5 @@
 """Weights from a file or URL, and the check that a module got all of its own: half a network trains without a word."""
+import argparse
 import json
 import re
 from collections import OrderedDict
@@ -6,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
@@ -31,12 +34,32 @@ class _PlainConfig:
         return OrderedDict()
 
 
+class _Curve:
+    """Stands in for ``HistoryBuffer``, which restores the methods of its whole class: those of this process stay."""
+
+    def __setstate__(self, state: dict) -> None:
+        pass
+
+
+def _ignored(*_) -> None:
+    """Stands in for ``getattr``, which MMEngine's checkpoints ask for to restore curves that nobody reads here."""
+
+
+# What checkpoints of MMEngine, MAE and Cream hold beside tensors, and what is read in its place.
+HARMLESS = [
+    (_Curve, 'mmengine.logging.history_buffer.HistoryBuffer'), (_ignored, 'builtins.getattr'),
+    (_PlainConfig, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
+    np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0],  # how NumPy restores an array and a number
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.uint32)),
+]
+
+
 def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, read without running code from it.
 
     Args:
-        source: A file, a ``.safetensors`` file, a URL, see :func:`fetch_weights`, or any other scheme of MMEngine's
-            ``CheckpointLoader``. The tensors may be bare, or lie under ``'state_dict'`` or ``'model'``.
+        source: A file, a ``.safetensors`` file, a URL, see :func:`fetch_weights`, or an address of fsspec such as
+            ``s3://``. The tensors may be bare, or lie under ``'state_dict'`` or ``'model'``.
 
     Raises:
         UserError: It cannot be had, is damaged, or holds no state dict.
@@ -54,8 +77,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
     if source.startswith(('http://', 'https://')):
         checkpoint = _load(fetch_weights(source), source)
     elif '://' in source:
-        with _readable(source):
-            checkpoint = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+        with _readable(source), fsspec.open(source, 'rb') as file:
+            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
     else:
         checkpoint = _load(source, source)
     meta: dict = {}
@@ -110,7 +133,7 @@ def _load(path: str | Path, name: str) -> Mapping:
 def _readable(name: str) -> Iterator[None]:
     """Allows what checkpoints hold beside tensors, and turns the errors of reading into sentences."""
     try:
-        with torch.serialization.safe_globals([*get_torch_safe_globals(), (_PlainConfig, 'yacs.config.CfgNode')]):
+        with torch.serialization.safe_globals(HARMLESS):
             yield
     except FileNotFoundError as error:
         raise UserError(f'There is no checkpoint {name}: check the path.') from error

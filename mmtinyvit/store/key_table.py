@@ -64,6 +64,8 @@ class KeyTable:
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
+        if len(keys) == 1:
+            return np.array([self._find_one(keys[0].encode(errors='surrogateescape'))])
         encoded = [key.encode(errors='surrogateescape') for key in keys]
         hashes = self._hash(encoded)
         slots = np.minimum(np.searchsorted(self._hashes, hashes), self._num - 1)
@@ -76,6 +78,18 @@ class KeyTable:
                 self._check(int(positions[i]))
                 positions[i] = -1  # sound, so it is another key with the same hash
         return positions
+
+    def _find_one(self, key: bytes) -> int:
+        """What a training asks for, one sample at a time: plain numbers are faster than arrays of one."""
+        hashed = self._hash([key])[0]
+        slot = min(int(self._hashes.searchsorted(hashed)), self._num - 1)
+        position = int(self._positions[slot])
+        if self._hashes[slot] != hashed or position >= self._num:
+            return -1
+        if self._line(position) != key + b'\n':
+            self._check(position)
+            return -1  # sound, so it is another key with the same hash
+        return position
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``, checked against its hash."""

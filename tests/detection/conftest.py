@@ -1,12 +1,5 @@
 import pytest
 from tiny_detection import write_classifier, write_rectangles
-from tiny_flow import one_thread
-
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope='session')

@@ -119,13 +119,12 @@ def test_roi_align_sees_the_maps_as_they_are(rectangles):
     model.init_weights()
     maps = model.backbone(torch.randn(2, 3, 96, 128))
     assert all(each.is_contiguous() for each in maps)
-    maps = [1e3 * each for each in maps]  # random weights whisper; the layout stays
     boxes = torch.tensor([[0., 3., 4., 60., 50.], [1., 20., 30., 120., 90.]])
     for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
         for level, layer in zip(model.neck(maps), extractor.roi_layers, strict=False):
             expected = torchvision.ops.roi_align(level, boxes, layer.output_size, layer.spatial_scale, -1, True)
-            assert expected.std() > .1
-            torch.testing.assert_close(layer(level, boxes), expected, rtol=1e-4, atol=1e-5)
+            spread = expected.std()
+            torch.testing.assert_close(layer(level, boxes) / spread, expected / spread, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('divisor', [1, 32])

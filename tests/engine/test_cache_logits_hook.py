@@ -226,7 +226,7 @@ def test_killed_and_resumed(tmp_path, caching, saved_store):
     (dict(topk=13), 'more than the 12 classes'),
     (dict(teacher_model='configs/nothing.py'), 'There is no config configs/nothing.py'),
     (dict(teacher_model='configs/demo/student.py'), 'does not save logits'),
-    (dict(checkpoint='nowhere.pth'), 'nowhere.pth does not fill this teacher'),
+    (dict(checkpoint='nowhere.pth'), 'There is no checkpoint nowhere.pth'),
 ], ids=lambda value: '' if isinstance(value, dict) else value)
 def test_another_teacher_or_store(tmp_path, caching, saved_store, hook, names):
     before = contents(saved_store)

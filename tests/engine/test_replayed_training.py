@@ -16,8 +16,9 @@ from tiny_flow import (
 )
 
 from mmtinyvit.datasets import ViewDataset
+from mmtinyvit.engine.view_teacher import ViewTeacher
 from mmtinyvit.errors import UserError
-from mmtinyvit.models import ReplayDataPreprocessor, SeededMixing
+from mmtinyvit.models import ReplayDataPreprocessor
 
 MIXING = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5)
 
@@ -116,15 +117,18 @@ def mixed_store(tmp_path_factory, photos, teacher_checkpoint):
     """A store of mixed views, and the digests by view of what the teacher saw."""
     folder, seen = tmp_path_factory.mktemp('mixed'), {}
 
-    class Watched(SeededMixing):
-        def __call__(self, inputs, keys, view):
-            mixed, keep = super().__call__(inputs, keys, view)
-            for key, image in zip(keys[::2], mixed[::2], strict=True):
-                seen[view, key] = digest(image)
-            return mixed, keep
+    class Watched(ViewTeacher):
+        def logits(self, data):
+            shown = []
+            handle = self.model.register_forward_pre_hook(lambda model, inputs: shown.extend(inputs[0]))
+            found = super().logits(data)
+            handle.remove()
+            for sample, image in zip(data['data_samples'][::2], shown, strict=True):
+                seen[sample.view, sample.sample_key] = digest(image)
+            return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmtinyvit.engine.view_teacher.SeededMixing', Watched)
+        patch.setattr('mmtinyvit.engine.loops.save_logits.ViewTeacher', Watched)
         Runner.from_cfg(mixed_saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
     return folder / 'store', seen
 

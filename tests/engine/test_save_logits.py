@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
-from tiny_flow import CLASSES, TOPK, contents, photo_dataset, saving, teacher, write_photos
+from tiny_flow import CLASSES, TOPK, VIEW_TRANSFORMS, contents, photo_dataset, saving, teacher, write_photos
 
-from mmtinyvit.datasets import ViewDataset
+from mmtinyvit.datasets import LoadImage, ViewDataset
 from mmtinyvit.datasets.identity import canary_digest
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
@@ -82,6 +82,53 @@ def test_workers_write_the_same_bytes(tmp_path, photos, teacher_checkpoint, save
     summary = save(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, workers=workers)
     assert summary['samples'] == 28
     assert contents(tmp_path / 'store') == contents(saved_store)
+
+
+@pytest.mark.parametrize('views_at_once, workers', [(2, 0), (2, 1), (5, 0)])
+def test_several_views_at_once_write_the_same_bytes(tmp_path, photos, teacher_checkpoint, saved_store, monkeypatch,
+                                                    views_at_once, workers):
+    decoded, transform = [], LoadImage.transform
+    monkeypatch.setattr(LoadImage, 'transform', lambda self, results: decoded.append(1) or transform(self, results))
+    summary = save(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, workers=workers,
+                   views_at_once=views_at_once)
+    assert summary['samples'] == 28
+    assert len(decoded) == (14 if workers == 0 else 0) + 2  # one sample is replayed twice before the saving begins
+    assert contents(tmp_path / 'store') == contents(saved_store)
+
+
+def test_several_views_at_once_go_on_where_one_is_missing(tmp_path, photos, teacher_checkpoint, saved_store):
+    store = tmp_path / 'store'
+    cfg = saving(photos, store, tmp_path / 'work', teacher_checkpoint)
+    cfg.test_cfg.views = (1, 2)
+    assert Runner.from_cfg(cfg).test()['samples'] == 14
+    sorted(store.glob('view-*/*'))[1].unlink()
+    summary = save(photos, store, tmp_path / 'work', teacher_checkpoint, views_at_once=2)
+    assert summary['samples'] == 14 + 4
+    assert contents(store) == contents(saved_store)
+
+
+def test_views_at_once_relative_to_the_first(tmp_path, photos, teacher_checkpoint):
+    for number in (1, 3):
+        save(photos, tmp_path / f'store_{number}', tmp_path / 'work', teacher_checkpoint, codec='smallest',
+             views=(0, 3), views_at_once=number)
+    assert contents(tmp_path / 'store_3') == contents(tmp_path / 'store_1')
+
+
+def test_views_at_once_do_not_see_each_others_pixels(tmp_path, photos, teacher_checkpoint):
+    """A crop without a resize is a window on the image, and erasing writes into it."""
+    transforms = [dict(type='CenterCrop', crop_size=32), VIEW_TRANSFORMS[-1] | dict(erase_prob=1.)]
+    for number in (1, 2):
+        save(photos, tmp_path / f'store_{number}', tmp_path / 'work', teacher_checkpoint, views_at_once=number,
+             pipeline=dict(transforms=transforms))
+    assert contents(tmp_path / 'store_2') == contents(tmp_path / 'store_1')
+
+
+def test_views_at_once_need_the_augmentation_in_sight(tmp_path, photos, teacher_checkpoint):
+    cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, views_at_once=2)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pipeline[1] = dict(type='RandomApply', transforms=[pipeline[1]], prob=1.)
+    with pytest.raises(UserError, match='as one step of the pipeline'):
+        Runner.from_cfg(cfg).test()
 
 
 def test_going_on_does_only_what_is_missing(tmp_path, photos, teacher_checkpoint, saved_store):
@@ -164,6 +211,8 @@ def test_a_timm_teacher_with_its_own_normalisation(tmp_path, photos):
     (dict(topk=13), 'topk=13 is more than the 12 classes'),
     (dict(num_classes=1000), 'The teacher has 12 classes, and the config says num_classes=1000'),
     (dict(views=(2, 2)), 'views=2:2 names no view'),
+    (dict(views_at_once=0), 'views_at_once=0 must be 1 or more'),
+    (dict(views_at_once=2, mixing=dict(mixup_alpha=0.8)), 'views_at_once=2 must be .* 1 with mixing'),
 ])
 def test_impossible_requests(tmp_path, photos, teacher_checkpoint, loop, names):
     cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
-from tiny_flow import contents, distilling, one_thread, recorded, saving, teacher
+from tiny_flow import contents, distilling, recorded, saving, teacher
 
 from mmtinyvit.store import verify_store
 
@@ -40,8 +40,7 @@ def test_two_processes_write_the_same_bytes(tmp_path, config, start_tool, photos
                          stderr=subprocess.STDOUT)
     out, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, out
-    with one_thread():
-        Runner.from_cfg(saving(photos, tmp_path / 'one', tmp_path / 'work', teacher_checkpoint, model=frozen)).test()
+    Runner.from_cfg(saving(photos, tmp_path / 'one', tmp_path / 'work', teacher_checkpoint, model=frozen)).test()
     assert contents(tmp_path / 'store') == contents(tmp_path / 'one')
 
 

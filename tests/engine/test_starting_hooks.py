@@ -100,6 +100,15 @@ def test_weights_of_another_network(photos, tmp_path, distilled):
         runner(photos, tmp_path, [MAP, REQUIRE], cfg=model(arch=arch)).train()
 
 
+def test_what_only_pretraining_needs(photos, tmp_path, distilled):
+    torch.save(distilled | {'losses.0.weight': torch.zeros(1), 'extra': torch.zeros(1)}, tmp_path / 'distilled.pth')
+    with pytest.raises(UserError, match=r'2 are unknown \(losses.0.weight, extra\)'):
+        runner(photos, tmp_path, [MAP, REQUIRE]).train()
+    with pytest.raises(UserError, match=r'1 are unknown \(extra\)'):
+        runner(photos, tmp_path, [MAP, REQUIRE | dict(unused=['losses.'])]).train()
+    runner(photos, tmp_path, [MAP, REQUIRE | dict(unused=['losses.', 'extra'])]).train()
+
+
 def test_a_head_that_was_forgotten(photos, tmp_path, distilled):
     with pytest.raises(UserError, match=r'head.fc.weight is \[21841, 16\] instead of \[7, 16\]'):
         runner(photos, tmp_path, [REQUIRE], cfg=model(7)).train()

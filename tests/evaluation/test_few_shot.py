@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from sklearn.neighbors import NearestCentroid
-from tiny_flow import NORM, one_thread, runtime, student
+from tiny_flow import NORM, runtime, student
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.few_shot import CLASSIFIERS, few_shot_accuracy, sample_episodes
@@ -115,9 +115,8 @@ def config(photos, tmp_path):
 
 def test_few_shot_tool(run_tool, config, photos, tmp_path):
     args = [config, tmp_path / 'weights.pth', '--way', 2, 3, '--shot', 1, 2, '--query', 2, '--episodes', 20]
-    with one_thread():
-        first = run_tool('few_shot', *args, '--out', tmp_path / 'out/first.json')
-        second = run_tool('few_shot', *args, '--data', photos, '--out', tmp_path / 'second.json')
+    first = run_tool('few_shot', *args, '--out', tmp_path / 'out/first.json')
+    second = run_tool('few_shot', *args, '--data', photos, '--out', tmp_path / 'second.json')
     assert first.status == second.status == 0, first.err + second.err
     assert '20 episodes, 14 images, 16 features' in first.out and '±' in first.out
     first, second = (json.loads((tmp_path / name).read_text()) for name in ('out/first.json', 'second.json'))

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 from file_server import file_server
-from mmengine.logging import MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
@@ -232,3 +232,12 @@ def test_fill_module_counts_and_lets_parts_start_anew():
 def test_reading_leaves_out_what_is_no_tensor(tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1), note='hello')), tmp_path / 'weights.pth')
     assert list(read_state_dict(tmp_path / 'weights.pth')) == ['a']
+
+
+def test_reading_a_training_leaves_its_curves_alone(tmp_path):
+    """MMEngine restores a curve's methods for the whole process; what stands in for them must not get there."""
+    buffer = HistoryBuffer([1., 3.], [1, 1])
+    torch.save(dict(state_dict=dict(weight=torch.ones(2)), message_hub=dict(log_scalars=dict(loss=buffer))),
+               tmp_path / 'epoch_1.pth')
+    assert read_state_dict(tmp_path / 'epoch_1.pth')['weight'].tolist() == [1, 1]
+    assert HistoryBuffer([2., 4.], [1, 1]).statistics('mean') == 3

@@ -34,7 +34,7 @@ def test_to_mmpretrain_and_back_to_timm(run_tool, tmp_path):
 
 
 @pytest.mark.parametrize(('source', 'said'), [('absent.pth', 'There is no checkpoint'),
-                                              ('text.pth', 'is no PyTorch checkpoint'),
+                                              ('text.pth', 'is no checkpoint of tensors'),
                                               ('resnet.pth', 'the tensor conv1.weight is not known')])
 def test_sentences(source, said, run_tool, tmp_path):
     (tmp_path / 'text.pth').write_text('no weights')

@@ -110,13 +110,13 @@ def test_a_checkpoint_of_another_model(run_tool, save_config, teacher_checkpoint
     del weights['state_dict']['head.fc.bias']
     torch.save(weights, tmp_path / 'half.pth')
     sentence = run_tool('save_logits', save_config(), tmp_path / 'half.pth').sentence
-    assert 'does not fill this teacher' in sentence and 'head.fc.bias' in sentence
+    assert 'does not fill ImageClassifier' in sentence and 'head.fc.bias' in sentence
     assert not (tmp_path / 'store').exists()
 
 
 def test_a_checkpoint_that_was_cut_off(run_tool, save_config, teacher_checkpoint, tmp_path):
     (tmp_path / 'cut.pth').write_bytes(teacher_checkpoint.read_bytes()[:5000])
-    assert 'does not fill this teacher' in run_tool('save_logits', save_config(), tmp_path / 'cut.pth').sentence
+    assert 'is no checkpoint of tensors' in run_tool('save_logits', save_config(), tmp_path / 'cut.pth').sentence
 
 
 def test_a_teacher_that_says_nan(run_tool, save_config, teacher_checkpoint, tmp_path):

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.weight_files import file_table, pack_weights, refuse_same_file, write_file
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict, read_checkpoint
+from mmtinyvit.models.selfsup import convert_vit_state_dict
+from mmtinyvit.models.weights import read_state_dict
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,7 @@ def main() -> None:
     args = parse_args()
     refuse_same_file(args.destination, args.source)
     prefix = 'backbone.' if args.to == 'mmpretrain' else ''
-    state_dict = convert_vit_state_dict(read_checkpoint(args.source), args.to, prefix)
+    state_dict = convert_vit_state_dict(read_state_dict(args.source), args.to, prefix)
     write_file(args.destination, pack_weights(state_dict, args.destination.suffix))
     Console().print(file_table(args.destination, state_dict, names_of=args.to))
 

@@ -21,11 +21,13 @@ class RequireWeightsHook(Hook):
 
     Args:
         fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
+        unused: Prefixes of what the checkpoint may hold beyond the model, for example what only pretraining needs.
     """
     priority = 'LOW'
 
-    def __init__(self, fresh: Sequence[str] = ()) -> None:
+    def __init__(self, fresh: Sequence[str] = (), unused: Sequence[str] = ()) -> None:
         self.fresh = tuple(fresh)
+        self.unused = tuple(unused)
         self.loaded = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -33,8 +35,10 @@ class RequireWeightsHook(Hook):
         if runner._resume:  # its checkpoint came from this very model
             return
         model = plain_model(runner)
+        starts = starts_training(runner)
         state = {name.removeprefix('module.'): value for name, value in state_of(checkpoint).items()}
-        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts_training(runner) else ())
+        state = {name: value for name, value in state.items() if not (starts and name.startswith(self.unused))}
+        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts else ())
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {runner._load_from}')
 
     def before_train(self, runner: Runner) -> None:

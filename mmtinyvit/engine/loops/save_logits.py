@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets.identity import canary_digest
+from mmtinyvit.datasets.views_at_once import ViewsAtOnce
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Unit, key_hash
@@ -52,6 +53,8 @@ class SaveLogitsLoop(BaseLoop):
         sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
         reference_view: With the codec ``smallest``, the view that the others are coded relative to; by default 0.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
+        views_at_once: How many views of an image to make whenever it is read and decoded: saves time where the loading
+            of images is what limits the saving, and takes memory for as many batches. The store is the same.
         join: Work beside other jobs that join, started by anybody at any time; without it, a second job is refused.
         evaluator: Not used; MMEngine passes one.
     """
@@ -70,6 +73,7 @@ class SaveLogitsLoop(BaseLoop):
                  keep_mass: float | None = None,
                  sampling: dict | None = None,
                  reference_view: int | None = None,
+                 views_at_once: int = 1,
                  join: bool = False,
                  evaluator: object = None) -> None:
         self._runner = runner
@@ -77,6 +81,10 @@ class SaveLogitsLoop(BaseLoop):
         self.views = range(*views)
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
+        if views_at_once < 1 or (views_at_once > 1 and mixing):
+            raise UserError(f'views_at_once={views_at_once} must be 1 or more, and 1 with mixing, whose partners '
+                            'change from view to view.')
+        self.views_at_once = views_at_once
         self.topk, self.num_classes, self.codec = topk, num_classes, codec
         self.samples_per_shard, self.reference_view = samples_per_shard, reference_view
         self.rule = RecordRule(topk, keep_mass, sampling)
@@ -130,42 +138,52 @@ class SaveLogitsLoop(BaseLoop):
 
     def _save_claimable(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """One round over the shards that nobody else holds."""
-        plan: deque[tuple[Unit, np.ndarray]] = deque()
+        plan: deque[tuple[list[Unit], np.ndarray]] = deque()
         loader = DataLoader(
-            self.teacher.dataset,
+            ViewsAtOnce(self.teacher.dataset),
             batch_sampler=_Batches(self._batches(writer, plan, rank, world_size)),
             num_workers=self.num_workers,
-            collate_fn=self.teacher.collate,
+            collate_fn=self.teacher.collate_views,
             pin_memory=torch.cuda.is_available())
-        saved, buffer = 0, None
-        writing: Future | None = None
+        saved = 0
+        buffers: dict[Unit, ShardBuffer] = {}
+        writing: deque[Future] = deque()
         with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
-            for data in loader:
-                unit, positions = plan.popleft()
-                if buffer is None or buffer.unit != unit:
-                    buffer = ShardBuffer(unit, self.topk, self.teacher.mixing is not None)
-                self._add_records(buffer, data, positions)
-                if buffer.full:
-                    if writing is not None:
-                        writing.result()
-                    writing = disk.submit(writer.write_shard, unit, *buffer.arrays(), canaries=buffer.canaries)
-                    if self.join:
-                        progress.look(partial(self._missing, writer))
-                saved += len(positions)
-                progress.advance(len(positions))
-            if writing is not None:
-                writing.result()
+            for batches in loader:
+                units, positions = plan.popleft()
+                for unit, data in zip(units, batches, strict=True):
+                    if unit not in buffers:
+                        buffers[unit] = ShardBuffer(unit, self.topk, self.teacher.mixing is not None)
+                    self._add_records(buffers[unit], data, positions)
+                    if buffers[unit].full:
+                        buffer = buffers.pop(unit)
+                        while len(writing) >= self.views_at_once:
+                            writing.popleft().result()
+                        writing.append(disk.submit(writer.write_shard, unit, *buffer.arrays(),
+                                                   canaries=buffer.canaries))
+                        if self.join:
+                            progress.look(partial(self._missing, writer))
+                    saved += len(positions)
+                    progress.advance(len(positions))
+            for shard in writing:
+                shard.result()
         return saved
 
-    def _batches(self, writer: LogitWriter, plan: deque, rank: int, world_size: int) -> Iterator[list[tuple[int, int]]]:
+    def _batches(self, writer: LogitWriter, plan: deque, rank: int, world_size: int) -> Iterator[list[tuple]]:
         """Names of samples, batch by batch, of the shards that this process gets; notes them in ``plan``."""
-        for unit in list(writer.missing(self.views, rank, world_size)):
-            if not writer.claim(unit):
+        groups: dict[tuple[int, int], list[Unit]] = {}  # by the views that go together, and by shard
+        for unit in dict.fromkeys(writer.missing(self.views, rank, world_size)):
+            groups.setdefault((self.views.index(unit.view) // self.views_at_once, unit.shard), []).append(unit)
+        for group in groups.values():
+            units = [unit for unit in group if writer.claim(unit)]
+            if not units:
                 continue
-            for first in range(unit.first, unit.first + unit.count, self.batch_size):
-                positions = np.arange(first, min(first + self.batch_size, unit.first + unit.count))
-                plan.append((unit, positions))
-                yield self.teacher.names(unit.view, positions)
+            end = units[0].first + units[0].count
+            for first in range(units[0].first, end, self.batch_size):
+                positions = np.arange(first, min(first + self.batch_size, end))
+                plan.append((units, positions))
+                names = [self.teacher.names(unit.view, positions) for unit in units]
+                yield [([view for view, _ in same], same[0][1]) for same in zip(*names, strict=True)]
 
     def _add_records(self, buffer: ShardBuffer, data: dict, positions: np.ndarray) -> None:
         """Run the teacher on one batch and keep what it says, with the hashes of a few inputs."""
@@ -185,8 +203,8 @@ class SaveLogitsLoop(BaseLoop):
 class _Batches:
     """A generator as the iterable that ``DataLoader`` asks for."""
 
-    def __init__(self, batches: Iterator[list[tuple[int, int]]]) -> None:
+    def __init__(self, batches: Iterator[list[tuple]]) -> None:
         self.batches = batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple]]:
         return self.batches

@@ -12,7 +12,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.mixture import check_weights
 
-from ..whole_checkpoint import load_whole_checkpoint
+from ..weights import fill_module, read_state_dict
 
 __all__ = ['EnsembleClassifier']
 
@@ -83,7 +83,7 @@ def _build(config: dict, data_preprocessor: dict | None) -> nn.Module:
         config['data_preprocessor'] = copy.deepcopy(data_preprocessor)
     teacher = MODELS.build(config)
     if checkpoint is not None:
-        load_whole_checkpoint(teacher, checkpoint)
+        fill_module(teacher, read_state_dict(checkpoint), checkpoint)
     elif (config.get('init_cfg') or {}).get('type') == 'Pretrained':
         teacher.init_weights()  # MMEngine calls it before training only
     return teacher.eval()

@@ -9,7 +9,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..data_preprocessors.renormalise import Renormalise
-from ..whole_checkpoint import load_whole_checkpoint
+from ..weights import fill_module, read_state_dict
 
 __all__ = ['FrozenTeacher']
 
@@ -93,7 +93,7 @@ class FrozenTeacher:
         if not isinstance(model, TimmClassifier):  # timm has loaded its weights, and would draw them anew
             model.init_weights()
         if self.checkpoint:
-            load_whole_checkpoint(model, self.checkpoint)
+            fill_module(model, read_state_dict(self.checkpoint), self.checkpoint)
         return model
 
 

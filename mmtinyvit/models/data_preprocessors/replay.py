@@ -82,22 +82,27 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
         self.input_size = input_size
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise, and mix in training; labels are mixed too where ``num_classes`` is set."""
-        data = super().forward(data, training)
-        if self.input_size is not None:
-            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
-                                           antialias=True)
-        if training and self.mixing is not None:
+        """Mix the pixels in training, normalise, and resize; labels are mixed too where ``num_classes`` is set."""
+        mixes = training and self.mixing is not None
+        if mixes:
+            data = self.cast_data(data)
             samples = data['data_samples']
             _check_partners(samples)
-            keys, view = [s.sample_key for s in samples], samples[0].view
-            data['inputs'], keep = self.mixing(data['inputs'], keys, view)
+            pixels, keys = data['inputs'].float(), [s.sample_key for s in samples]
+            mixed, keep = self.mixing(pixels, keys, samples[0].view)
+            data = data | dict(inputs=mixed)
+        data = super().forward(data, training)
+        if mixes:
+            samples = data['data_samples']
             if 'gt_score' in samples[0]:
                 score = torch.stack([s.gt_score for s in samples])  # (B, C)
                 swapped = score.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
                 score = keep[:, None] * score + (1 - keep[:, None]) * swapped
                 for sample, row in zip(samples, score, strict=True):
                     sample.set_gt_score(row)
+        if self.input_size is not None:
+            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
+                                           antialias=True)
         return data
 
 

@@ -8,8 +8,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..classifiers.frozen_teacher import FrozenTeacher
+from ..weights import read_state_dict
 from .token_cache import TokenCache
-from .vit_keys import convert_vit_state_dict, read_checkpoint
+from .vit_keys import convert_vit_state_dict
 from .vit_tap import check_vit, tap_vit
 
 __all__ = ['TokenTeacher']
@@ -92,7 +93,7 @@ class TokenTeacher(FrozenTeacher):
                             'checkpoint=FILE).')
         vit = MODELS.build(config)
         try:
-            found = vit.load_state_dict(convert_vit_state_dict(read_checkpoint(self.checkpoint)), strict=False)
+            found = vit.load_state_dict(convert_vit_state_dict(read_state_dict(self.checkpoint)), strict=False)
         except RuntimeError as error:  # another width
             raise self._unfit(config, ' '.join(str(error).split())[:240]) from error
         # MAE and TinyMIM leave out norms that only a finetuned network has, and the other way round

@@ -4,19 +4,14 @@ The official MAE (https://github.com/facebookresearch/mae), the released TinyMIM
 ``VisionTransformer`` has another, and its ``MAE`` puts ``backbone.`` before it. What only pretraining needs, the
 decoder and the mask token, is left out.
 """
-import argparse
-import pickle
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['convert_vit_state_dict', 'read_checkpoint']
+__all__ = ['convert_vit_state_dict']
 
 # (MAE and timm, mmpretrain); {i} is a block's number. A norm behind average pooling is fc_norm and ln2.
 NAMES = (
@@ -33,50 +28,6 @@ NAMES = (
     ('fc_norm', 'ln2'),
 )
 NOT_THE_NETWORK = ('decoder_', 'mask_token', 'head.')  # of MAE and timm
-
-
-def _ignored(*_) -> None:
-    """Stands in for ``getattr``, which MMEngine's checkpoints ask for to restore curves that nobody reads here."""
-
-
-class _Curve:
-    """Stands in for ``HistoryBuffer``, which restores the methods of its whole class: those of this process stay."""
-
-    def __setstate__(self, state: dict) -> None:
-        pass
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint of MAE, TinyMIM, timm, mmpretrain or MMEngine, without running code from it.
-
-    Args:
-        path: File or URL.
-
-    Raises:
-        UserError: It is missing, no PyTorch file, or holds more than tensors and plain values.
-    """
-    numbers = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.uint32)]
-    multiarray = np.empty(0).__reduce__()[0]  # how NumPy restores an array
-    harmless = [argparse.Namespace, (_Curve, 'mmengine.logging.history_buffer.HistoryBuffer'),
-                (_ignored, 'builtins.getattr'), multiarray, np.ndarray, np.dtype,
-                np.float64(0).__reduce__()[0], *numbers]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            if '://' in str(path):
-                checkpoint = torch.hub.load_state_dict_from_url(str(path), map_location='cpu', weights_only=True)
-            else:
-                checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f'There is no checkpoint {path}: check the path.') from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f'{path} is no PyTorch checkpoint, or holds more than tensors and plain values: download it '
-                        'again, or save its state dict alone.') from error
-    for name in ('state_dict', 'model'):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
-            checkpoint = checkpoint[name]
-    if not isinstance(checkpoint, Mapping) or not all(isinstance(value, Tensor) for value in checkpoint.values()):
-        raise UserError(f'{path} holds no state dict of tensors.')
-    return dict(checkpoint)
 
 
 def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpretrain',

@@ -111,6 +111,8 @@ class CompactCodec(Codec):
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         num = len(records)
+        if num == 1 and 0 < self.low_bits <= 8:
+            return self._decode_one(records[0])
         index = np.empty((num, self.topk), np.int64)
         log_prob = np.empty((num, self.topk), np.float32)
         tail_mass = np.empty(num, np.float32)
@@ -140,6 +142,24 @@ class CompactCodec(Codec):
         log_prob += np.log((1.0 - tail) / total)[:, None]
         tail_mass[:] = tail
 
+    def _decode_one(self, record: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a training asks for: as few calls of NumPy as can be, since each costs more than its work."""
+        bits = np.unpackbits(record, bitorder='little')
+        ones = bits[:self._high_end].nonzero()[0]
+        if len(ones) != self.topk:
+            raise ValueError('not K classes')
+        ones -= self._ranks
+        ones <<= self.low_bits
+        ones |= _WEIGHTS[:self.low_bits] @ bits[self._high_end:self._low_end].reshape(self.low_bits, self.topk)
+        if ones[-1] >= self.num_classes:  # they ascend
+            raise ValueError('a class out of range')
+        levels = _WEIGHTS[:LEVEL_BITS] @ bits[self._low_end:self._level_end].reshape(LEVEL_BITS, self.topk)
+        tail = _TAIL_MASS[bits[self._level_end:self._num_bits] @ _TAIL_WEIGHTS]
+        total = self._ratio.take(levels).sum(dtype=np.float64)
+        log_prob = self._neg_depth.take(levels)
+        log_prob += np.log((1.0 - tail) / total)
+        return ones[None], log_prob[None], np.array([tail], np.float32)
+
     def _planes(self, bits: np.ndarray, width: int) -> np.ndarray:
         """``(n, K)``: the numbers whose bit planes are given, lowest plane first."""
         topk = self.topk
@@ -168,3 +188,4 @@ def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
 _SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
 _TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)  # the inverse, by code
 _TAIL_WEIGHTS = 1 << np.arange(TAIL_BITS)
+_WEIGHTS = (1 << np.arange(8)).astype(np.uint8)  # of planes

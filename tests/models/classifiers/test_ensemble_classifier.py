@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
-from tiny_flow import CLASSES, NORM, contents, distilling, losses, one_thread, saving, student, teacher
+from tiny_flow import CLASSES, NORM, contents, distilling, losses, saving, student, teacher
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, mix_logits
@@ -85,7 +85,7 @@ def test_weights_from_init_cfg(members, teacher_checkpoint):
     (lambda config: config.update(weights=[1.]), '1 weights for 2 teachers'),
     (lambda config: config.update(weights=[1., 0.]), 'must be positive'),
     (lambda config: config.update(teachers=[]), 'has no teachers'),
-    (lambda config: config['teachers'][0].update(checkpoint='nowhere.pth'), 'nowhere.pth does not fill'),
+    (lambda config: config['teachers'][0].update(checkpoint='nowhere.pth'), 'There is no checkpoint nowhere.pth'),
     (lambda config: config['teachers'][0].update(checkpoint=config['teachers'][1]['checkpoint']), 'does not fill'),
 ])
 def test_what_is_refused(members, change, names):
@@ -111,13 +111,12 @@ def test_teachers_of_different_classes(members):
 def stores(tmp_path_factory, photos, members):
     """A store of each teacher with all classes, and one of the ensemble; rounded to half precision."""
     folder = tmp_path_factory.mktemp('stores')
-    with one_thread():
-        for name, model, topk in (('a', members[0], CLASSES), ('b', members[1], CLASSES), ('a3', members[0], 3),
-                                  ('b5', members[1], 5), ('both', ensemble(members), CLASSES)):
-            model = copy.deepcopy(model)
-            checkpoint = model.pop('checkpoint', None)
-            Runner.from_cfg(saving(photos, folder / name, folder / 'work', checkpoint, model=model, codec='exact',
-                                   topk=topk)).test()
+    for name, model, topk in (('a', members[0], CLASSES), ('b', members[1], CLASSES), ('a3', members[0], 3),
+                              ('b5', members[1], 5), ('both', ensemble(members), CLASSES)):
+        model = copy.deepcopy(model)
+        checkpoint = model.pop('checkpoint', None)
+        Runner.from_cfg(saving(photos, folder / name, folder / 'work', checkpoint, model=model, codec='exact',
+                               topk=topk)).test()
     return folder
 
 

@@ -108,7 +108,7 @@ def test_init_cfg_counts_as_weights(teacher_checkpoint):
     (TIMM | dict(pretrained=False), None, 'has no weights'),
     (teacher(), 'x.pth', 'needs a data_preprocessor'),
     (TIMM | dict(model_name='no_such_net'), 'x.pth', 'needs a data_preprocessor'),
-    (teacher() | dict(data_preprocessor=dict(NORM)), 'no_such_file.pth', 'does not fill this teacher'),
+    (teacher() | dict(data_preprocessor=dict(NORM)), 'no_such_file.pth', 'There is no checkpoint no_such_file.pth'),
 ], ids=['no weights', 'timm without weights', 'no normalisation', 'unknown timm model', 'no file'])
 def test_a_teacher_that_cannot_be_meant(model, checkpoint, says):
     with pytest.raises(UserError, match=says):
@@ -117,9 +117,9 @@ def test_a_teacher_that_cannot_be_meant(model, checkpoint, says):
 
 def test_a_checkpoint_of_another_model(tmp_path, teacher_checkpoint):
     torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
-    with pytest.raises(UserError, match='does not fill this teacher'):
+    with pytest.raises(UserError, match='holds no state dict'):
         frozen(tmp_path / 'empty.pth').load()
-    with pytest.raises(UserError, match='does not fill this teacher'):
+    with pytest.raises(UserError, match='does not fill'):
         FrozenTeacher(TIMM, str(teacher_checkpoint)).load()
 
 

@@ -113,21 +113,86 @@ def test_huge_logits_stay_finite():
 
 
 @pytest.mark.parametrize('temperature', [1., 2.])
-def test_nothing_as_large_as_the_logits_is_kept_but_the_logits(temperature):
+def test_nothing_as_large_as_the_logits_is_kept_but_them_and_the_gradient_to_be(temperature):
     index, log_prob, tail = record(4, 1000, 10)
     logits = torch.randn(4, 1000, dtype=torch.float64, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
     large = [t for t in kept if t.numel() >= logits.numel()]
-    assert len(large) == 1 and torch.equal(large[0], logits / temperature)
+    assert len(large) == 1 and torch.equal(large[0], logits)
+    function = loss.grad_fn.next_functions[0][0]
+    memory = function.softmax.data_ptr()
+    loss.sum().backward()
+    assert function.softmax is None and logits.grad.data_ptr() == memory
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize('temperature, smoothing', [(1., 0.), (2.5, 0.), (1., 0.1), (2., 0.3)])
+def test_more_rows_than_a_block(monkeypatch, dtype, temperature, smoothing):
+    """12 rows make a block; the last one here is short."""
+    monkeypatch.setattr('mmtinyvit.models.losses.sparse_soft_target.BLOCK', 2**18)
+    index, log_prob, tail = record(29, 21841, 100)
+    weights = torch.rand(29, dtype=torch.float64)
+    sparse = torch.randn(29, 21841, dtype=torch.float64).to(dtype).requires_grad_()
+    dense = sparse.detach().double().requires_grad_()
+    loss = sparse_soft_target_loss(sparse, index, log_prob, tail, temperature, smoothing)
+    target = dense_target(21841, index, log_prob, tail, temperature) * (1 - smoothing) + smoothing / 21841
+    naive = -(target * (dense / temperature).log_softmax(1)).sum(1) * temperature**2
+    (loss * weights).sum().backward()
+    (naive * weights).sum().backward()
+    close = 1e-10 if dtype == torch.float64 else 1e-4
+    assert torch.allclose(loss.double(), naive, rtol=close, atol=close)
+    assert torch.allclose(sparse.grad.double(), dense.grad, rtol=1e-10 if dtype == torch.float64 else 1e-2, atol=1e-10)
+
+
+def test_a_second_backward_pass_gives_the_same_gradient():
+    index, log_prob, tail = record(4, 50, 5)
+    logits = torch.randn(4, 50, dtype=torch.float64, requires_grad=True)
+    loss = sparse_soft_target_loss(logits, index, log_prob, tail, 2.).sum()
+    first, = torch.autograd.grad(loss, logits, retain_graph=True)
+    before = first.clone()
+    second, = torch.autograd.grad(3 * loss, logits)
+    assert torch.equal(first, before) and torch.allclose(second, 3 * first, rtol=1e-12)
+
+
+def test_a_second_derivative_is_refused():
+    index, log_prob, tail = record(2, 20, 3)
+    logits = torch.randn(2, 20, requires_grad=True)
+    loss = sparse_soft_target_loss(logits, index, log_prob, tail).square().sum()
+    gradient, = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize('temperature', [1., 2.])
+def test_without_gradients(temperature):
+    index, log_prob, tail = record(4, 50, 5)
+    logits = torch.randn(4, 50, dtype=torch.float64, requires_grad=True)
+    expected = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+    with torch.no_grad():
+        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+    assert loss.grad_fn is None and torch.allclose(loss, expected, rtol=1e-12)
+    assert sparse_soft_target_loss(logits.detach(), index, log_prob, tail, temperature).grad_fn is None
+
+
+def test_compiled():
+    index, log_prob, tail = record(4, 50, 5)
+    compiled = torch.compile(sparse_soft_target_loss, fullgraph=True, backend='eager')
+    ours, theirs = (torch.randn(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+                    for _ in range(2))
+    loss, expected = (function(z, index, log_prob, tail, 2.) for function, z in ((compiled, ours),
+                                                                                 (sparse_soft_target_loss, theirs)))
+    loss.sum().backward()
+    expected.sum().backward()
+    assert torch.allclose(loss, expected, rtol=1e-12) and torch.allclose(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_the_module_is_the_weighted_mean():
     index, log_prob, tail = record(5, 30, 4)
     logits = torch.randn(5, 30, dtype=torch.float64)
-    each = sparse_soft_target_loss(logits, index, log_prob, tail, 2.)
-    loss = SparseSoftTargetLoss(temperature=2., loss_weight=0.25)(logits, index, log_prob, tail)
+    each = sparse_soft_target_loss(logits, index, log_prob, tail, 2., 0.2)
+    loss = SparseSoftTargetLoss(temperature=2., loss_weight=0.25, label_smoothing=0.2)(logits, index, log_prob, tail)
     assert loss.shape == () and loss.item() == pytest.approx(each.mean().item() / 4, rel=1e-12)
 
 
@@ -145,6 +210,11 @@ def test_wrong_shapes(change):
     sparse_soft_target_loss(**shapes)
     with pytest.raises(UserError, match=r'which do not fit'):
         sparse_soft_target_loss(**shapes | change)
+
+
+def test_wrong_label_smoothing():
+    with pytest.raises(UserError, match='label_smoothing=1.0'):
+        SparseSoftTargetLoss(label_smoothing=1.)
 
 
 def test_wrong_temperature():

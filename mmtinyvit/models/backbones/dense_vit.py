@@ -1,0 +1,89 @@
+"""A plain ViT for segmentation, as MAE and TinyMIM are judged: relative positions and layer scale come in with it."""
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import update_init_info
+from mmpretrain.models.backbones import BEiTViT
+from torch import Tensor
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
+from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict, read_checkpoint
+from mmtinyvit.models.weights import fill_module
+from mmtinyvit.registry import MODELS
+
+__all__ = ['DenseViT']
+
+HEAD_NORMS = ('ln1.', 'ln2.')  # behind the last block: a classifier's
+
+
+@MODELS.register_module()
+class DenseViT(BEiTViT):
+    """mmpretrain's BEiT with biases and positions as in MAE: maps of several blocks, all at the stride of a patch.
+
+    A bias of relative positions, at first 0, is added to the attention of each block, and each branch has a scale, at
+    first 1: so the network starts as the pretrained one. TinyMIM's paper and MAE's use this network with UPerNet.
+
+    Args:
+        arch: As of mmpretrain's ``BEiTViT``: ``'deit-tiny'``, ``'deit-small'``, ``'deit-base'``, ``'large'`` or a dict.
+        img_size: Side of the images in pixels; others are refused, as relative positions are learned for this one.
+        out_indices: Blocks to output, counted from 0.
+        drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes a checkpoint of TinyMIM, MAE, timm or mmpretrain,
+            pretrained or finetuned, and must fill every tensor but those that come in here. Positions are
+            interpolated.
+        **kwargs: Other arguments of ``BEiTViT``.
+    """
+
+    def __init__(self,
+                 arch: str | dict = 'deit-base',
+                 img_size: int = 512,
+                 out_indices: Sequence[int] = (3, 5, 7, 11),
+                 drop_path_rate: float = 0.,
+                 init_cfg: dict | list[dict] | None = None,
+                 **kwargs):
+        settings = dict(bias=True, use_abs_pos_emb=True, layer_scale_init_value=1., out_type='featmap') | kwargs
+        super().__init__(arch, img_size, out_indices=list(out_indices), drop_path_rate=drop_path_rate,
+                         init_cfg=init_cfg, **settings)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, img_size, img_size)`` in, maps ``(B, C, img_size / 16, img_size / 16)`` out.
+
+        Raises:
+            UserError: The images are of another size.
+        """
+        if tuple(x.shape[2:]) != self.img_size:
+            raise UserError(f'This DenseViT takes images of {self.img_size[0]} x {self.img_size[1]} pixels, but got '
+                            f'{x.shape[2]} x {x.shape[3]}: train on crops of that size, and test with '
+                            "test_cfg.mode='slide' on images at least as large, or set img_size.")
+        return super().forward(x)
+
+    def train(self, mode: bool = True) -> 'DenseViT':
+        super().train(mode)  # which gives nothing back
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise as mmpretrain does, with relative positions at 0; then fill from ``init_cfg``.
+
+        Raises:
+            UserError: A ``Pretrained`` checkpoint does not fill the backbone.
+        """
+        if self.is_init:
+            return
+        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
+        super().init_weights()
+        for layer in self.layers:
+            torch.nn.init.zeros_(layer.attn.relative_position_bias_table)
+        for settings in pretrained:
+            self._load_pretrained(settings['checkpoint'])
+            if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
+                update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
+
+    def _load_pretrained(self, checkpoint: str) -> None:
+        state = convert_vit_state_dict(read_checkpoint(checkpoint))
+        wanted = self.state_dict()
+        own = [name for name in wanted if name.endswith(('gamma_1', 'gamma_2')) or 'relative_position' in name]
+        found = {name: value for name, value in state.items() if name in wanted or not name.startswith(HEAD_NORMS)}
+        filled = fill_module(self, found, checkpoint, fresh=own)
+        print_log(f'DenseViT: {filled} tensors filled from {checkpoint}, {len(own)} of its own stay', logger='current')

@@ -1,0 +1,24 @@
+"""Mobile-Former-52M trained on ImageNet-1K from scratch, with labels (https://arxiv.org/abs/2108.05895), 450 epochs.
+
+    tools/dist_train.sh projects/mobile_former/configs/mobile_former_52m_in1k.py 8 --amp
+
+Mixup 0.2, no erasing, no RandAugment.
+Cost: not run here; the original used a total batch of 1,024.
+Result: not run here; published: 68.7 top-1.
+"""
+_base_ = [
+    '_base_/model.py', '_base_/imagenet1k.py', '_base_/schedule_450e.py',
+    '../../../configs/_base_/default_runtime.py'
+]
+
+model = dict(
+    backbone=dict(arch='52m'),
+    head=dict(
+        in_channels=96, token_dims=128, hidden_channels=1024, dropout=0.2,
+        loss=dict(_delete_=True, type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+optim_wrapper = dict(optimizer=dict(lr=8e-4, weight_decay=0.1))
+
+view_transforms = _base_.view_transforms[:2]
+replay = dict(type='mmtinyvit.SeededAugment', transforms=view_transforms, base_seed=0)
+pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
+train_dataloader = dict(dataset=dict(pipeline=pipeline))

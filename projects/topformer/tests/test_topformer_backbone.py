@@ -1,0 +1,157 @@
+"""TopFormer against the released code's numbers, and what every backbone must stand."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hash_fill import fill, image
+from mmengine.analysis import get_model_complexity_info
+from mmengine.registry import MODELS, init_default_scope
+from network_checks import assert_summary, check_gradients, check_one_graph, check_onnx
+from torch.nn import functional
+
+from mmtinyvit.errors import UserError
+from projects.topformer.topformer import TopFormer
+from projects.topformer.topformer.token_pyramid import pool_pyramid
+
+GOLDEN = json.loads((Path(__file__).parent / 'golden.json').read_text())
+OUT_CHANNELS = dict(tiny=128, small=192, base=256)
+TINY = dict(channels=(8, 16, 24, 32), num_last_blocks=2, num_heads=2, out_channels=16)
+
+
+def classifier(arch: str) -> torch.nn.Module:
+    init_default_scope('mmpretrain')
+    dim = dict(tiny=208, small=296, base=384)[arch]
+    return MODELS.build(dict(
+        type='ImageClassifier', backbone=dict(type='mmtinyvit.TopFormer', arch=arch, pool_stride=1, inject=False),
+        neck=[dict(type='GlobalAveragePooling'), dict(type='ClsBatchNormNeck', input_features=dim, affine=True,
+                                                      eps=1e-5)],
+        head=dict(type='LinearClsHead', num_classes=1000, in_channels=dim)))
+
+
+# ---------------------------------------------------------------- the published network
+def test_injected_maps_of_the_released_code():
+    with torch.no_grad():
+        maps = fill(TopFormer('tiny'))(image(256))
+    for found, wanted in zip(maps, GOLDEN['T_seg_256']['sim'], strict=True):
+        assert_summary(found, wanted)
+
+
+def test_logits_of_the_released_classifier():
+    with torch.no_grad():
+        assert_summary(fill(classifier('tiny'))(image(224)), GOLDEN['T_cls_224']['logits'])
+
+
+@pytest.mark.parametrize(('arch', 'parameters', 'macs'), [
+    ('tiny', 1503304, .1263e9), ('small', 3105928, .2352e9), ('base', 5068872, .3733e9)])
+def test_size_of_the_classifier(arch, parameters, macs, monkeypatch):
+    """Multiplications as MMEngine counts them, BatchNorm's too; it knows matrix products but no fused attention."""
+    monkeypatch.setattr(functional, 'scaled_dot_product_attention', lambda q, k, v, scale: (q @ k.mT).softmax(-1) @ v)
+    model = classifier(arch)
+    model.eval()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    counted = get_model_complexity_info(model, (3, 224, 224), show_table=False, show_arch=False)['flops']
+    assert counted == pytest.approx(macs, rel=.01)
+
+
+# ---------------------------------------------------------------- sizes
+@pytest.mark.parametrize('arch', OUT_CHANNELS)
+@pytest.mark.parametrize('size', [(64, 64), (45, 70), (33, 130), (1, 5)])
+def test_maps_of_any_size(arch, size):
+    images = torch.randn(2, 3, *size)
+    for options in (dict(), dict(pool_stride=1)):
+        maps = TopFormer(arch, **options).eval()(images)
+        for found, stride in zip(maps, (8, 16, 32), strict=True):
+            assert found.shape == (2, OUT_CHANNELS[arch], -(-size[0] // stride), -(-size[1] // stride))
+    semantics, = TopFormer(arch, inject=False).eval()(images)
+    assert semantics.shape[2:] == (-(-size[0] // 64), -(-size[1] // 64))
+
+
+@pytest.mark.parametrize('size', [(128, 192), (96, 160), (90, 50)])
+def test_pooling_is_adaptive_average_pooling(size):
+    maps = [torch.randn(1, 4, -(-size[0] // stride), -(-size[1] // stride)) for stride in (4, 8, 16, 32)]
+    target = [-(-side // 2) for side in maps[-1].shape[2:]]
+    expected = torch.cat([functional.adaptive_avg_pool2d(each, target) for each in maps], 1)
+    torch.testing.assert_close(pool_pyramid(maps, 2), expected)
+
+
+# ---------------------------------------------------------------- training and deployment
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    model = TopFormer(TINY, drop_path_rate=0.)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('inject', [True, False])
+@pytest.mark.parametrize('size', [(64, 96), (70, 45)])
+def test_every_parameter_gets_a_gradient(inject, size):
+    torch.manual_seed(0)
+    check_gradients(TopFormer(TINY, inject=inject, pool_stride=1, drop_path_rate=.1), torch.randn(3, 3, *size))
+
+
+def test_bfloat16(small):
+    """Attention without a scale makes random weights sensitive: only the direction of the outputs is compared."""
+    images = torch.randn(2, 3, 96, 128)
+    small.eval()
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        found = small(images)
+    for ours, expected in zip(found, small(images), strict=True):
+        assert torch.cosine_similarity(ours.float().flatten(), expected.flatten(), dim=0) > .9
+    small.train()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = sum(out.float().square().mean() for out in small(images))
+    loss.backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in small.parameters())
+
+
+def test_compiles_to_one_graph(monkeypatch):
+    """In float64, as random weights are sensitive; with two blocks, as tracing takes its time."""
+    monkeypatch.setattr('projects.topformer.topformer.backbone.NUM_BLOCKS', 2)
+    torch.manual_seed(0)
+    model = TopFormer(TINY, drop_path_rate=0.).double()
+    check_one_graph(model, torch.randn(2, 3, 70, 45, dtype=torch.float64))
+
+
+def test_onnx(small, tmp_path):
+    check_onnx(small, torch.randn(2, 3, 64, 128), tmp_path / 'model.onnx')
+
+
+def test_initial_weights_of_the_original(small):
+    for conv in (small.pyramid.blocks[3].depthwise.conv, small.semantics[0].ffn.fc1.conv):
+        fan_out = conv.weight[0, 0].numel() * conv.out_channels / conv.groups
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out)**.5, rel=.1)
+    assert small.train() is small and small.eval() is small
+
+
+# ---------------------------------------------------------------- weights
+def test_a_segmenter_starts_from_a_classifier(tmp_path):
+    torch.manual_seed(0)
+    model = TopFormer(TINY, pool_stride=1, inject=False)
+    state = {f'backbone.{name}': value for name, value in model.state_dict().items()}
+    state['head.fc.weight'] = torch.randn(10, 80)
+    torch.save(dict(state_dict=state), tmp_path / 'classifier.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'classifier.pth'), prefix='backbone.')
+    dense = TopFormer(TINY, init_cfg=init_cfg)
+    dense.init_weights()
+    for name, value in dense.state_dict().items():
+        if not name.startswith('injections.'):
+            assert torch.equal(value, state[f'backbone.{name}']), name
+    other = TopFormer('tiny', init_cfg=init_cfg)
+    with pytest.raises(UserError, match=r'does not fill TopFormer: .*of another shape'):
+        other.init_weights()
+    del state['backbone.semantics.0.attn.query.conv.weight']
+    torch.save(dict(state_dict=state), tmp_path / 'classifier.pth')
+    with pytest.raises(UserError, match=r'1 are missing \(semantics.0.attn.query.conv.weight\)'):
+        TopFormer(TINY, init_cfg=init_cfg).init_weights()
+
+
+@pytest.mark.parametrize(('options', 'sentence'), [
+    (dict(arch='huge'), "TopFormer has no arch 'huge': choose one of tiny, small, base"),
+    (dict(arch=dict(channels=(8, 8, 8, 8))), 'needs exactly the keys channels, num_last_blocks'),
+    (dict(pool_stride=0), 'pool_stride=0 of TopFormer must be at least 1'),
+])
+def test_mistakes(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        TopFormer(**options)
