@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_flow import distilling, one_thread
 
 import mmtinyvit
+from mmtinyvit.apis.config import read_config
 from mmtinyvit.apis.publish import publish
 from mmtinyvit.models.weights import read_checkpoint
 from mmtinyvit.store import LogitStore
@@ -139,6 +140,18 @@ def test_other_students(model, trained, tmp_path):
     with torch.no_grad():
         assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
     assert mmpretrain.inference_model(ours, PHOTO)['pred_class'] in set('abcdefghijkl')
+
+
+def test_a_student_of_a_project(tmp_path):
+    """Its config imports it; whoever takes the published file has imported it, too."""
+    cfg = read_config('projects/mobile_former/configs/mobile_former_26m_in1k.py')
+    init_default_scope('mmpretrain')
+    student = MODELS.build(cfg.model).eval()
+    torch.save(student.state_dict(), tmp_path / 'student.pth')
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.pth').path)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(image, mode='tensor'), student(image, mode='tensor'))
 
 
 def test_faults(run_tool, trained, tmp_path):
