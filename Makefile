@@ -17,7 +17,7 @@ OPERATORS := $(call stamp,operators,$(CORE) build)
 FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
 DETECT ?=
-BENCHMARKS ?= backbone store
+BENCHMARKS ?= backbone loss replay saving training scaling store
 
 .PHONY: help env env-demo demo test lint bench docs
 .DELETE_ON_ERROR:
@@ -28,7 +28,7 @@ help:
 	@echo 'make demo DETECT=1   the same, then detectors, which need the compiled operators (sets up like `make env`; 3 minutes more)'
 	@echo 'make test   lint, then all tests (sets up like `make env`)'
 	@echo 'make lint   ruff check'
-	@echo 'make bench  the speed of the backbone and of the store (minutes)'
+	@echo 'make bench  the short forms of the speed benchmarks (minutes); docs/en/speed.md has the long ones'
 	@echo 'make docs   build the documentation into site/'
 
 env: $(FULL)
@@ -46,7 +46,7 @@ lint: $(FULL)
 	$(PY) -m ruff check .
 
 bench: $(FULL)
-	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py || exit 1; done
+	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py --quick || exit 1; done
 
 docs: $(FULL)
 	$(PY) -m mkdocs build --strict

@@ -1,5 +1,6 @@
 """TinyViT against timm's and mmpretrain's: time and, in training, peak memory.
 
+    python benchmarks/backbone.py --quick
     python benchmarks/backbone.py --arch 21m --mode eval
     python benchmarks/backbone.py --arch 21m --mode features --size 800 1216 --batch-size 1
     python benchmarks/backbone.py --arch 21m --mode train --json backbone.json
@@ -10,6 +11,7 @@ cannot run.
 """
 import argparse
 from collections.abc import Callable
+from itertools import product
 
 import timm
 import torch
@@ -27,6 +29,16 @@ WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
+    if not args.quick:
+        run(args)
+        return
+    args.arch, args.batch_size, args.repeats = '5m', 4, 3
+    for args.mode, args.dtype in product(('eval', 'train'), DTYPES):
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """One table."""
     torch.manual_seed(0)
     size = (args.size[0], args.size[-1])
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -56,6 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--dtype', choices=list(DTYPES), default='fp32', help='bf16 runs under autocast')
     parser.add_argument('--compile', action='store_true', help='torch.compile every model')
+    parser.add_argument('--quick', action='store_true', help='5m at a small batch: eval and train in both dtypes')
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--json', metavar='FILE', help='add the table to this file')

@@ -1,13 +1,6 @@
 import pytest
 from tiny_detection import write_classifier
-from tiny_flow import one_thread
 from tiny_segmentation import TINY, write_masks, write_vit
-
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope='session')

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict, read_checkpoint
-from mmtinyvit.models.weights import fill_module
+from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict
+from mmtinyvit.models.weights import fill_module, read_state_dict
 from mmtinyvit.registry import MODELS
 
 __all__ = ['DenseViT']
@@ -81,7 +81,7 @@ class DenseViT(BEiTViT):
                 update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
 
     def _load_pretrained(self, checkpoint: str) -> None:
-        state = convert_vit_state_dict(read_checkpoint(checkpoint))
+        state = convert_vit_state_dict(read_state_dict(checkpoint))
         wanted = self.state_dict()
         own = [name for name in wanted if name.endswith(('gamma_1', 'gamma_2')) or 'relative_position' in name]
         found = {name: value for name, value in state.items() if name in wanted or not name.startswith(HEAD_NORMS)}

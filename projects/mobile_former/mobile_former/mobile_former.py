@@ -42,7 +42,8 @@ class MobileFormer(BaseBackbone):
         drop_path_rate: Stochastic depth of bridges and Formers, rising linearly to this in the last block.
         out_indices: Strides to output, by their number among 4, 8, 16, 32; later blocks are not built. None gives what
             ``MobileFormerClsHead`` takes: the last map, and the tokens after a last look at it.
-        frozen_stages: -1 freezes nothing, 0 the stem, n all up to the n-th of the four strides with the tokens.
+        frozen_stages: -1 freezes nothing, 0 the stem, n the tokens and all up to the n-th of the four
+            strides, so 4 everything, for a linear probe.
         norm_eval: Keep BatchNorm in eval mode while training.
         init_cfg: Initialisation of MMEngine, on top of the original's.
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` must fill every tensor.
@@ -170,6 +171,8 @@ class MobileFormer(BaseBackbone):
         frozen = [self.stem]
         if self.frozen_stages:
             frozen += [self.tokens, *self.blocks[:self.stage_ends[min(self.frozen_stages, len(self.stage_ends)) - 1]]]
+        if self.frozen_stages == len(STRIDES) and self.out_indices is None:
+            frozen.append(self.last_bridge)
         for module in frozen:
             module.eval()
             module.requires_grad_(False)

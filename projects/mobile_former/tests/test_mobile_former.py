@@ -95,7 +95,7 @@ def test_a_group_hears_the_others():
     out = model.blocks[1].mobile(x, tokens) - x
     for channel in range(12):
         gradient, = torch.autograd.grad(out[0, channel].square().sum(), x, retain_graph=True)
-        assert gradient.abs().amax((0, 2, 3)).gt(0).sum() >= 9  # three of its own group at most would be 3
+        assert gradient.abs().amax((0, 2, 3)).gt(0).sum() >= 9  # its own group alone has three
 
 
 def test_initial_weights():
@@ -141,6 +141,7 @@ def test_freezing():
                p.requires_grad}
     assert trained == {'4', '5', '6', '7', '8'} and not model.tokens.weight.requires_grad
     assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    assert not any(p.requires_grad for p in MobileFormer(TINY, frozen_stages=4).train().parameters())
 
 
 def test_layer_depths():

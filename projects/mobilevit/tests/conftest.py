@@ -1,11 +1,5 @@
 import pytest
-from tiny_flow import one_thread, write_photos
-
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
+from tiny_flow import write_photos
 
 
 @pytest.fixture(scope='session')

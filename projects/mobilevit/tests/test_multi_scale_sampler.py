@@ -1,18 +1,24 @@
 """The multi-scale batches: the same for any number of workers and processes, in every run and after resuming."""
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from tiny_flow import NORM, digest, runtime, student
+from tiny_flow import NORM, digest, recorded, runtime, student
 
 from mmtinyvit.datasets import set_view
 from mmtinyvit.errors import UserError
 from projects.mobilevit.mobilevit import MultiScaleBatchSampler
 
+ROOT = Path(__file__).resolve().parents[3]
 SIDES = (160, 192, 256, 288, 320)
 
 
@@ -113,22 +119,35 @@ def test_the_part_that_is_cut_out_does_not_depend_on_the_side(photos_here):
     assert np.corrcoef(shrunk.flatten(), small.flatten())[0, 1] > .98
 
 
+def training(root, work: Path, epochs: int, batch_size: int = 4, workers: int = 0, **more) -> Config:
+    return Config(runtime(work) | dict(
+        custom_imports=dict(imports=['tiny_flow', 'projects.mobilevit.mobilevit']),
+        model=dict(student(num_classes=3), type='ImageClassifier'), data_preprocessor=dict(NORM),
+        train_dataloader=loader_config(root, workers) | dict(batch_size=batch_size),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
+        auto_scale_lr=dict(enable=True, base_batch_size=8), train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        custom_hooks=[dict(type='mmtinyvit.EpochClockHook'), dict(type='RecordInputs'), dict(type='RecordLosses')],
+        experiment_name=f'{work.name}_{epochs}') | more, format_python_code=False)
+
+
 def test_training_goes_on_after_a_stop_as_if_there_were_none(photos_here, tmp_path):
-    def run(work, epochs: int, resume: bool = False, workers: int = 0) -> Runner:
-        cfg = runtime(work) | dict(
-            model=dict(student(num_classes=3), type='ImageClassifier'), data_preprocessor=dict(NORM),
-            train_dataloader=loader_config(photos_here, workers),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
-            auto_scale_lr=dict(enable=True, base_batch_size=8), train_cfg=dict(by_epoch=True, max_epochs=epochs),
-            custom_hooks=[dict(type='mmtinyvit.EpochClockHook'), dict(type='RecordInputs'), dict(type='RecordLosses')],
-            resume=resume, experiment_name=f'{work.name}_{epochs}')
-        runner = Runner.from_cfg(cfg)
+    for name, epochs, more in (('through', 3, {}), ('stopped', 1, {}), ('stopped', 3, dict(resume=True, workers=1))):
+        runner = Runner.from_cfg(training(photos_here, tmp_path / name, epochs, **more))
         runner.train()
         assert runner.optim_wrapper.get_lr()['lr'] == [.005]
-        return runner
-
-    run(tmp_path / 'through', 3)
-    run(tmp_path / 'stopped', 1)
-    run(tmp_path / 'stopped', 3, resume=True, workers=1)
     for name in ('inputs_0.jsonl', 'losses_0.txt'):
         assert (tmp_path / 'through' / name).read_text() == (tmp_path / 'stopped' / name).read_text()
+
+
+def test_two_processes_train_on_the_images_of_one(photos_here, tmp_path):
+    Runner.from_cfg(training(photos_here, tmp_path / 'one', 2)).train()
+    training(photos_here, tmp_path / 'two', 2, batch_size=2).dump(tmp_path / 'two.py')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+               ROOT / 'tests/engine/train_in_turn.py', tmp_path / 'two.py', '--launcher', 'pytorch']
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / 'tests', os.environ.get('PYTHONPATH', ''))))
+    ended = subprocess.run(command, env=os.environ | dict(PYTHONPATH=paths, OMP_NUM_THREADS='1'), text=True,
+                           capture_output=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(recorded(tmp_path / 'one')) == sorted(recorded(tmp_path / 'two'))
+    assert len((tmp_path / 'one/losses_0.txt').read_text().split()) == len(
+        (tmp_path / 'two/losses_1.txt').read_text().split())

@@ -1,8 +1,8 @@
 """What does a store cost a training, and what does it save? Against plain labels, and against the teacher online.
 
-    python benchmarks/end_to_end.py
-    python benchmarks/end_to_end.py --data PHOTOS --rounds 40 --json end_to_end.json
-    python benchmarks/end_to_end.py --classes 21841 --topk 100
+    python benchmarks/training.py [--quick]
+    python benchmarks/training.py --data PHOTOS --rounds 40 --json training.json
+    python benchmarks/training.py --classes 21841 --topk 100
 
 TinyViT-5M at 224 pixels on the views of the ImageNet recipes, through the real Runner, loader and hooks:
 labels     cross-entropy with labels, the same views, no teacher
@@ -17,6 +17,7 @@ themselves, as a share of an image's whole training time.
 """
 import argparse
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -73,7 +74,8 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', help='photos, a folder per class (default: synthetic JPEG files)')
+    parser.add_argument('--data', default=real_photos(), help='photos, a folder per class (default: those of '
+                        'MMTINYVIT_DATA/imagenet_sample, or synthetic JPEG files)')
     parser.add_argument('--images', type=int, default=64, help='photos in a block (default: 64)')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--workers', type=int, nargs='*', default=[2, 0],
@@ -85,11 +87,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--topk', type=int, default=10)
     parser.add_argument('--size', type=int, default=224, help='pixels, for a quick look at the benchmark itself')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--quick', action='store_true', help='few images and rounds, no large teacher, no workers')
     parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.quick:
+        args.images, args.batch_size, args.workers, args.rounds, args.large_images = 16, 8, [0], 3, 0
+    return args
 
 
 # ---------------------------------------------------------------- set-up
+def real_photos() -> str | None:
+    """The real photos, where there are any."""
+    data = os.environ.get('MMTINYVIT_DATA')
+    return data and f'{data}/imagenet_sample/val'
+
+
 def write_photos(root: Path, count: int) -> Path:
     """``count`` JPEG files of 500 x 375 pixels, smooth with some noise, in four class folders."""
     rng = np.random.default_rng(0)
