@@ -7,6 +7,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
+from file_server import file_server
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
@@ -64,6 +65,12 @@ def test_a_student_goes_out_and_comes_back(run_tool, trained, tmp_path, suffix, 
     with torch.no_grad():
         assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
     assert len(mmpretrain.inference_model(ours, PHOTO)['pred_scores']) == 12
+
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    with file_server() as server:
+        server.files[f'/{path.name}'] = path.read_bytes()
+        remote = mmtinyvit.get_model(f'{server.url}/{path.name}')
+    assert all(torch.equal(one, other) for one, other in zip(remote.parameters(), ours.parameters(), strict=True))
 
     plain = MODELS.build(dict(student_config(config), type='mmpretrain.ImageClassifier'))
     plain.load_state_dict(load_file(path) if suffix == '.safetensors' else
