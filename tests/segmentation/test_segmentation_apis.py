@@ -2,14 +2,18 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 from tiny_segmentation import CLASSES, COLOURS, segmenter
+
+from mmtinyvit.apis.runner import build_runner
 
 FPN, VIT = 'segmentation/semantic_fpn_tiny_vit_5m_80k_ade20k', 'segmentation/upernet_tinymim_base_160k_ade20k'
 
@@ -74,3 +78,11 @@ def test_no_mmseg(run_tool, monkeypatch):
     monkeypatch.setattr('mmtinyvit.apis.segmentation.find_spec',
                         lambda name: None if name == 'mmseg' else find_spec(name))
     assert 'needs mmseg, which is not installed' in run_tool('train', f'configs/{FPN}.py').sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_processes_without_gpus_keep_their_own_batchnorm(tmp_path, monkeypatch):
+    """torch's SyncBatchNorm refuses to train on a CPU."""
+    monkeypatch.setattr('torch.distributed.is_initialized', lambda: True)
+    cfg = Config(dict(work_dir=str(tmp_path), launcher='pytorch', sync_bn='torch'))
+    assert build_runner(cfg, SimpleNamespace(from_cfg=lambda cfg: cfg)).sync_bn is None

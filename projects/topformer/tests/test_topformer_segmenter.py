@@ -41,6 +41,14 @@ def test_multiplications(arch, side, macs, monkeypatch):
     assert counted == pytest.approx(macs, rel=.01)
 
 
+def test_a_released_head_loads():
+    head = segmenter('small').decode_head
+    state = {key.replace('fuse.', 'linear_fuse.'): torch.rand_like(value) for key, value in head.state_dict().items()
+             if value.is_floating_point()} | {'linear_fuse.bn.num_batches_tracked': torch.tensor(3)}
+    head.load_state_dict(state)
+    assert torch.equal(head.fuse.conv.weight, state['linear_fuse.conv.weight'])
+
+
 @pytest.fixture
 def small():
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
 from mmtinyvit.models.weights import fill_module, read_state_dict
 from mmtinyvit.registry import MODELS
 
+from .released_keys import rename_backbone
 from .semantics import SemanticsBlock, SemanticsInjection
 from .token_pyramid import TokenPyramid, pool_pyramid
 
@@ -25,6 +26,7 @@ ARCHS = {
     'small': dict(channels=(24, 48, 96, 128), num_last_blocks=3, num_heads=6, out_channels=192),
     'base': dict(channels=(32, 64, 128, 160), num_last_blocks=3, num_heads=8, out_channels=256),
 }
+PARTS = ('pyramid.', 'semantics.', 'injections.')
 NUM_BLOCKS, KEY_DIM, VALUE_DIM, MLP_RATIO = 4, 16, 32, 2
 
 
@@ -43,8 +45,9 @@ class TopFormer(BaseBackbone):
         inject: Give the three maps with the semantics; if False, the semantics alone, as a classifier takes them.
         in_channels: Channels of the image.
         drop_path_rate: Stochastic depth, rising linearly from 0 to this over the attention blocks.
-        init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` takes a file or URL and must fill
-            every tensor, except that the injection may be missing, as it is from a classifier.
+        init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` takes a file or URL, also of the
+            released weights, and must fill every tensor, except that the injection may be missing, as it is from a
+            classifier.
 
     Raises:
         UserError: If ``arch`` or ``pool_stride`` make no sense.
@@ -74,6 +77,7 @@ class TopFormer(BaseBackbone):
             for i in range(NUM_BLOCKS)))
         self.injections = nn.ModuleList(
             SemanticsInjection(each, arch['out_channels']) for each in self.channels[1:]) if inject else None
+        self._register_load_state_dict_pre_hook(_adapt)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps.
@@ -121,14 +125,26 @@ class TopFormer(BaseBackbone):
             self._load_pretrained(settings['checkpoint'], settings.get('prefix', ''))
 
     def _load_pretrained(self, checkpoint: str, prefix: str) -> None:
+        state_dict = read_state_dict(checkpoint)
         prefix = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
-        found = {key.removeprefix(prefix): value for key, value in read_state_dict(checkpoint).items()
-                 if key.startswith(prefix)}
+        if not any(key.startswith(prefix) for key in state_dict):  # a bare network, as the released classifiers
+            prefix = ''
+        found = rename_backbone({key.removeprefix(prefix): value for key, value in state_dict.items()
+                                 if key.startswith(prefix)})
+        parts = PARTS if self.injections is not None else PARTS[:2]
+        found = {key: value for key, value in found.items() if key.startswith(parts)}
         fresh = () if any(key.startswith('injections.') for key in found) else ('injections.', )
         filled = fill_module(self, found, checkpoint, fresh)
         if hasattr(self, '_params_init_info'):
             update_init_info(self, init_info=f'Pretrained: load from {checkpoint}')
         print_log(f'TopFormer: {filled} of {len(self.state_dict())} tensors filled from {checkpoint}', logger='current')
+
+
+def _adapt(state_dict: dict, prefix: str, *_) -> None:
+    """Before loading: take the released names."""
+    own = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(prefix)}
+    renamed = rename_backbone({key.removeprefix(prefix): value for key, value in own.items()})
+    state_dict.update({prefix + key: value for key, value in renamed.items()})
 
 
 def _pyramid_blocks(channels: tuple[int, ...], num_last: int) -> tuple[list[tuple[int, int, int, int]], list[int]]:
