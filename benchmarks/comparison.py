@@ -9,6 +9,7 @@ GPU in mixed precision if there is one. The networks of a family are timed in tu
 """
 import argparse
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -57,7 +58,9 @@ def measure(networks: list[Network], batch_size: int, repeats: int, device: str)
     return [batch / times[name]['median_s'] for name, batch in zip(calls, batches, strict=True)]
 
 
-def forward(model: nn.Module, images: torch.Tensor):
+def forward(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
+    """One pass over the images."""
+
     def run() -> None:
         with torch.inference_mode(), torch.autocast('cuda', enabled=images.is_cuda):
             model(images)

@@ -3,8 +3,10 @@
     python benchmarks/replay.py [--quick] [--images 300] [--photos FOLDER]
 
 Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256), or random JPEG files of 500 x 375
-without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core. Seeded and unseeded transforms draw
-the same numbers: the unseeded ones run inside a scope that is entered off the clock.
+without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core, in its processor time, so that other
+processes do not count, but for what they push out of the caches. Seeded and unseeded transforms draw the same numbers:
+the unseeded ones run inside a scope that is entered off the clock. The last but one table takes seeding and reading by
+themselves: again and again, and each time after as many bytes as an image's augmentation moves.
 """
 import argparse
 import os
@@ -12,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -83,9 +86,9 @@ class Loader:
         self.seconds: dict[str, list[float]] = {}
 
     def time(self, stage: str, function: Callable, *args: object) -> object:
-        start = time.perf_counter()
+        start = time.thread_time()
         result = function(*args)
-        self.seconds.setdefault(stage, []).append(time.perf_counter() - start)
+        self.seconds.setdefault(stage, []).append(time.thread_time() - start)
         return result
 
     def load(self, file: str, key: str, seeded_first: bool) -> dict:
@@ -101,9 +104,9 @@ class Loader:
     def augment_unseeded(self, view: dict) -> None:
         """The wrapped transforms, each on the clock, with the numbers that the seed gives; the scope is off it."""
         with rng_scope(derive_seed(self.augment.base_seed, 0, view['sample_key'])):
-            start = time.perf_counter()
+            start = time.thread_time()
             self.augment.compose(view)
-            self.seconds.setdefault('augment, unseeded', []).append(time.perf_counter() - start)
+            self.seconds.setdefault('augment, unseeded', []).append(time.thread_time() - start)
 
     def mean(self, stage: str) -> float:
         return statistics.fmean(self.seconds[stage])
@@ -130,6 +133,32 @@ def time_transforms(loader: Loader, files: list[str]) -> None:
                 view = loader.time(f'- {type(transform).__name__}', transform, view)
 
 
+def time_alone(loader: Loader, rounds: int = 300) -> dict[str, dict]:
+    """Seeding and reading, with what they need in the caches and without."""
+    numbers = count()
+
+    def seed() -> None:
+        with rng_scope(derive_seed(loader.augment.base_seed, 0, str(next(numbers)))):
+            pass
+
+    def read() -> None:
+        key = str(next(numbers) % loader.read.stores[0].num_samples)
+        loader.read(dict(sample_key=key, view=0, aug_seed=derive_seed(loader.augment.base_seed, 0, key)))
+
+    def microseconds(function: Callable[[], None], moved: np.ndarray) -> float:
+        found = []
+        for _ in range(rounds):
+            moved += 1
+            start = time.thread_time()
+            function()
+            found.append(time.thread_time() - start)
+        return 1e6 * statistics.median(found)
+
+    return {name: {'at once (us)': microseconds(function, np.zeros(1)),
+                   'after 4 MiB (us)': microseconds(function, np.zeros(2**20, np.float32))}
+            for name, function in (('seeding and restoring', seed), ('reading a record', read))}
+
+
 def time_policies(loader: Loader, files: list[str]) -> dict[str, dict]:
     """The operations of RandAugment that take longest, each tried on every crop; most apply to half of them."""
     crop, augment = (next(t for t in loader.augment.transforms if type(t).__name__ == name)
@@ -140,10 +169,10 @@ def time_policies(loader: Loader, files: list[str]) -> dict[str, dict]:
     with rng_scope(0):
         for name, policy in policies.items():
             copies = [dict(view, img=view['img'].copy()) for view in views]
-            start = time.perf_counter()
+            start = time.thread_time()
             for view in copies:
                 policy(view)
-            seconds[name] = (time.perf_counter() - start) / len(views)
+            seconds[name] = (time.thread_time() - start) / len(views)
     return {name: {'mean_s': seconds[name]} for name in sorted(seconds, key=seconds.get, reverse=True)[:6]}
 
 
@@ -162,6 +191,7 @@ def main() -> None:
         load_all(loader, files, args.rounds)
         time_transforms(loader, files)
         policies = time_policies(loader, files)
+        alone = time_alone(loader)
     stages = ['decode', 'augment, seeded', 'read the record', 'pack', 'collate']
     total = sum(loader.mean(stage) for stage in stages)
     stages[2:2] = [stage for stage in loader.seconds if stage.startswith('- ')]
@@ -176,6 +206,7 @@ def main() -> None:
         'SeededAugment over the same transforms unseeded': {'%': 100 * seeding},
         'LoadTeacherLogits (K = 100 of 21,841) over the rest': {'%': 100 * reading},
     }, args.json)
+    report('by themselves', alone, args.json)
     rate = 1 / total
     report('cores that a GPU keeps busy', {
         f'TinyViT-{arch}': {'published images/s, inference': speed, 'cores at a third of it': speed / 3 / rate}

@@ -46,8 +46,8 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     """A classifier in eval mode, as mmpretrain's inferencers and ``inference_model`` take it.
 
     Args:
-        model: A name from :func:`list_models`, the path of a config, or a file that ``tools/publish_model.py`` wrote,
-            which brings its own weights.
+        model: A name from :func:`list_models`, the path of a config, or what ``tools/publish_model.py`` wrote (a file
+            or its URL), which brings its own weights.
         pretrained: True for the weights of the name, downloaded once; or a checkpoint, file or URL, in any layout that
             the backbone takes. False leaves random weights.
         device: Where to put it.
@@ -62,13 +62,14 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     meta: dict = {}
     weights = names = None
     if path.suffix in PUBLISHED:
-        weights, meta = read_checkpoint(path)
+        source = str(model)
+        weights, meta = read_checkpoint(source)
         if 'config' not in meta:
-            raise UserError(f'{path} does not say which model it is for: give the model by name or config, and '
-                            f'pretrained={str(path)!r}; or write the file with tools/publish_model.py.')
+            raise UserError(f'{source} does not say which model it is for: give the model by name or config, and '
+                            f'pretrained={source!r}; or write the file with tools/publish_model.py.')
         if pretrained:
-            raise UserError(f'{path} brings its own weights: leave out pretrained.')
-        cfg, source = Config(meta['config']), str(path)
+            raise UserError(f'{source} brings its own weights: leave out pretrained.')
+        cfg = Config(meta['config'])
     elif path.suffix == '.py':
         if pretrained is True:
             raise UserError(f'The config {path} has no published weights: give a checkpoint as pretrained.')

@@ -23,9 +23,9 @@ PLAIN = {  # the type that has the same parameters and no teacher
 TRAINING = {'train_cfg', 'teacher', 'distill', 'label_weight', 'alpha'}  # of the classifier
 LOADING = {'init_cfg', 'pretrained'}  # of any part
 NORMALISATION = ('mean', 'std', 'to_rgb', 'num_classes', 'pad_size_divisor', 'pad_value', 'input_size')
-# Where the classes of parts may come from. mmpretrain's registry also has functions that fetch and run foreign code.
+# Which classes of others may be built. mmpretrain's registry also has some that fetch foreign code and run it.
 TRUSTED = re.compile(r'mmpretrain\.models\.(backbones|classifiers|heads|losses|necks|utils\.data_preprocessor)\b|'
-                     r'mmpretrain\.datasets\.transforms\b|(mmtinyvit|mmcv|mmengine|torch\.nn)\b')
+                     r'mmpretrain\.datasets\.transforms\b|(mmcv|mmengine|torch\.nn)\b')
 
 
 def plain_config(cfg: Config) -> dict[str, Any]:
@@ -70,7 +70,8 @@ def check_types(plain: Mapping[str, Any], source: str) -> None:
         source: Where it comes from, for the error.
 
     Raises:
-        UserError: A type is no class of mmpretrain, mmcv, MMEngine, PyTorch or this library.
+        UserError: A type is no class of mmpretrain, mmcv, MMEngine or PyTorch, and none that this library or somebody
+            else has registered with this library.
     """
     known = {}
     for registries in (mmengine.registry, mmpretrain.registry, mmtinyvit.registry):
@@ -78,12 +79,13 @@ def check_types(plain: Mapping[str, Any], source: str) -> None:
             registry.import_from_location()
             scope = registries.__name__.partition('.')[0]
             for name, part in registry.module_dict.items():
-                if inspect.isclass(part) and TRUSTED.match(part.__module__):
+                if inspect.isclass(part) and (scope == 'mmtinyvit' or TRUSTED.match(part.__module__)):
                     known |= {name: part, f'{scope}.{name}': part}
     for name in _types(plain):
         if name not in known and f'mmengine.{name.removeprefix("mmcv.")}' not in known:
             raise UserError(f'The model of {source} has a part of type {name}, which is no class of mmpretrain, mmcv, '
-                            'MMEngine or this library, so it is not built: give its config and the weights.')
+                            'MMEngine or this library, so it is not built: import the project that registers it with '
+                            'mmtinyvit.registry, or give its config and the weights.')
 
 
 def _types(value: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
+from file_server import file_server
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from tiny_flow import distilling
 
 import mmtinyvit
+from mmtinyvit.apis.config import read_config
 from mmtinyvit.apis.publish import publish
 from mmtinyvit.models.weights import read_checkpoint
 from mmtinyvit.store import LogitStore
@@ -63,6 +65,12 @@ def test_a_student_goes_out_and_comes_back(run_tool, trained, tmp_path, suffix, 
     with torch.no_grad():
         assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
     assert len(mmpretrain.inference_model(ours, PHOTO)['pred_scores']) == 12
+
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    with file_server() as server:
+        server.files[f'/{path.name}'] = path.read_bytes()
+        remote = mmtinyvit.get_model(f'{server.url}/{path.name}')
+    assert all(torch.equal(one, other) for one, other in zip(remote.parameters(), ours.parameters(), strict=True))
 
     plain = MODELS.build(dict(student_config(config), type='mmpretrain.ImageClassifier'))
     plain.load_state_dict(load_file(path) if suffix == '.safetensors' else
@@ -138,6 +146,18 @@ def test_other_students(model, trained, tmp_path):
     with torch.no_grad():
         assert torch.equal(ours(images, mode='tensor'), student(images, mode='tensor'))
     assert mmpretrain.inference_model(ours, PHOTO)['pred_class'] in set('abcdefghijkl')
+
+
+def test_a_student_of_a_project(tmp_path):
+    """Its config imports it; whoever takes the published file has imported it, too."""
+    cfg = read_config('projects/mobile_former/configs/mobile_former_26m_in1k.py')
+    init_default_scope('mmpretrain')
+    student = MODELS.build(cfg.model).eval()
+    torch.save(student.state_dict(), tmp_path / 'student.pth')
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.pth').path)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(image, mode='tensor'), student(image, mode='tensor'))
 
 
 def test_faults(run_tool, trained, tmp_path):

@@ -101,7 +101,7 @@ def test_promises(name, topk, num_classes):
 
 
 @pytest.mark.parametrize('name', codec_names())
-@pytest.mark.parametrize('topk, num_classes', [(10, 1000), (100, 21841)])
+@pytest.mark.parametrize('topk, num_classes', [(10, 1000), (100, 21841), (2, 3000), (4, 5)])
 def test_a_record_does_not_depend_on_its_batch_or_order(name, topk, num_classes):
     arrays = batch(topk, num_classes, num=200)
     codec = make_codec(name, topk, num_classes)

@@ -121,6 +121,18 @@ def test_a_killed_process(server, url, file):
     assert file.read_bytes() == CONTENT and server.requests[1][1].startswith('bytes=')
 
 
+def test_a_full_disk(server, url, file):
+    """As a process meets it that may not write more than 8,000 bytes."""
+    code = ('import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n'
+            'from pathlib import Path; from mmtinyvit.zoo.checkpoints import fetch, UserError\n'
+            f'try: fetch({url!r}, Path({str(file)!r}))\nexcept UserError as error: print(error)')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'is full (File too large)' in done.stdout, done.stdout
+    assert file.with_name('net.pth.part').stat().st_size == 8000 and not file.exists()
+    fetch(url, file, SUM)
+    assert file.read_bytes() == CONTENT and server.requests[-1] == ('/net.pth', 'bytes=8000-')
+
+
 def test_several_at_once_download_once(server, url, file):
     server.pause = 0.001
     threads = [threading.Thread(target=fetch, args=(url, file, SUM)) for _ in range(4)]

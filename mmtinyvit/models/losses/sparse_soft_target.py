@@ -68,8 +68,8 @@ class _SparseCrossEntropy(torch.autograd.Function):
 def _rows(logits: Tensor) -> Iterator[slice]:
     """Rows to work on together; on a GPU all."""
     num_rows, num_classes = logits.shape
-    size = max(BLOCK // num_classes, 1) if logits.device.type == 'cpu' else num_rows
-    return (slice(first, first + size) for first in range(0, num_rows, size))
+    size = BLOCK // num_classes if logits.device.type == 'cpu' else num_rows
+    return (slice(first, first + max(size, 1)) for first in range(0, num_rows, max(size, 1)))
 
 
 def _blocks(logits: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:

@@ -10,8 +10,7 @@ from projects.mobilevit.mobilevit import DropoutNeck, MobileViT
 
 PUBLISHED = {'small': ('mobilevit_s', 5_578_632, 2.001), 'x_small': ('mobilevit_xs', 2_317_848, 1.026),
              'xx_small': ('mobilevit_xxs', 1_272_024, .407)}
-SMALL = [['mobilenetv2', 8, 1, 1, 2], ['mobilenetv2', 12, 2, 1, 2], ['mobilevit', 16, 2, 16, 32, 1, 2],
-         ['mobilevit', 16, 2, 16, 32, 1, 2]]
+SMALL = [['mobilenetv2', 8, 2, 1, 2], ['mobilevit', 16, 2, 16, 32, 1, 2]]
 
 
 def build(arch, **options) -> nn.Module:
@@ -78,7 +77,7 @@ def test_mixed_precision(dtype, images):
 
 
 def test_one_graph(images):
-    check_one_graph(build(SMALL, out_indices=(3, )), images)
+    check_one_graph(build(SMALL, out_indices=(1, )), images)
 
 
 @pytest.mark.parametrize('out_indices', [(4, ), (1, 2, 3, 4)])
