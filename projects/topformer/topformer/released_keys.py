@@ -32,13 +32,13 @@ def rename_head(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rename(key: str) -> str:
-    if found := re.match(r'tpm\.layer(\d+)\.conv\.(\d)\.', key):
+    if found := re.match(r'tpm\.layer(\d+)\.conv\.([024])\.', key):
         number, position = int(found[1]) - 1, int(found[2])
         # convolutions and activations take turns; the first block does not expand
         part = ('depthwise', 'project')[position // 2] if number == 0 else (
             'expand', 'depthwise', 'project')[position // 2]
         module = f'pyramid.blocks.{number}.{part}.'
-    elif found := re.match(r'SIM\.(\d)\.(\w+)\.', key):
+    elif found := re.match(rf'SIM\.(\d)\.({"|".join(INJECTION)})\.', key):
         module = f'injections.{int(found[1]) - 1}.{INJECTION[found[2]]}.'  # the first, at stride 4, is empty
     else:
         for pattern, replacement in RULES:
