@@ -194,6 +194,7 @@ def test_teacher_saves(name, world, tmp_path, monkeypatch):
     cfg.get('train_cfg') or name in DENSE)])
 def test_what_only_tests(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
+    monkeypatch.setenv('MMTINYVIT_DATA', 'data')
     cfg = on_a_few_images(load(name), tmp_path)
     cfg.experiment_name = f'only_tests_{Path(name).name}'
     cfg.test_dataloader.dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))

@@ -1,5 +1,4 @@
 """One config online, from an empty store, from half a store and from a whole one: the same losses, and one store."""
-import multiprocessing
 import os
 import shutil
 import signal
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
+from processes import CLEAN
 from tiny_flow import NORM, contents, distilling, losses, recorded, saving, student, teacher
 
 from mmtinyvit.apis.runner import build_runner
@@ -161,9 +161,8 @@ def test_mixed_views(tmp_path, caching, photos, teacher_checkpoint):
 
 
 # ---------------------------------------------------------------- processes
-def forked(target, *args) -> multiprocessing.Process:
-    """Start a process that has all libraries imported already."""
-    process = multiprocessing.get_context('fork').Process(target=target, args=args)
+def forked(target, *args) -> CLEAN.Process:
+    process = CLEAN.Process(target=target, args=args)
     process.start()
     return process
 

@@ -5,7 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
-import traceback
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from processes import CLEAN
 from tiny_flow import NORM, runtime
 from tiny_networks import build, vit_config
 
@@ -77,22 +78,23 @@ def chain(tmp_path, photos):
 
 
 def fork(command: list[str]) -> subprocess.CompletedProcess:
-    """``subprocess.run`` of a tool, in a copy of this process that has imported everything already."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            torch.set_num_threads(1)
-            sys.argv = command[1:]
-            runpy.run_path(command[1], run_name='__main__')
-        except SystemExit as end:
-            status = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
-    return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """``subprocess.run`` of a tool, in a process that has imported everything already."""
+    with tempfile.NamedTemporaryFile('r') as said:
+        process = CLEAN.Process(target=run_here, args=(command, said.name))
+        process.start()
+        process.join()
+        print(said.read())
+    return subprocess.CompletedProcess(command, process.exitcode)
+
+
+def run_here(command: list[str], output: str) -> None:
+    """The tool, with all that it says in a file."""
+    with open(output, 'w') as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    torch.set_num_threads(1)
+    sys.argv = command[1:]
+    runpy.run_path(command[1], run_name='__main__')
 
 
 def test_killed_resumed_and_finished(chain, run_tool, monkeypatch):

@@ -5,8 +5,9 @@ import tempfile
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
+from processes import CLEAN
 from tiny_networks import build, vit_config
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from mmtinyvit.models.selfsup import TinyMIM
 
@@ -41,8 +42,7 @@ def train(rank: int, folder: str, teacher: dict, frozen: bool) -> None:
 
 
 def in_two_processes(folder: str, teacher: dict, frozen: bool) -> list:
-    fork = multiprocessing.get_context('fork')  # nothing to import again
-    processes = [fork.Process(target=train, args=(rank, folder, teacher, frozen), daemon=True) for rank in (0, 1)]
+    processes = [CLEAN.Process(target=train, args=(rank, folder, teacher, frozen), daemon=True) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
