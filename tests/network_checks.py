@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -87,7 +87,6 @@ def check_one_graph(model: nn.Module, images: Tensor) -> None:
 
 def check_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
     """ONNX Runtime computes the same within 1e-4 of the largest output, for another number of images too."""
-    onnxruntime = pytest.importorskip('onnxruntime')
     model.eval()
     torch.onnx.export(model, (images, ), path, input_names=['images'], dynamic_axes={'images': [0]}, dynamo=False)
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])

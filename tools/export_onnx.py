@@ -40,6 +40,7 @@ def main() -> None:
         raise UserError('--size takes one side, or height and width, in pixels.')
     own = Path(args.model).suffix in ('.pth', '.safetensors')
     if not (own or args.pretrained or args.checkpoint):
+        get_model(args.model)  # says so if there is no such model
         raise UserError(f'{args.model} has no weights yet: add --pretrained, or --checkpoint FILE.')
     model = get_model(args.model, pretrained=args.checkpoint or args.pretrained)
     size = (args.size[0], args.size[-1])

@@ -2,6 +2,8 @@
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -11,9 +13,6 @@ from mmtinyvit.apis.models import get_model
 from mmtinyvit.apis.weight_files import pack_weights
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
-
-onnx = pytest.importorskip('onnx', reason='needs requirements/export.txt')
-onnxruntime = pytest.importorskip('onnxruntime', reason='needs requirements/export.txt')
 
 # Two stages, since exporting takes seconds per stage. At 224, 384 and 512 pixels windows divide the map, as in TinyViT.
 ARCH = dict(embed_dims=(8, 16), depths=(1, 1), num_heads=(1, 2))
@@ -111,6 +110,7 @@ def test_without_the_libraries(small, tmp_path, monkeypatch):
 
 
 def test_flags(run_tool, small, tmp_path):
+    assert 'There is no config nothing.py' in run_tool('export_onnx', 'nothing.py', tmp_path / 'x.onnx').sentence
     assert 'has no weights yet: add --pretrained, or' in run_tool('export_onnx', small[0], tmp_path / 'x.onnx').sentence
     assert 'of TinyViT only' in run_tool('export_onnx', config_root() / 'deit/deit_tiny_in1k.py', tmp_path / 'x.onnx',
                                          '--checkpoint', deit_weights(tmp_path), '--features').sentence
