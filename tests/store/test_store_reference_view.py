@@ -204,8 +204,8 @@ def test_mixed_pairs(tmp_path):
 def test_long_records(tmp_path):
     """Lengths in two bytes, and a last block of one record."""
     keys = [str(i) for i in range(33)]
-    arrays = sparsify(dense(0, range(33), 400), 200)
-    with LogitWriter(tmp_path / 's', dict(topk=200, num_classes=400, codec='smallest'), keys) as writer:
+    arrays = sparsify(dense(0, range(33), 600), 300)
+    with LogitWriter(tmp_path / 's', dict(topk=300, num_classes=600, codec='smallest'), keys) as writer:
         writer.write_shard(writer.unit(0, 0), *arrays)
     assert LogitStore(tmp_path / 's').record_bytes > 255
     assert np.array_equal(LogitStore(tmp_path / 's').read(0, keys).index, np.sort(arrays[0], 1))

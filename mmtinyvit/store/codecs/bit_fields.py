@@ -1,9 +1,7 @@
-"""Numbers of any width at any bit of a byte string, many at once: lowest bit first, no gaps."""
+"""Numbers of any width at any bit, many at once: lowest bit first, no gaps."""
 import numpy as np
 
-__all__ = ['fill_bits', 'number_items', 'read_bits', 'running_sum']
-
-MAX_WIDTH = 16  # a number and the seven bits before it then lie in three bytes
+__all__ = ['fill_bits', 'number_items', 'running_sum']
 
 
 def number_items(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,23 +42,3 @@ def fill_bits(bits: np.ndarray, rows: np.ndarray, starts: np.ndarray, values: np
     for bit in range(int(widths.max(initial=0))):
         wide = widths > bit
         bits[rows[wide], starts[wide] + bit] = values[wide] >> bit & 1
-
-
-def read_bits(data: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """The numbers that lie at some bits of a byte string.
-
-    Args:
-        data: ``(size,)`` uint8, with two bytes more than the last number touches.
-        starts: ``(m,)`` int64, the lowest bit of each.
-        widths: ``(m,)`` int64, bits of each, 0 to 16.
-
-    Returns:
-        ``(m,)`` int64.
-    """
-    at = starts >> 3
-    window = data.take(at).astype(np.int64)
-    window |= data.take(at + 1).astype(np.int64) << 8
-    window |= data.take(at + 2).astype(np.int64) << 16
-    window >>= starts & 7
-    window &= (1 << widths) - 1
-    return window

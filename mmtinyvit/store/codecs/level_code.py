@@ -1,35 +1,11 @@
 """Small whole numbers with few large ones, each in a unary part and extra bits: Rice and exponential Golomb codes."""
 import numpy as np
 
-__all__ = ['CODE_BITS', 'MAX_EXTRA', 'RICE_CODES', 'choose_code', 'code_tables', 'split_levels']
+__all__ = ['CODE_BITS', 'MAX_EXTRA', 'RICE_CODES', 'choose_code', 'split_levels']
 
 CODE_BITS = 3
 RICE_CODES = 4  # codes 0 to 3: Rice codes of that many extra bits; 4 to 7: exponential Golomb codes of order 0 to 3
 MAX_EXTRA = 16
-
-
-def code_tables(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a unary part means.
-
-    A Rice code stores the lowest bits as they are, and the rest in unary. An exponential Golomb code of order k says in
-    unary how often the range 2**k has doubled before it reaches the number, and then where in it the number lies.
-
-    Args:
-        length: One more than the largest unary part.
-
-    Returns:
-        ``(8, length)`` int64: the smallest number with that unary part; and how many extra bits follow, which say by
-        how much the number exceeds it. What would have more than 16 has 17.
-    """
-    unary = np.arange(length)
-    first, extra = [], []
-    for order in range(RICE_CODES):
-        first.append(unary << order)
-        extra.append(np.full(length, order))
-    for order in range(RICE_CODES):
-        first.append(((1 << np.minimum(unary, MAX_EXTRA)) - 1) << order)
-        extra.append(np.minimum(unary + order, MAX_EXTRA + 1))
-    return np.stack(first), np.stack(extra)
 
 
 def split_levels(levels: np.ndarray, code: np.ndarray | int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ from .root_levels import STEP_BITS, TAIL_BITS, RootLevels
 __all__ = ['FLOOR_BITS', 'RecordLayout']
 
 FLOOR_BITS = 4
-_SPARE = 3  # bytes behind each row, so that any number in it can be read through a window of four bytes
 
 
 class RecordLayout:
@@ -25,7 +24,7 @@ class RecordLayout:
     Attributes:
         fields: Name and width of the head's fields.
         head_bits: Their sum.
-        record_bytes: No record is longer, with its spare bytes.
+        record_bytes: No record is longer.
     """
 
     def __init__(self, topk: int, num_classes: int, roots: RootLevels) -> None:
@@ -33,12 +32,11 @@ class RecordLayout:
         self.fields = dict(relative=1, step=STEP_BITS, code=CODE_BITS, gap_bits=GAP_BITS, floor=FLOOR_BITS,
                            tail=TAIL_BITS, count=(topk - 1).bit_length())
         widths = np.array(list(self.fields.values()))
-        self._starts, self._masks = widths.cumsum() - widths, (1 << widths) - 1
+        self._starts = widths.cumsum() - widths
         self.head_bits = int(widths.sum())
         gaps = min(topk * (bits + 1) + (num_classes >> bits) for bits in range(2**GAP_BITS))
         levels = min(topk * (bits + 1) + (roots.max_sum >> bits) for bits in range(RICE_CODES))
-        self.record_bytes = max(8, -(-(self.head_bits + gaps + levels) // 8)) + _SPARE
-        self.last_bit = 8 * (self.record_bytes - _SPARE)
+        self.record_bytes = -(-(self.head_bits + gaps + levels) // 8)
 
     def head_of(self, **fields: np.ndarray) -> np.ndarray:
         """``(n, head_bits)`` uint8: the bits of the head; ``count`` is stored less one."""
@@ -46,27 +44,3 @@ class RecordLayout:
         word = sum(fields[name].astype(np.int64) << start
                    for name, start in zip(self.fields, self._starts.tolist(), strict=True))
         return (word[:, None] >> np.arange(self.head_bits) & 1).astype(np.uint8)
-
-    def read_head(self, records: np.ndarray) -> dict[str, np.ndarray]:
-        """The fields, each ``(n,)`` int64."""
-        values = records[:, :8].copy().view('<i8') >> self._starts
-        values &= self._masks
-        head = dict(zip(self.fields, values.T, strict=True))
-        head['count'] = head['count'] + 1
-        return head
-
-    def read_bits(self, records: np.ndarray, starts: np.ndarray, widths: np.ndarray) -> np.ndarray:
-        """Numbers of up to 16 bits that lie anywhere in records.
-
-        Args:
-            records: ``(n, record_bytes)`` uint8, contiguous.
-            starts: ``(n, m)`` int64, the lowest bit of each, up to ``last_bit``.
-            widths: Broadcast to ``(n, m)``.
-
-        Returns:
-            ``(n, m)`` int64.
-        """
-        windows = np.ndarray(records.size - 3, '<u4', records, strides=(1, ))
-        rows = np.arange(0, records.size, self.record_bytes)[:, None]
-        numbers = windows[rows + (starts >> 3)] >> (starts & 7)
-        return numbers & ((1 << widths) - 1)

@@ -1,21 +1,25 @@
-"""Unpacking records of the codec ``smallest``, a batch at a time."""
+"""Unpacking records of the codec ``smallest``, bit after bit, in compiled loops."""
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from .level_code import MAX_EXTRA, code_tables
-from .record_layout import RecordLayout
-from .root_levels import LEAST, decode_tail
+from .compiled import compiled, find_ones, num_words, read_number
+from .gap_code import GAP_BITS
+from .level_code import CODE_BITS, MAX_EXTRA, RICE_CODES
+from .record_layout import FLOOR_BITS, RecordLayout
+from .root_levels import LEAST, STEP_BITS, TAIL_BITS, decode_tail
 
 __all__ = ['RecordUnpacker']
 
 _NOTHING = 1e-12  # what a class that was not stored reads as, where there is no tail
+_FAULTS = ('', 'a reference that is not there', 'not K classes', 'a class that the reference lacks',
+           'the same class twice', 'a class out of range', 'a level out of range', 'no mass but the tail')
+_NO_REFERENCE, _NOT_K, _LACKING, _TWICE, _CLASS, _LEVEL, _MASS = range(1, len(_FAULTS))
 
 
 class RecordUnpacker:
     """The inverse of :class:`RecordPacker`.
-
-    All numbers of a batch are unpacked together: the unary parts, wherever they lie, are the distances between set
-    bits, and what has a length of its own in each record is worked on as the rows of a rectangle, of which the ends are
-    not looked at.
 
     Args:
         layout: The records' layout.
@@ -24,142 +28,205 @@ class RecordUnpacker:
     """
 
     def __init__(self, layout: RecordLayout, num_classes: int, max_level: int) -> None:
-        self.layout, self.topk, self.num_classes = layout, layout.topk, num_classes
-        self._columns = np.arange(layout.topk)
-        self._places = np.arange(8 * layout.record_bytes, dtype=np.int32)
-        self._unary_end = 8 * layout.record_bytes
-        self._first, self._extra = (table.ravel() for table in code_tables(self._unary_end))
         levels = np.maximum(np.arange(max_level + 1), LEAST)
-        self._log, self._square = (2 * np.log(levels)).astype(np.float32), levels**2
+        self._form = _Form(layout.topk, num_classes, layout.fields['count'], 8 * layout.record_bytes,
+                           num_words(layout.record_bytes), decode_tail(np.arange(2**TAIL_BITS)), levels**2,
+                           (2 * np.log(levels)).astype(np.float32))
 
     def unpack(self, records: np.ndarray, reference: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
-        head, index, ends, start = self._read_lists(records, reference, with_levels=True)
-        count, code = head['count'], head['code'][:, None]
-        beyond = None if count.min() == self.topk else self._columns >= count[:, None]
-        unary = ends - 1  # of the columns beyond, anything
-        unary[:, 1:] -= ends[:, :-1]
-        unary[:, 0] -= start
-        if beyond is not None:
-            unary[beyond] = 0
-        unary += code * self._unary_end
-        extra = self._extra.take(unary)
-        if beyond is not None:
-            extra[beyond] = 0
-        places = extra.cumsum(axis=1)
-        places += (ends[np.arange(len(records)), count - 1] + 1)[:, None]
-        _refuse((extra > MAX_EXTRA) | (places > self.layout.last_bit), 'a level out of range')
-        places -= extra
-        levels = self.layout.read_bits(records, places, extra)
-        levels += self._first.take(unary)
-        levels += head['floor'][:, None]
-        _refuse(levels >= len(self._log), 'a level out of range')
+        num, topk = len(records), self._form.topk
+        index, log_prob, tail = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32), np.empty(num)
+        theirs = records[:0] if reference is None else reference
+        _refuse(_unpack(self._form, records, theirs, index, log_prob, tail))
+        return index, log_prob, tail.astype(np.float32)
 
-        tail, square, log_prob = decode_tail(head['tail']), self._square.take(levels), self._log.take(levels)
-        if beyond is not None:
-            square[beyond] = 0
-        log_prob += np.log((1.0 - tail) / square.sum(axis=1)).astype(np.float32)[:, None]
-        return (index, log_prob, tail) if beyond is None else self._fill(index, log_prob, tail, count)
-
-    def classes(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The classes of records that are not relative.
-
-        Returns:
-            ``(n, K)`` int64, ascending, C behind the last; and ``(n,)`` how many each has.
-        """
-        head, index, _, _ = self._read_lists(records, None, with_levels=False)
-        return index, head['count']
-
-    def _read_lists(self, records: np.ndarray, reference: np.ndarray | None,
-                    with_levels: bool) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-        """The head; the classes; the bits ``(n, K)`` in which the levels' unary parts end; and the bit before them."""
-        num, topk, layout = len(records), self.topk, self.layout
-        head = layout.read_head(records)
-        start, new_count, shared = layout.head_bits, head['count'], None
-        if head['relative'].any():
-            theirs, shared = self._read_shared(records, head['relative'], reference)
-            new_count = new_count - shared.sum(axis=1)
-            start = start + topk * head['relative'][:, None]
-        width = head['gap_bits'][:, None]
-        unary = start + new_count[:, None] * width
-        _refuse((head['count'] > topk) | (new_count < 0) | (unary[:, 0] > layout.last_bit), 'not K classes')
-
-        ones, first, bases = self._find_ones(records, unary)
-        _refuse(np.diff(first) < new_count + head['count'] * with_levels, 'not K classes')
-        first = first[:-1, None]
-        columns = self._columns[:int(new_count.max())]
-        ends = ones.take(first + columns, mode='clip')
-        ends -= bases
-        low = layout.read_bits(records, np.minimum(start + columns * width, layout.last_bit), width)
-        low += 1
-        classes = (ends - unary - columns << width) + low.cumsum(axis=1) - 1
-        index = self._join(classes, new_count, theirs, shared) if shared is not None else self._pad(classes, new_count)
-        _refuse(index[np.arange(num), head['count'] - 1] >= self.num_classes, 'a class out of range')
-        if not with_levels:
-            return head, index, ends, unary
-        before = np.where(new_count > 0, ends[np.arange(num), new_count - 1] if ends.size else 0, unary[:, 0] - 1)
-        ends = ones.take(first + new_count[:, None] + self._columns, mode='clip')
-        return head, index, ends - bases, before
-
-    def _find_ones(self, records: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where bits are set from ``start`` ``(n, 1)`` on.
-
-        Returns:
-            All of them, record after record; ``(n + 1,)`` where each record's begin; and ``(n, 1)`` what is to be taken
-            off for the place within a record.
-        """
-        skipped = int(start.min()) >> 3
-        used = int(records.any(axis=0).nonzero()[0].max(initial=skipped)) + 1
-        bits = np.unpackbits(records[:, skipped:used], axis=1, bitorder='little')
-        bits &= (self._places[8 * skipped:8 * used] >= start.astype(np.int32)).view(np.uint8)
-        ones = np.flatnonzero(bits.view(bool))
-        bases = np.arange(0, bits.size + 1, bits.shape[1])
-        return ones, ones.searchsorted(bases), bases[:-1, None] - 8 * skipped
-
-    def _read_shared(self, records: np.ndarray, relative: np.ndarray,
-                     reference: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """The references' classes, and ``(n, K)`` bool: which of them the records have."""
-        if reference is None:
-            raise ValueError('a reference that is not there')
-        theirs, count = self.classes(reference)
-        end = self.layout.head_bits + self.topk
-        bits = np.unpackbits(records[:, :-(-end // 8)], axis=1, bitorder='little')
-        shared = (bits[:, self.layout.head_bits:end] & relative[:, None].astype(np.uint8)).view(bool)
-        _refuse(shared & (self._columns >= count[:, None]), 'a class that the reference lacks')
-        return theirs, shared
-
-    def _pad(self, classes: np.ndarray, count: np.ndarray) -> np.ndarray:
-        if count.min() == self.topk:
-            return classes
-        index = np.full((len(count), self.topk), self.num_classes)
-        index[:, :classes.shape[1]] = np.where(self._columns[:classes.shape[1]] < count[:, None], classes,
-                                               self.num_classes)
+    def classes(self, records: np.ndarray) -> np.ndarray:
+        """``(n, K)`` int64: the classes of records that are not relative, ascending, C behind the last."""
+        index = np.full((len(records), self._form.topk), self._form.num_classes)
+        _refuse(_unpack_classes(self._form, records, index))
         return index
 
-    def _join(self, new: np.ndarray, new_count: np.ndarray, theirs: np.ndarray, shared: np.ndarray) -> np.ndarray:
-        both = np.empty((len(new), new.shape[1] + self.topk), np.int32)
-        both[:, :new.shape[1]] = np.where(self._columns[:new.shape[1]] < new_count[:, None], new, self.num_classes)
-        both[:, new.shape[1]:] = np.where(shared, theirs, self.num_classes)
-        both.sort(axis=1)
-        _refuse((both[:, 1:] == both[:, :-1]) & (both[:, 1:] < self.num_classes), 'the same class twice')
-        return both[:, :self.topk].astype(np.int64)
 
-    def _fill(self, index: np.ndarray, log_prob: np.ndarray, tail: np.ndarray,
-              count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Gives the places behind the listed classes to free ones, each with an even share of the tail."""
-        empty = self._columns >= count[:, None]
-        taken = np.zeros((len(index), self.topk + 1), bool)
-        np.put_along_axis(taken, np.minimum(index, self.topk), True, axis=1)
-        free = ~taken[:, :-1]
-        free &= free.cumsum(axis=1) <= (self.topk - count)[:, None]
-        index[empty] = np.nonzero(free)[1]
-        share = tail / np.maximum(self.num_classes - count, 1)
-        log_prob[empty] = np.repeat(np.log(np.maximum(share, _NOTHING)), self.topk - count)
-        order = index.argsort(axis=1)
-        return (np.take_along_axis(index, order, 1), np.take_along_axis(log_prob, order, 1),
-                share * (self.num_classes - self.topk))
+def _refuse(fault: int) -> None:
+    if fault:
+        raise ValueError(_FAULTS[fault])
 
 
-def _refuse(bad: np.ndarray, fault: str) -> None:
-    if bad.any():
-        raise ValueError(fault)
+class _Form(NamedTuple):
+    """What the loops must know.
+
+    Attributes:
+        topk: K.
+        num_classes: C.
+        count_bits: Bits of the number of listed classes.
+        end: Bits of a record.
+        num_words: Words of 64 bits that hold one, with those that :func:`read_number` looks at.
+        tail: ``(1024,)`` float64, the mass that each code of the tail stands for.
+        square: ``(levels,)`` float64, what each level stands for, but for a factor.
+        log: ``(levels,)`` float32, its logarithm.
+    """
+    topk: int
+    num_classes: int
+    count_bits: int
+    end: int
+    num_words: int
+    tail: np.ndarray
+    square: np.ndarray
+    log: np.ndarray
+
+
+@compiled
+def _unpack(form: _Form, records: np.ndarray, references: np.ndarray, index: np.ndarray, log_prob: np.ndarray,
+            tail: np.ndarray) -> int:
+    """Fills in the arrays; returns the number of a fault, or 0."""
+    words = np.zeros(form.num_words, np.uint64)
+    theirs, places = np.empty(form.topk, np.int64), np.empty((2, form.topk), np.int64)
+    row = words.view(np.uint8)[:records.shape[1]]
+    for i in range(len(records)):
+        known = -1
+        if records[i, 0] & 1 and len(references):
+            row[:] = references[i]
+            known, _, fault = _read_classes(form, words, places, theirs, -1, theirs)
+            if fault:
+                return fault
+        row[:] = records[i]
+        count, at, fault = _read_classes(form, words, places, theirs, known, index[i])
+        if fault:
+            return fault
+        total, fault = _read_levels(form, words, at, count, places[0], log_prob[i])
+        if fault:
+            return fault
+        tail[i] = form.tail[read_number(words, _TAIL_AT, TAIL_BITS)]
+        if tail[i] >= 1:
+            return _MASS
+        factor = np.float32(math.log((1 - tail[i]) / total))
+        for k in range(count):
+            log_prob[i, k] += factor
+        if count < form.topk:
+            tail[i] = _fill(form, index[i], log_prob[i], count, tail[i])
+    return 0
+
+
+@compiled
+def _unpack_classes(form: _Form, records: np.ndarray, index: np.ndarray) -> int:
+    """Fills in the classes; returns the number of a fault, or 0."""
+    words, places = np.zeros(form.num_words, np.uint64), np.empty((2, form.topk), np.int64)
+    row = words.view(np.uint8)[:records.shape[1]]
+    for i in range(len(records)):
+        row[:] = records[i]
+        _, _, fault = _read_classes(form, words, places, index[i], -1, index[i])
+        if fault:
+            return fault
+    return 0
+
+
+# ---------------------------------------------------------------- the fields of the head
+_CODE_AT = 1 + STEP_BITS
+_GAP_AT = _CODE_AT + CODE_BITS
+_FLOOR_AT = _GAP_AT + GAP_BITS
+_TAIL_AT = _FLOOR_AT + FLOOR_BITS
+_COUNT_AT = _TAIL_AT + TAIL_BITS
+
+
+# ---------------------------------------------------------------- the lists
+@compiled
+def _read_classes(form: _Form, words: np.ndarray, places: np.ndarray, theirs: np.ndarray, known: int,
+                  index: np.ndarray) -> tuple[int, int, int]:
+    """The listed classes, into the beginning of ``index``; ``theirs`` has the ``known`` ones of the reference, if any.
+
+    Returns:
+        How many; the bit behind their unary parts; the number of a fault, or 0.
+    """
+    count = read_number(words, _COUNT_AT, form.count_bits) + 1
+    marks = _COUNT_AT + form.count_bits
+    (shared, ends), low, num_shared = places, marks, 0
+    if words[0] & 1:
+        if known < 0:
+            return 0, 0, _NO_REFERENCE
+        low = marks + form.topk
+        num_shared = find_ones(words, marks, low, shared, form.topk)
+        if num_shared and shared[num_shared - 1] - marks >= known:
+            return 0, 0, _LACKING
+    num_new, width = count - num_shared, read_number(words, _GAP_AT, GAP_BITS)
+    start = low + num_new * width
+    if count > form.topk or num_new < 0 or find_ones(words, start, form.end, ends, num_new) < num_new:
+        return 0, 0, _NOT_K
+
+    new, num, at = -1, 0, start
+    for k in range(num_new):
+        new += (ends[k] - at << width) + read_number(words, low + k * width, width) + 1
+        at = ends[k] + 1
+        while num - k < num_shared and theirs[shared[num - k] - marks] <= new:
+            index[num] = theirs[shared[num - k] - marks]
+            num += 1
+        if num and index[num - 1] == new:
+            return 0, 0, _TWICE
+        index[num] = new
+        num += 1
+    for k in range(num - num_new, num_shared):
+        index[num_new + k] = theirs[shared[k] - marks]
+    if index[count - 1] >= form.num_classes:
+        return 0, 0, _CLASS
+    return count, at, 0
+
+
+@compiled
+def _read_levels(form: _Form, words: np.ndarray, at: int, count: int, ends: np.ndarray,
+                 log: np.ndarray) -> tuple[float, int]:
+    """The logarithms of what ``count`` levels from the bit ``at`` on stand for, but for a factor, into ``log``.
+
+    Returns:
+        The sum of what they stand for; the number of a fault, or 0.
+    """
+    code, floor = read_number(words, _CODE_AT, CODE_BITS), read_number(words, _FLOOR_AT, FLOOR_BITS)
+    order, growing = code % RICE_CODES, code >= RICE_CODES
+    if find_ones(words, at, form.end, ends, count) < count:
+        return 0.0, _NOT_K
+    total, rest = 0.0, ends[count - 1] + 1
+    for k in range(count):
+        unary, extra = ends[k] - at, order
+        at = ends[k] + 1
+        if growing:
+            extra += unary
+            if extra > MAX_EXTRA:
+                return 0.0, _LEVEL
+            unary = (1 << unary) - 1
+        if rest + extra > form.end:
+            return 0.0, _LEVEL
+        level = (unary << order) + read_number(words, rest, extra) + floor
+        rest += extra
+        if level >= len(form.square):
+            return 0.0, _LEVEL
+        total += form.square[level]
+        log[k] = form.log[level]
+    return total, 0
+
+
+@compiled
+def _fill(form: _Form, index: np.ndarray, log_prob: np.ndarray, count: int, tail: float) -> float:
+    """Gives the places behind ``count`` listed classes to the smallest free ones, each with an even share of the tail.
+
+    Returns:
+        The mass of the classes that are left.
+    """
+    share = tail / max(form.num_classes - count, 1)
+    log_share = np.float32(math.log(max(share, _NOTHING)))
+    free, listed = 0, 0  # how many free classes come before the one looked at, and how many listed ones
+    missing = form.topk - count
+    while free < missing:
+        if listed < count and index[listed] == free + listed:
+            listed += 1
+        else:
+            free += 1
+    # So many listed classes lie among the free ones; from the back, so that nothing is overwritten before it is moved.
+    for k in range(count - 1, listed - 1, -1):
+        index[k + missing], log_prob[k + missing] = index[k], log_prob[k]
+    at = listed - 1
+    for k in range(listed + missing - 1, -1, -1):
+        if at >= 0 and index[at] == k:
+            index[k], log_prob[k] = index[at], log_prob[at]
+            at -= 1
+        else:
+            index[k], log_prob[k] = k, log_share
+    return share * (form.num_classes - form.topk)

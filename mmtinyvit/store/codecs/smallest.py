@@ -4,12 +4,11 @@ import numpy as np
 from .base import Codec
 from .record_layout import RecordLayout
 from .record_packer import RecordPacker
-from .record_unpacker import RecordUnpacker
 from .root_levels import RootLevels
 
 __all__ = ['SmallestCodec']
 
-_CHUNK = 6_400  # values packed or unpacked at once: see compact.py; lists of set bits are longer than those of values
+_CHUNK = 6_400  # values packed at once: see compact.py
 
 
 class SmallestCodec(Codec):
@@ -34,6 +33,7 @@ class SmallestCodec(Codec):
     relative = True
 
     def __init__(self, topk: int, num_classes: int) -> None:
+        from .record_unpacker import RecordUnpacker  # brings in Numba, half a second that other codecs do not need
         super().__init__(topk, num_classes)
         roots = RootLevels(topk)
         layout = RecordLayout(topk, num_classes, roots)
@@ -45,22 +45,12 @@ class SmallestCodec(Codec):
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
                reference: np.ndarray | None = None) -> np.ndarray:
         records = np.empty((len(index), self.record_bytes), np.uint8)
-        reference = None if reference is None else np.ascontiguousarray(reference)
         for start in range(0, len(index), self._rows):
             rows = slice(start, start + self._rows)
-            theirs = None if reference is None else self._unpacker.classes(reference[rows])[0]
+            theirs = None if reference is None else self._unpacker.classes(reference[rows])
             records[rows] = self._packer.pack(index[rows], log_prob[rows], tail_mass[rows], theirs)
         return records
 
     def decode(self, records: np.ndarray,
                reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        num = len(records)
-        records = np.ascontiguousarray(records)
-        reference = None if reference is None else np.ascontiguousarray(reference)
-        index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
-        tail_mass = np.empty(num, np.float32)
-        for start in range(0, num, self._rows):
-            rows = slice(start, start + self._rows)
-            theirs = None if reference is None else reference[rows]
-            index[rows], log_prob[rows], tail_mass[rows] = self._unpacker.unpack(records[rows], theirs)
-        return index, log_prob, tail_mass
+        return self._unpacker.unpack(records, reference)

@@ -1,0 +1,84 @@
+"""The compiled loops of the codec ``smallest``: against Python's integers, and on bits that no encoder writes."""
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmtinyvit.store import make_codec
+from mmtinyvit.store.codecs import compiled
+from mmtinyvit.store.codecs.compiled import find_ones, num_words, read_number
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_bits_are_those_of_a_long_integer(data, draw):
+    words = np.zeros(num_words(len(data)), np.uint64)
+    words.view(np.uint8)[:len(data)] = np.frombuffer(data, np.uint8)
+    number, end = int.from_bytes(data, 'little'), 8 * len(data)
+    at, width = draw.draw(st.integers(0, end - 1)), draw.draw(st.integers(0, 63))
+    assert read_number(words, at, width) == number >> at & (1 << width) - 1
+    places, most = np.full(end + 1, -1), draw.draw(st.integers(0, end))
+    last = draw.draw(st.integers(0, end))
+    expected = [bit for bit in range(at, last) if number >> bit & 1][:most]
+    assert find_ones(words, at, last, places, most) == len(expected)
+    assert places[:len(expected)].tolist() == expected and (places[len(expected):] == -1).all()
+
+
+def test_where_nothing_can_be_cached_it_is_compiled_all_the_same(monkeypatch):
+    real = compiled.njit
+
+    def njit(cache=False, **kwargs):
+        if cache:
+            raise RuntimeError('cannot cache function: no locator available')
+        return real(**kwargs)
+
+    monkeypatch.setattr(compiled, 'njit', njit)
+    assert compiled.compiled(lambda x: x + 1)(2) == 3
+
+
+TOPK, CLASSES = 3, 20
+ZERO_LEVELS = '1' * 3  # three unary parts of zero, which Rice code 0 needs no more for
+
+
+def record(relative=0, code=0, gap_bits=0, tail=100, count=3, rest=''):
+    """One packed record of 3 of 20 classes; ``rest`` is what follows the head, lowest bit first."""
+    head = [(relative, 1), (0, 5), (code, 3), (gap_bits, 4), (1, 4), (tail, 10), (count - 1, 2)]
+    bits = ''.join(f'{value:0{width}b}'[::-1] for value, width in head) + rest
+    size = make_codec('smallest', TOPK, CLASSES).record_bytes
+    return np.frombuffer(int(bits[::-1], 2).to_bytes(size, 'little'), np.uint8)[None]
+
+
+def test_a_record_written_by_hand():
+    one = record(rest='1' + '001' + '01' + ZERO_LEVELS)  # gaps 0, 2, 1
+    assert make_codec('smallest', TOPK, CLASSES).decode(one)[0].tolist() == [[0, 3, 5]]
+    two = record(relative=1, rest='011' + '0001' + ZERO_LEVELS)  # the reference's second and third, and 3
+    with pytest.raises(ValueError, match='the same class twice'):
+        make_codec('smallest', TOPK, CLASSES).decode(two, one)
+    two = record(relative=1, rest='101' + '0001' + ZERO_LEVELS)
+    assert make_codec('smallest', TOPK, CLASSES).decode(two, one)[0].tolist() == [[0, 3, 5]]
+
+
+@pytest.mark.parametrize('fault, changes, reference', [
+    ('not K classes', dict(count=4, rest='1111'), None),
+    ('not K classes', dict(gap_bits=15, rest='1'), None),
+    ('not K classes', dict(rest='11'), None),
+    ('not K classes', dict(rest='111'), None),
+    ('not K classes', dict(relative=1, count=1, rest='111'), 3),
+    ('a class out of range', dict(rest='1' + '1' + '0' * 18 + '1' + ZERO_LEVELS), None),
+    ('a level out of range', dict(code=4, rest='111' + '1' + '1' + '0' * 17 + '1'), None),
+    ('a level out of range', dict(code=3, rest='111' + '1' + '1' + '0' * 6 + '1'), None),
+    ('no mass but the tail', dict(tail=1023, rest='111' + ZERO_LEVELS), None),
+    ('a reference that is not there', dict(relative=1, rest='111' + ZERO_LEVELS), None),
+    ('a class that the reference lacks', dict(relative=1, rest='001' + '11' + ZERO_LEVELS), 2),
+])
+def test_what_no_encoder_writes_is_refused(fault, changes, reference):
+    codec = make_codec('smallest', TOPK, CLASSES)
+    theirs = None if reference is None else record(count=reference, rest='1' * 2 * reference)
+    with pytest.raises(ValueError, match=fault):
+        codec.decode(record(**changes), theirs)
+
+
+def test_a_reference_must_not_be_relative_itself():
+    relative = record(relative=1, rest='111' + ZERO_LEVELS)
+    with pytest.raises(ValueError, match='a reference that is not there'):
+        make_codec('smallest', TOPK, CLASSES).decode(relative, relative)
