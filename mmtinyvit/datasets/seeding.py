@@ -4,16 +4,15 @@ A view is named by ``(base_seed, view, key)``. :func:`derive_seed` hashes the na
 randomness, so that every machine, worker, rank and world size derives the same number. :func:`rng_scope` lends that
 number to the three generators that image transforms draw from and puts back what was there before.
 """
-import ctypes
 import hashlib
 import random
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.random import MT19937, BitGenerator
+
+from .ambient import PythonState, WaitingPair
+from .pcg64 import give_back, seeded_pcg64
 
 __all__ = ['derive_seed', 'rng_scope', 'seeded_permutation']
 
@@ -37,8 +36,7 @@ def derive_seed(base_seed: int, view: int, key: str) -> int:
     return int.from_bytes(digest, 'little') >> 1
 
 
-@contextmanager
-def rng_scope(seed: int) -> Iterator[None]:
+class rng_scope:
     """Seed ``numpy.random``, ``random`` and torch's CPU generator, and restore all three on exit.
 
     NumPy's global functions run on a PCG64 generator inside the scope: it is seeded in microseconds where the default
@@ -47,53 +45,33 @@ def rng_scope(seed: int) -> Iterator[None]:
     Args:
         seed: In ``[0, 2**64)``, for example from :func:`derive_seed`.
     """
-    ambient, pair = np.random.get_bit_generator(), _waiting_pair()
-    python_state = random.getstate()
-    torch_state = torch.default_generator.get_state()
-    np.random.set_bit_generator(np.random.PCG64(seed))
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_bit_generator(ambient)  # as it was, since nobody drew from it
-        _restore_pair(pair)
-        random.setstate(python_state)
-        torch.default_generator.set_state(torch_state)
+    __slots__ = ('_seed', '_numpy', '_ambient', '_pair', '_python', '_torch')
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed < 2**64:
+            raise ValueError(f'A seed must be at least 0 and less than 2**64, not {seed}.')
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        seed = self._seed
+        self._ambient = np.random.get_bit_generator()
+        self._pair = _WAITING_PAIR.save(self._ambient)
+        self._python = _PYTHON.save()
+        self._torch = torch.default_generator.get_state()
+        self._numpy = seeded_pcg64(seed)
+        np.random.set_bit_generator(self._numpy)
+        random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+
+    def __exit__(self, *error: object) -> None:
+        np.random.set_bit_generator(self._ambient)  # as it was, since nobody drew from it
+        give_back(self._numpy)
+        _WAITING_PAIR.restore(self._ambient, self._pair)
+        _PYTHON.restore(self._python)
+        torch.default_generator.set_state(self._torch)
 
 
-# NumPy's legacy generator makes Gaussian numbers in pairs and drops the second one when its bit generator is changed.
-# Only `get_state` shows whether one waits, and for a Mersenne Twister it takes longer than all the rest of a scope. So
-# each scope notes how it leaves the Twister with none waiting: where nobody drew since, none waits still.
-_WORDS = 624
-_STATE_BYTES = 4 * (_WORDS + 1)  # the words, and the position in them
-_left: tuple[BitGenerator, bytes] | None = None
-
-
-def _twister() -> tuple[BitGenerator, bytes] | None:
-    """The ambient generator and its state's bytes, if it is a Mersenne Twister."""
-    generator = np.random.get_bit_generator()
-    if type(generator) is not MT19937:
-        return None
-    return generator, ctypes.string_at(generator.ctypes.state_address, _STATE_BYTES)
-
-
-def _waiting_pair() -> dict | None:
-    """The ambient state, if the second number of a pair waits in it."""
-    now = _twister()
-    if now is not None and _left is not None and now[0] is _left[0] and now[1] == _left[1]:
-        return None
-    state = np.random.get_state(legacy=False)
-    return state if state['has_gauss'] else None
-
-
-def _restore_pair(state: dict | None) -> None:
-    global _left
-    _left = None
-    if state is None:
-        _left = _twister()
-    else:
-        np.random.set_state(state)
+_WAITING_PAIR, _PYTHON = WaitingPair(), PythonState()
 
 
 def seeded_permutation(size: int, seed: int) -> np.ndarray:
