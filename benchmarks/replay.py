@@ -5,8 +5,9 @@
 Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256), or random JPEG files of 500 x 375
 without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core, in its processor time, so that other
 processes do not count, but for what they push out of the caches. Seeded and unseeded transforms draw the same numbers:
-the unseeded ones run inside a scope that is entered off the clock. The last but one table takes seeding and reading by
-themselves: again and again, and each time after as many bytes as an image's augmentation moves.
+the unseeded ones run inside a scope that is entered off the clock, before the image is decoded. All images go through
+one, then through the other. The last but one table takes seeding and reading by themselves: again and again, and each
+time after as many bytes as an image's augmentation moves.
 """
 import argparse
 import os
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -37,7 +39,7 @@ PUBLISHED = {'5m': 3060, '11m': 2468, '21m': 1571}  # images/s in inference on a
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=300)
-    parser.add_argument('--rounds', type=int, default=3, help='times each image is loaded')
+    parser.add_argument('--rounds', type=int, default=4, help='times each image is loaded each way')
     parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files to load instead')
     parser.add_argument('--quick', action='store_true', help='60 images')
     parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
@@ -91,37 +93,36 @@ class Loader:
         self.seconds.setdefault(stage, []).append(time.thread_time() - start)
         return result
 
-    def load(self, file: str, key: str, seeded_first: bool) -> dict:
-        """One view of one image; its augmentation runs twice, seeded and not, in this order or the other."""
-        image = self.time('decode', self.decode, dict(img_path=file, sample_key=key, view=0))
-        if not seeded_first:
-            self.augment_unseeded(dict(image))
-        view = self.time('augment, seeded', self.augment, dict(image))
-        if seeded_first:
-            self.augment_unseeded(dict(image))
+    def load(self, file: str, key: str, seeded: bool) -> dict:
+        """One view of one image, augmented in a scope that is on the clock, or else was entered before the decoding."""
+        seed = derive_seed(self.augment.base_seed, 0, key)
+        with nullcontext() if seeded else rng_scope(seed):
+            view = self.time('decode', self.decode, dict(img_path=file, sample_key=key, view=0))
+            if seeded:
+                view = self.time('augment, seeded', self.augment, view)
+            else:
+                view = self.time('augment, unseeded', self.augment.compose, view) | dict(aug_seed=seed)
         return self.time('pack', self.pack, self.time('read the record', self.read, view))
 
-    def augment_unseeded(self, view: dict) -> None:
-        """The wrapped transforms, each on the clock, with the numbers that the seed gives; the scope is off it."""
-        with rng_scope(derive_seed(self.augment.base_seed, 0, view['sample_key'])):
-            start = time.thread_time()
-            self.augment.compose(view)
-            self.seconds.setdefault('augment, unseeded', []).append(time.thread_time() - start)
+    def median(self, stage: str, num: int) -> np.ndarray:
+        """Median seconds of each of ``num`` images, which were loaded in the same order in every round."""
+        return np.median(np.reshape(self.seconds[stage], (-1, num)), axis=0)
 
     def mean(self, stage: str) -> float:
         return statistics.fmean(self.seconds[stage])
 
 
 def load_all(loader: Loader, files: list[str], rounds: int) -> None:
-    """Load every image ``rounds`` times, after a round that warms the caches."""
+    """Load every image ``rounds`` times with each augmentation, after a round that warms the files."""
     for turn in range(-1, rounds):
         if turn == 0:
             loader.seconds.clear()
-        for start in range(0, len(files), BATCH):
-            batch = [loader.load(file, str(number), (turn + number) % 2 == 0)
-                     for number, file in enumerate(files[start:start + BATCH], start)]
-            loader.time('collate', default_collate, batch)
-            loader.seconds['collate'][-1] /= len(batch)
+        for seeded in (True, False) if turn % 2 else (False, True):
+            for start in range(0, len(files), BATCH):
+                batch = [loader.load(file, str(number), seeded)
+                         for number, file in enumerate(files[start:start + BATCH], start)]
+                loader.time('collate', default_collate, batch)
+                loader.seconds['collate'][-1] /= len(batch)
 
 
 def time_transforms(loader: Loader, files: list[str]) -> None:
@@ -199,7 +200,8 @@ def main() -> None:
         stage: {'mean_s': loader.mean(stage), 'share %': 100 * loader.mean(stage) / total} for stage in stages
     }, args.json)
     report('the slowest operations of RandAugment, two of 15 per view', policies, args.json)
-    seeding = statistics.median(np.divide(loader.seconds['augment, seeded'], loader.seconds['augment, unseeded'])) - 1
+    seeded, unseeded = (loader.median(f'augment, {how}', len(files)) for how in ('seeded', 'unseeded'))
+    seeding = float(np.median(seeded - unseeded) / np.median(unseeded))
     record = statistics.median(loader.seconds['read the record'])
     reading = record / (total - loader.mean('read the record'))
     report('what the replay adds', {
