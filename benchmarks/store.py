@@ -115,7 +115,8 @@ def reading_relative(folder: Path, json_file: str | None, num: int = 16_384) -> 
     keys = [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in range(num)]
     pair = [sparsify(part, 100) for part in synthetic_views(21841, 3, 100, 0.6, BATCH)]
     request = dict(topk=100, num_classes=21841, samples_per_shard=4096, codec='smallest')
-    rows = {}
+    codec, rows = make_codec('smallest', 100, 21841), {}
+    codec.decode(codec.encode(*pair[0]))  # brings in the compiled loops
     with LogitWriter(folder / 'store', request, keys) as writer:
         for view, name in enumerate(('reference view', 'another view')):
             start = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
+from moto.server import ThreadedMotoServer
 
 KEYS = dict(AWS_ACCESS_KEY_ID='key', AWS_SECRET_ACCESS_KEY='secret', AWS_DEFAULT_REGION='us-east-1',
             AWS_EC2_METADATA_DISABLED='true')
@@ -49,10 +49,8 @@ class ObjectStorage:
 @contextmanager
 def object_storage() -> Iterator[ObjectStorage]:
     """Starts it on a free port of the loopback interface."""
-    server_module = pytest.importorskip('moto.server', reason='needs requirements/dev.txt')
-    pytest.importorskip('s3fs', reason='needs requirements/remote.txt')
     logging.getLogger('werkzeug').setLevel(logging.ERROR)
-    server = server_module.ThreadedMotoServer('127.0.0.1', 0, verbose=False)
+    server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
     server.start()
     try:
         yield ObjectStorage(server)

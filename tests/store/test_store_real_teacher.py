@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 from store_teacher import sparsify
 
@@ -17,7 +19,6 @@ def outputs():
     data = os.environ.get('MMTINYVIT_DATA')
     if not data:
         pytest.skip('MMTINYVIT_DATA does not name the folder of real photos')
-    timm, torch = pytest.importorskip('timm'), pytest.importorskip('torch')
     model = timm.create_model('mobilenetv2_100', pad_type='same').eval()
     model.load_state_dict(torch.load(Path(data, 'teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth'),
                                      weights_only=True))

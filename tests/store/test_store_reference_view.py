@@ -161,7 +161,6 @@ def test_copying_takes_the_reference_view_along(tmp_path, whole):
 
 
 def test_a_store_at_a_url(tmp_path, whole):
-    pytest.importorskip('fsspec')
     url = f'memory://{tmp_path.name}/relative'
     copy_store(whole, url)
     store = LogitStore(url, cache=tmp_path / 'cache')

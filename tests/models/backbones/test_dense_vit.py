@@ -2,6 +2,7 @@
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from mmseg.models.backbones import MAE
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import DenseViT
@@ -28,8 +29,6 @@ def student():
 
 
 def test_equals_the_mae_backbone_of_mmseg():
-    pytest.importorskip('mmseg')
-    from mmseg.models.backbones import MAE
     reference = MAE(64, embed_dims=24, num_layers=3, num_heads=3, out_indices=(0, 2),
                     norm_cfg=dict(type='LN', eps=1e-6))
     torch.manual_seed(0)
