@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 from .base import Codec
+from .compact_unpacker import CompactForm, unpack_compact
+from .compiled import num_words
 
 __all__ = ['CompactCodec', 'level_depths']
 
@@ -17,10 +19,9 @@ _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is 
 _COARSEST = 1.25  # nats: the widest step
 _UNIT = 1024  # levels are whole multiples of 1/1024 nat, so that they are the same on every machine
 
-# Values unpacked at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc
+# Values packed at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc
 # to keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
 _CHUNK = 12_800
-_FEW = 8  # rows for which one slow call is faster than many quick ones
 
 
 def level_depths(topk: int) -> np.ndarray:
@@ -75,8 +76,9 @@ class CompactCodec(Codec):
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
-        self._neg_depth = (-depths).astype(np.float32)
-        self._ratio = np.exp(-depths).astype(np.float32)
+        self._form = CompactForm(num_classes, num_words(self.record_bytes), self.low_bits, self._high_end, LEVEL_BITS,
+                                 TAIL_BITS, (-depths).astype(np.float32), np.exp(-depths).astype(np.float32),
+                                 _TAIL_MASS)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
@@ -110,66 +112,7 @@ class CompactCodec(Codec):
 
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        num = len(records)
-        if num == 1 and 0 < self.low_bits <= 8:
-            return self._decode_one(records[0])
-        index = np.empty((num, self.topk), np.int64)
-        log_prob = np.empty((num, self.topk), np.float32)
-        tail_mass = np.empty(num, np.float32)
-        for start in range(0, num, self._rows):
-            rows = slice(start, start + self._rows)
-            self._decode(records[rows], index[rows], log_prob[rows], tail_mass[rows])
-        return index, log_prob, tail_mass
-
-    def _decode(self, records: np.ndarray, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> None:
-        num, topk = len(records), self.topk
-        bits = np.unpackbits(records, axis=1, bitorder='little')
-
-        ones = np.flatnonzero(bits[:, :self._high_end].view(bool))
-        if len(ones) != num * topk:
-            raise ValueError('not K classes')
-        np.subtract(ones.reshape(num, topk), self._ranks, out=index)
-        index -= (np.arange(num) * self._high_end)[:, None]
-        index <<= self.low_bits
-        index |= self._planes(bits[:, self._high_end:self._low_end], self.low_bits)
-        if index.view(np.uint64).max() >= self.num_classes:  # also negative: a row has ones that another lacks
-            raise ValueError('a class out of range')
-
-        levels = self._planes(bits[:, self._low_end:self._level_end], LEVEL_BITS)
-        self._neg_depth.take(levels, out=log_prob, mode='clip')  # the mode that writes to out without a buffer
-        tail = _TAIL_MASS.take(bits[:, self._level_end:self._num_bits] @ _TAIL_WEIGHTS)
-        total = self._ratio.take(levels).sum(axis=1, dtype=np.float64)
-        log_prob += np.log((1.0 - tail) / total)[:, None]
-        tail_mass[:] = tail
-
-    def _decode_one(self, record: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a training asks for: as few calls of NumPy as can be, since each costs more than its work."""
-        bits = np.unpackbits(record, bitorder='little')
-        ones = bits[:self._high_end].nonzero()[0]
-        if len(ones) != self.topk:
-            raise ValueError('not K classes')
-        ones -= self._ranks
-        ones <<= self.low_bits
-        ones |= _WEIGHTS[:self.low_bits] @ bits[self._high_end:self._low_end].reshape(self.low_bits, self.topk)
-        if ones[-1] >= self.num_classes:  # they ascend
-            raise ValueError('a class out of range')
-        levels = _WEIGHTS[:LEVEL_BITS] @ bits[self._low_end:self._level_end].reshape(LEVEL_BITS, self.topk)
-        tail = _TAIL_MASS[bits[self._level_end:self._num_bits] @ _TAIL_WEIGHTS]
-        total = self._ratio.take(levels).sum(dtype=np.float64)
-        log_prob = self._neg_depth.take(levels)
-        log_prob += np.log((1.0 - tail) / total)
-        return ones[None], log_prob[None], np.array([tail], np.float32)
-
-    def _planes(self, bits: np.ndarray, width: int) -> np.ndarray:
-        """``(n, K)``: the numbers whose bit planes are given, lowest plane first."""
-        topk = self.topk
-        if 0 < width <= 8 and len(bits) <= _FEW:
-            return np.packbits(bits.reshape(-1, width, topk), axis=1, bitorder='little')[:, 0]
-        values = np.zeros((len(bits), topk), np.uint8 if width <= 8 else np.uint16)
-        for i in reversed(range(width)):
-            values += values
-            values += bits[:, i * topk:(i + 1) * topk]
-        return values
+        return unpack_compact(self._form, records, self.topk)
 
 
 # ---------------------------------------------------------------- the tail mass
@@ -187,5 +130,3 @@ def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
 
 _SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
 _TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)  # the inverse, by code
-_TAIL_WEIGHTS = 1 << np.arange(TAIL_BITS)
-_WEIGHTS = (1 << np.arange(8)).astype(np.uint8)  # of planes
