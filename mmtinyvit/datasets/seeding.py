@@ -7,6 +7,7 @@ number to the three generators that image transforms draw from and puts back wha
 import hashlib
 import random
 import struct
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from .pcg64 import give_back, seeded_pcg64
 __all__ = ['derive_seed', 'rng_scope', 'seeded_permutation']
 
 
+@lru_cache(maxsize=2)  # SeededAugment and LoadTeacherLogits ask in turn
 def derive_seed(base_seed: int, view: int, key: str) -> int:
     """The seed of one augmentation of one image.
 

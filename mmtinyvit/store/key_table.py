@@ -4,6 +4,7 @@ A key is found by a binary search over memory-mapped hashes, checked against the
 sample.
 """
 import mmap
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class KeyTable:
         if index[:start] != index_header(salt, num_samples, size) or self._offsets[-1] != size:
             raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
                              'copy both samples files again from where the store was written.')
+        # The same memory, for a training that asks for one sample at a time: its items are plain numbers.
+        self._each_hash, self._each_position, self._each_offset = (
+            memoryview(array.astype(array.dtype.newbyteorder('='), copy=False))
+            for array in (self._hashes, self._positions, self._offsets))
 
     def __len__(self) -> int:
         return self._num
@@ -64,8 +69,6 @@ class KeyTable:
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        if len(keys) == 1:
-            return np.array([self._find_one(keys[0].encode(errors='surrogateescape'))])
         encoded = [key.encode(errors='surrogateescape') for key in keys]
         hashes = self._hash(encoded)
         slots = np.minimum(np.searchsorted(self._hashes, hashes), self._num - 1)
@@ -79,14 +82,17 @@ class KeyTable:
                 positions[i] = -1  # sound, so it is another key with the same hash
         return positions
 
-    def _find_one(self, key: bytes) -> int:
-        """What a training asks for, one sample at a time: plain numbers are faster than arrays of one."""
-        hashed = self._hash([key])[0]
-        slot = min(int(self._hashes.searchsorted(hashed)), self._num - 1)
-        position = int(self._positions[slot])
-        if self._hashes[slot] != hashed or position >= self._num:
+    def find_one(self, key: str) -> int:
+        """The position of ``key``, as :meth:`find` gives it, sooner for one key."""
+        encoded = key.encode(errors='surrogateescape')
+        hashed = int.from_bytes(key_digest(encoded, self.salt), 'little')
+        slot = bisect_left(self._each_hash, hashed)
+        if slot == self._num or self._each_hash[slot] != hashed:
             return -1
-        if self._line(position) != key + b'\n':
+        position = self._each_position[slot]
+        if position >= self._num:
+            return -1
+        if self._text[self._each_offset[position]:self._each_offset[position + 1]] != encoded + b'\n':
             self._check(position)
             return -1  # sound, so it is another key with the same hash
         return position

@@ -1,7 +1,7 @@
 """Reading a store: memory-mapped, O(1) per record, nothing held per sample."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -139,10 +139,12 @@ class LogitStore:
         """
         positions = self._keys.find(keys)
         if len(positions) and positions.min() < 0:
-            key = keys[int(positions.argmin())]
-            raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
-                             f'like {self._keys.key(0)!r}, relative to the data root.')
+            self._refuse(keys[int(positions.argmin())])
         return positions
+
+    def _refuse(self, key: str) -> NoReturn:
+        raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
+                         f'like {self._keys.key(0)!r}, relative to the data root.')
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``."""
@@ -167,7 +169,13 @@ class LogitStore:
             MissingShard: The view or a shard is not there.
             StoreError: A key is not in the store, or a record is damaged.
         """
-        return self._read(check_view(view), self.positions(keys))
+        view = check_view(view)
+        if len(keys) != 1:
+            return self._read(view, self.positions(keys).tolist())
+        position = self._keys.find_one(keys[0])  # as a training asks, where arrays of one would take longer
+        if position < 0:
+            self._refuse(keys[0])
+        return self._read(view, [position])
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> TeacherLogits:
         """As :meth:`read`, for samples given by their positions in the store."""
@@ -175,9 +183,9 @@ class LogitStore:
         if len(positions) and not (0 <= positions.min() and positions.max() < self.num_samples):
             raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not '
                              f'{positions.min()} to {positions.max()}.')
-        return self._read(check_view(view), positions)
+        return self._read(check_view(view), positions.tolist())
 
-    def _read(self, view: int, positions: np.ndarray) -> TeacherLogits:
+    def _read(self, view: int, positions: list[int]) -> TeacherLogits:
         (rows, partner), references = self._codec.part(self._rows(view, positions), self.mixing), []
         if self._codec.relative and view != self.reference_view:
             self._check_references(view, positions)
@@ -188,11 +196,11 @@ class LogitStore:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
 
-    def _rows(self, view: int, positions: np.ndarray) -> np.ndarray:
+    def _rows(self, view: int, positions: list[int]) -> np.ndarray:
         """``(n, record_bytes)`` uint8: the records as they lie in the shards."""
         per_shard, per_block, shards = self._per_shard, block_records(self._codec.variable), self._open
         records, last, found, block = [], None, None, b''
-        for position in positions.tolist():
+        for position in positions:
             shard, local = divmod(position, per_shard)
             number, slot = divmod(local, per_block)
             if last != (shard, number):  # neighbours share the work of checking
@@ -221,9 +229,9 @@ class LogitStore:
                 self._open.pop(next(iter(self._open)), None)  # unmapped once nobody reads it
         return found
 
-    def _check_references(self, view: int, positions: np.ndarray) -> None:
+    def _check_references(self, view: int, positions: list[int]) -> None:
         """Refuses to read shards whose reference is not there, or another than the one that they were made with."""
-        for shard in set((positions // self._per_shard).tolist()):
+        for shard in {position // self._per_shard for position in positions}:
             relative = self._shard(view, shard)
             try:
                 reference = self._shard(self.reference_view, shard)

@@ -5,13 +5,11 @@ import math
 import numpy as np
 
 from .base import Codec
-from .compact_unpacker import CompactForm, unpack_compact
+from .compact_unpacker import LEVEL_BITS, TAIL_BITS, CompactForm, unpack_compact
 from .compiled import num_words
 
 __all__ = ['CompactCodec', 'level_depths']
 
-LEVEL_BITS = 7
-TAIL_BITS = 12
 _LEVELS = 2**LEVEL_BITS
 _TAIL_MAX = 2**TAIL_BITS - 1
 
@@ -76,9 +74,8 @@ class CompactCodec(Codec):
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
-        self._form = CompactForm(num_classes, num_words(self.record_bytes), self.low_bits, self._high_end, LEVEL_BITS,
-                                 TAIL_BITS, (-depths).astype(np.float32), np.exp(-depths).astype(np.float32),
-                                 _TAIL_MASS)
+        levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
+        self._form = CompactForm(num_classes, num_words(self.record_bytes), self.low_bits, self._high_end, levels)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
@@ -126,7 +123,3 @@ def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
     scale = np.where(tail <= 0.5, np.sqrt(tail / 2), 1 - np.sqrt((1 - tail) / 2))
     code = np.clip(np.rint(scale * _TAIL_MAX), 1, _TAIL_MAX - 1)
     return np.where(tail > 0, code, 0).astype(np.int64)
-
-
-_SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
-_TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)  # the inverse, by code

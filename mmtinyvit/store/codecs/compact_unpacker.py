@@ -6,7 +6,10 @@ import numpy as np
 
 from .compiled import compiled, find_ones, read_number
 
-__all__ = ['CompactForm', 'unpack_compact']
+__all__ = ['LEVEL_BITS', 'TAIL_BITS', 'CompactForm', 'unpack_compact']
+
+LEVEL_BITS = 7
+TAIL_BITS = 12
 
 _FAULTS = ('', 'not K classes', 'a class out of range')
 _NOT_K, _CLASS = range(1, len(_FAULTS))
@@ -20,59 +23,57 @@ class CompactForm(NamedTuple):
         num_words: Words of 64 bits that hold a record, with those that :func:`read_number` looks at.
         low_bits: Bits of the low part of a class.
         high_end: Bits of the high part, where the low part begins.
-        level_bits: Bits of a level.
-        tail_bits: Bits of the tail.
-        neg_depth: ``(levels,)`` float32, the logarithm that each level stands for, but for an addend.
-        ratio: ``(levels,)`` float32, what each level stands for, but for a factor.
-        tail_mass: ``(2**tail_bits,)`` float64, what each code of the tail stands for.
+        levels: ``(2, 128)`` float32, what each level stands for, but for a factor, and its logarithm.
     """
     num_classes: int
     num_words: int
     low_bits: int
     high_end: int
-    level_bits: int
-    tail_bits: int
-    neg_depth: np.ndarray
-    ratio: np.ndarray
-    tail_mass: np.ndarray
+    levels: np.ndarray
 
 
-def unpack_compact(form: CompactForm, records: np.ndarray,
-                   topk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpack_compact(form: CompactForm, records: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
     num = len(records)
     index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
     tail_mass = np.empty(num, np.float32)
-    fault = _unpack(form, records, index, log_prob, tail_mass)
+    fault = _unpack(*form, records, index, log_prob, tail_mass)
     if fault:
         raise ValueError(_FAULTS[fault])
     return index, log_prob, tail_mass
 
 
 @compiled
-def _unpack(form: CompactForm, records: np.ndarray, index: np.ndarray, log_prob: np.ndarray,
-            tail_mass: np.ndarray) -> int:
+def _tail_mass(code: int) -> float:
+    """The tail mass that was quantised to ``code``."""
+    scale = code / (2**TAIL_BITS - 1)
+    return 2 * (scale * scale) if scale <= 0.5 else 1 - 2 * ((1 - scale) * (1 - scale))
+
+
+@compiled
+def _unpack(num_classes: int, num_words: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
+            index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
     """Fills in the arrays; returns the number of a fault, or 0."""
     num, topk = index.shape
-    words = np.zeros(form.num_words, np.uint64)
+    words = np.zeros(num_words, np.uint64)
     row = words.view(np.uint8)[:records.shape[1]]
     ones, low, level = np.empty(topk + 1, np.int64), np.empty(topk, np.int64), np.empty(topk, np.int64)
     for i in range(num):
         row[:] = records[i]
-        if find_ones(words, 0, form.high_end, ones, topk + 1) != topk:
+        if find_ones(words, 0, high_end, ones, topk + 1) != topk:
             return _NOT_K
-        at = _read_planes(words, form.high_end, form.low_bits, low)
+        at = _read_planes(words, high_end, low_bits, low)
         for k in range(topk):
-            index[i, k] = ones[k] - k << form.low_bits | low[k]
-            if index[i, k] >= form.num_classes:
+            index[i, k] = ones[k] - k << low_bits | low[k]
+            if index[i, k] >= num_classes:
                 return _CLASS
-        at, total = _read_planes(words, at, form.level_bits, level), 0.0
+        at, total = _read_planes(words, at, LEVEL_BITS, level), 0.0
         for k in range(topk):
-            total += form.ratio[level[k]]  # exact, and so the same in any order, below 32: these have single precision
-        tail = form.tail_mass[read_number(words, at, form.tail_bits)]
+            total += levels[0, level[k]]  # single precision: exact, and so the same in any order, as long as below 32
+        tail = _tail_mass(read_number(words, at, TAIL_BITS))
         addend = math.log((1.0 - tail) / total)
         for k in range(topk):
-            log_prob[i, k] = form.neg_depth[level[k]] + addend
+            log_prob[i, k] = levels[1, level[k]] + addend
         tail_mass[i] = tail
     return 0
 
