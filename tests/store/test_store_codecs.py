@@ -179,6 +179,29 @@ def test_compact_bits_follow_the_description(data):
     assert abs(mass - tail) < 1e-3
 
 
+@pytest.mark.parametrize('scale', [0.01, 1, 8])
+@pytest.mark.parametrize('topk, num_classes', SIZES)
+def test_compact_values_are_those_of_numpy(topk, num_classes, scale):
+    """The compiled loop gives, bit for bit, what whole arrays in double precision give, for one record and for many."""
+    codec, num = make_codec('compact', topk, num_classes), 40
+    records = codec.encode(*batch(topk, num_classes, num, scale))
+    bits = np.unpackbits(records, axis=1, bitorder='little')
+    high, rest = np.split(bits, [topk + ((num_classes - 1) >> codec.low_bits)], axis=1)
+    planes = rest[:, :(codec.low_bits + 7) * topk].reshape(num, -1, topk).astype(np.int64)
+    low, levels = ((part << np.arange(part.shape[1])[:, None]).sum(axis=1)
+                   for part in np.split(planes, [codec.low_bits], axis=1))
+    index = (np.nonzero(high)[1].reshape(num, topk) - np.arange(topk) << codec.low_bits) + low
+    scale = rest[:, (codec.low_bits + 7) * topk:][:, :12] @ (1 << np.arange(12)) / 4095
+    tail = np.where(scale <= 0.5, 2 * scale**2, 1 - 2 * (1 - scale)**2)
+    depths = level_depths(topk)
+    total = np.exp(-depths).astype(np.float32)[levels].sum(axis=1, dtype=np.float64)
+    log_prob = (-depths).astype(np.float32)[levels] + np.log((1 - tail) / total)[:, None]
+    expected = index, log_prob.astype(np.float32), tail.astype(np.float32)
+    for rows in (slice(None), slice(5, 6)):
+        for found, array in zip(codec.decode(records[rows]), expected, strict=True):
+            np.testing.assert_array_equal(found, array[rows])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(codec_names()), st.sampled_from(SIZES[:6]), st.binary(min_size=1, max_size=4), st.integers(1, 9))
 def test_arbitrary_bytes_decode_or_are_refused(name, size, seed, num):

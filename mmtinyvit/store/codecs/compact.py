@@ -5,11 +5,11 @@ import math
 import numpy as np
 
 from .base import Codec
-from .compact_unpacker import LEVEL_BITS, TAIL_BITS, CompactForm, unpack_compact
-from .compiled import num_words
 
 __all__ = ['CompactCodec', 'level_depths']
 
+LEVEL_BITS = 7
+TAIL_BITS = 12
 _LEVELS = 2**LEVEL_BITS
 _TAIL_MAX = 2**TAIL_BITS - 1
 
@@ -63,6 +63,7 @@ class CompactCodec(Codec):
     name = 'compact'
 
     def __init__(self, topk: int, num_classes: int) -> None:
+        from .compact_unpacker import CompactUnpacker  # brings in Numba, half a second that `exact` does not need
         super().__init__(topk, num_classes)
         self.low_bits = min(range(17), key=lambda bits: bits * topk + ((num_classes - 1) >> bits))
         self._high_end = topk + ((num_classes - 1) >> self.low_bits)
@@ -74,8 +75,7 @@ class CompactCodec(Codec):
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
-        levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
-        self._form = CompactForm(num_classes, num_words(self.record_bytes), self.low_bits, self._high_end, levels)
+        self._unpacker = CompactUnpacker(topk, num_classes, self.low_bits, self.record_bytes, depths)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ class CompactCodec(Codec):
 
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return unpack_compact(self._form, records, self.topk)
+        return self._unpacker.unpack(records)
 
 
 # ---------------------------------------------------------------- the tail mass

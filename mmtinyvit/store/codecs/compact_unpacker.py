@@ -1,46 +1,43 @@
 """Unpacking records of the codec ``compact`` in a compiled loop."""
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import compiled, find_ones, read_number
+from .compact import LEVEL_BITS, TAIL_BITS
+from .compiled import compiled, find_ones, num_words, read_number
 
-__all__ = ['LEVEL_BITS', 'TAIL_BITS', 'CompactForm', 'unpack_compact']
-
-LEVEL_BITS = 7
-TAIL_BITS = 12
+__all__ = ['CompactUnpacker']
 
 _FAULTS = ('', 'not K classes', 'a class out of range')
 _NOT_K, _CLASS = range(1, len(_FAULTS))
 
 
-class CompactForm(NamedTuple):
-    """What the loop must know; see ``CompactCodec`` for the fields.
+class CompactUnpacker:
+    """The decoding half of ``CompactCodec``, which describes the fields.
 
-    Attributes:
+    Args:
+        topk: K.
         num_classes: C.
-        num_words: Words of 64 bits that hold a record, with those that :func:`read_number` looks at.
         low_bits: Bits of the low part of a class.
-        high_end: Bits of the high part, where the low part begins.
-        levels: ``(2, 128)`` float32, what each level stands for, but for a factor, and its logarithm.
+        record_bytes: Bytes of a record.
+        depths: ``(128,)`` float64, how far below the top-1 each level lies.
     """
-    num_classes: int
-    num_words: int
-    low_bits: int
-    high_end: int
-    levels: np.ndarray
 
+    def __init__(self, topk: int, num_classes: int, low_bits: int, record_bytes: int, depths: np.ndarray) -> None:
+        self._topk = topk
+        high_end = topk + ((num_classes - 1) >> low_bits)
+        levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
+        self._form = num_classes, num_words(record_bytes), low_bits, high_end, levels
 
-def unpack_compact(form: CompactForm, records: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
-    num = len(records)
-    index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
-    tail_mass = np.empty(num, np.float32)
-    fault = _unpack(*form, records, index, log_prob, tail_mass)
-    if fault:
-        raise ValueError(_FAULTS[fault])
-    return index, log_prob, tail_mass
+    def unpack(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
+        num, topk = len(records), self._topk
+        index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
+        tail_mass = np.empty(num, np.float32)
+        fault = _unpack(*self._form, records, index, log_prob, tail_mass)
+        if fault:
+            raise ValueError(_FAULTS[fault])
+        return index, log_prob, tail_mass
 
 
 @compiled
@@ -51,11 +48,14 @@ def _tail_mass(code: int) -> float:
 
 
 @compiled
-def _unpack(num_classes: int, num_words: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
+def _unpack(num_classes: int, size: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
             index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
-    """Fills in the arrays; returns the number of a fault, or 0."""
+    """Fills in the last three; returns the number of a fault, or 0.
+
+    The form is given piece by piece, because Numba takes long to look into a tuple where the caches are cold.
+    """
     num, topk = index.shape
-    words = np.zeros(num_words, np.uint64)
+    words = np.zeros(size, np.uint64)
     row = words.view(np.uint8)[:records.shape[1]]
     ones, low, level = np.empty(topk + 1, np.int64), np.empty(topk, np.int64), np.empty(topk, np.int64)
     for i in range(num):

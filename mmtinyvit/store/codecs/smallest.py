@@ -33,7 +33,7 @@ class SmallestCodec(Codec):
     relative = True
 
     def __init__(self, topk: int, num_classes: int) -> None:
-        from .record_unpacker import RecordUnpacker  # brings in Numba, half a second that other codecs do not need
+        from .record_unpacker import RecordUnpacker  # brings in Numba, half a second that `exact` does not need
         super().__init__(topk, num_classes)
         roots = RootLevels(topk)
         layout = RecordLayout(topk, num_classes, roots)
