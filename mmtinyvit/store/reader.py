@@ -1,7 +1,7 @@
 """Reading a store: memory-mapped, O(1) per record, nothing held per sample."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
@@ -139,12 +139,10 @@ class LogitStore:
         """
         positions = self._keys.find(keys)
         if len(positions) and positions.min() < 0:
-            self._refuse(keys[int(positions.argmin())])
+            key = keys[int(positions.argmin())]
+            raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
+                             f'like {self._keys.key(0)!r}, relative to the data root.')
         return positions
-
-    def _refuse(self, key: str) -> NoReturn:
-        raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
-                         f'like {self._keys.key(0)!r}, relative to the data root.')
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``."""
@@ -170,12 +168,8 @@ class LogitStore:
             StoreError: A key is not in the store, or a record is damaged.
         """
         view = check_view(view)
-        if len(keys) != 1:
-            return self._read(view, self.positions(keys).tolist())
-        position = self._keys.find_one(keys[0])  # as a training asks, where arrays of one would take longer
-        if position < 0:
-            self._refuse(keys[0])
-        return self._read(view, [position])
+        found = self._keys.find_one(keys[0]) if len(keys) == 1 else -1  # as a training asks: sooner than arrays of one
+        return self._read(view, [found] if found >= 0 else self.positions(keys).tolist())
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> TeacherLogits:
         """As :meth:`read`, for samples given by their positions in the store."""
