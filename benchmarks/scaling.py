@@ -98,7 +98,7 @@ def write_and_read(folder: Path, samples: int, views: int) -> dict[str, float]:
     arrays = [np.tile(a, (16,) + (1,) * (a.ndim - 1)) for a in sparsify(synthetic_outputs(CLASSES, 3, 256), TOPK)]
     keys = [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in range(samples)]
     request = dict(topk=TOPK, num_classes=CLASSES, samples_per_shard=per_shard)
-    make_codec('compact', TOPK, CLASSES)  # brings in Numba before the clock starts
+    make_codec('compact', TOPK, CLASSES).prepare()  # before the clock starts
     start = time.perf_counter()
     with LogitWriter(folder, request, keys) as writer:
         for unit in writer.missing(range(views)):

@@ -77,6 +77,8 @@ class LoadTeacherLogits(BaseTransform):
                 if other.num_classes != stores[0].num_classes:
                     raise UserError(f'The store {stores[0].root} has {stores[0].num_classes} classes and {other.root} '
                                     f'has {other.num_classes}: combine teachers of the same classes.')
+            for store in stores:
+                store.prepare()
             self._stores = stores
         return self._stores
 

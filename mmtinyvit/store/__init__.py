@@ -1,4 +1,4 @@
-"""Sparse teacher logits on disk: compact, checksummed, crash-safe. NumPy, the standard library, and Numba at times."""
+"""Sparse teacher logits on disk: compact, checksummed, crash-safe. Needs no torch."""
 from .codecs import Codec, codec_names, make_codec
 from .errors import MissingShard, StoreError
 from .fingerprints import diff_fingerprints

@@ -157,6 +157,10 @@ class LogitStore:
         return self._shard(check_view(view), shard).canaries()
 
     # ---------------------------------------------------------------- reading
+    def prepare(self) -> None:
+        """Does what the first reading would wait for. Processes that are forked later share it."""
+        self._codec.prepare()
+
     def read(self, view: int, keys: Sequence[str]) -> TeacherLogits:
         """What the teacher said about the samples ``keys`` in ``view``.
 

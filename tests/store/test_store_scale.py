@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from store_teacher import manifest
+from store_teacher import dense, manifest, sparsify
 
-from mmtinyvit.store import LogitStore, Manifest, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, StoreError
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
 from mmtinyvit.store.layout import shard_path
 from mmtinyvit.store.manifest import write_manifest
@@ -18,8 +18,8 @@ SAMPLES, VIEWS, TEXT_BYTES = 14_197_122, 90, 14_197_122 * 30
 
 MEASURE = '''
 import sys, time
-from mmtinyvit.store import LogitStore, make_codec
-make_codec('compact', 100, 21841)  # Numba comes once per process, whatever is in the store
+import mmtinyvit.store
+from mmtinyvit.store import LogitStore
 def private():
     lines = open('/proc/self/smaps_rollup').read().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith('Private')) * 1024
@@ -29,6 +29,20 @@ views = store.views
 seconds = time.perf_counter() - start
 assert len(views) == 90
 print(seconds, private() - before)
+'''
+
+FORK = '''
+import os, sys
+from mmtinyvit.store import LogitStore
+store = LogitStore(sys.argv[1])
+store.prepare()
+if os.fork() == 0:
+    for i in range(40):
+        store.read(0, [str(i)])
+    lines = open('/proc/self/smaps_rollup').read().splitlines()
+    print(sum(int(line.split()[1]) for line in lines if line.startswith('Private')) * 1024)
+else:
+    os.wait()  # the parent's pages stay shared with the worker until this returns
 '''
 
 
@@ -66,3 +80,14 @@ def test_absent_samples_are_found_out_without_a_scan(huge):
         with pytest.raises(StoreError):
             store.read(random.randrange(90), ['n01440764/absent.JPEG'])
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize('codec', ['compact', 'smallest'])
+def test_a_forked_worker_reads_with_the_loops_of_its_parent(codec, tmp_path):
+    keys = [str(i) for i in range(40)]
+    with LogitWriter(tmp_path, dict(topk=10, num_classes=100, codec=codec), keys) as writer:
+        for unit in writer.missing([0]):
+            writer.write_shard(unit, *sparsify(dense(0, range(unit.first, unit.first + unit.count), 100), 10))
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
+    run = subprocess.run([sys.executable, '-c', FORK, tmp_path], env=env, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 20e6

@@ -1,10 +1,15 @@
 """The default: Elias-Fano classes, 7-bit relative log-probabilities, a 12-bit tail mass. Fixed width, O(1)."""
 import bisect
 import math
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .base import Codec
+
+if TYPE_CHECKING:
+    from .compact_unpacker import CompactUnpacker
 
 __all__ = ['CompactCodec', 'level_depths']
 
@@ -63,7 +68,6 @@ class CompactCodec(Codec):
     name = 'compact'
 
     def __init__(self, topk: int, num_classes: int) -> None:
-        from .compact_unpacker import CompactUnpacker  # brings in Numba, half a second that `exact` does not need
         super().__init__(topk, num_classes)
         self.low_bits = min(range(17), key=lambda bits: bits * topk + ((num_classes - 1) >> bits))
         self._high_end = topk + ((num_classes - 1) >> self.low_bits)
@@ -75,7 +79,6 @@ class CompactCodec(Codec):
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
-        self._unpacker = CompactUnpacker(topk, num_classes, self.low_bits, self.record_bytes, depths)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
@@ -110,6 +113,15 @@ class CompactCodec(Codec):
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._unpacker.unpack(records)
+
+    def prepare(self) -> None:
+        self.decode(np.empty((0, self.record_bytes), np.uint8))
+
+    @cached_property
+    def _unpacker(self) -> 'CompactUnpacker':
+        # brings in Numba, a second and 100 MB, which opening a store does not need
+        from .compact_unpacker import CompactUnpacker
+        return CompactUnpacker(self.topk, self.num_classes, self.low_bits, self.record_bytes)
 
 
 # ---------------------------------------------------------------- the tail mass

@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 
-from .compact import LEVEL_BITS, TAIL_BITS
-from .compiled import compiled, find_ones, num_words, read_number
+from .compact import LEVEL_BITS, TAIL_BITS, level_depths
+from .compiled import compiled, find_ones, num_words, read_number, read_only
 
 __all__ = ['CompactUnpacker']
 
@@ -20,12 +20,12 @@ class CompactUnpacker:
         num_classes: C.
         low_bits: Bits of the low part of a class.
         record_bytes: Bytes of a record.
-        depths: ``(128,)`` float64, how far below the top-1 each level lies.
     """
 
-    def __init__(self, topk: int, num_classes: int, low_bits: int, record_bytes: int, depths: np.ndarray) -> None:
+    def __init__(self, topk: int, num_classes: int, low_bits: int, record_bytes: int) -> None:
         self._topk = topk
         high_end = topk + ((num_classes - 1) >> low_bits)
+        depths = level_depths(topk)
         levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
         self._form = num_classes, num_words(record_bytes), low_bits, high_end, levels
 
@@ -34,7 +34,7 @@ class CompactUnpacker:
         num, topk = len(records), self._topk
         index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
         tail_mass = np.empty(num, np.float32)
-        fault = _unpack(*self._form, records, index, log_prob, tail_mass)
+        fault = _unpack(*self._form, read_only(records), index, log_prob, tail_mass)
         if fault:
             raise ValueError(_FAULTS[fault])
         return index, log_prob, tail_mass

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ['compiled', 'find_ones', 'num_words', 'read_number']
+__all__ = ['compiled', 'find_ones', 'num_words', 'read_number', 'read_only']
 
 
 def compiled(function: Callable) -> Callable:
@@ -18,6 +18,13 @@ def compiled(function: Callable) -> Callable:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
         return njit(nogil=True)(function)
+
+
+def read_only(records: np.ndarray) -> np.ndarray:
+    """The same numbers in an array of one kind: for every other kind a loop would be compiled again."""
+    records = np.ascontiguousarray(records).view()
+    records.flags.writeable = False
+    return records
 
 
 def num_words(num_bytes: int) -> int:

@@ -1,10 +1,16 @@
 """The smallest: entropy-coded classes and levels, of variable length, relative to a reference view."""
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .base import Codec
 from .record_layout import RecordLayout
 from .record_packer import RecordPacker
 from .root_levels import RootLevels
+
+if TYPE_CHECKING:
+    from .record_unpacker import RecordUnpacker
 
 __all__ = ['SmallestCodec']
 
@@ -33,13 +39,11 @@ class SmallestCodec(Codec):
     relative = True
 
     def __init__(self, topk: int, num_classes: int) -> None:
-        from .record_unpacker import RecordUnpacker  # brings in Numba, half a second that `exact` does not need
         super().__init__(topk, num_classes)
         roots = RootLevels(topk)
-        layout = RecordLayout(topk, num_classes, roots)
-        self.record_bytes = layout.record_bytes
-        self._packer = RecordPacker(layout, roots, num_classes)
-        self._unpacker = RecordUnpacker(layout, num_classes, roots.max_level)
+        self._layout, self._max_level = RecordLayout(topk, num_classes, roots), roots.max_level
+        self.record_bytes = self._layout.record_bytes
+        self._packer = RecordPacker(self._layout, roots, num_classes)
         self._rows = max(1, _CHUNK // topk)
 
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
@@ -54,3 +58,12 @@ class SmallestCodec(Codec):
     def decode(self, records: np.ndarray,
                reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._unpacker.unpack(records, reference)
+
+    def prepare(self) -> None:
+        self.decode(np.empty((0, self.record_bytes), np.uint8))
+
+    @cached_property
+    def _unpacker(self) -> 'RecordUnpacker':
+        # brings in Numba, a second and 100 MB, which opening a store does not need
+        from .record_unpacker import RecordUnpacker
+        return RecordUnpacker(self._layout, self.num_classes, self._max_level)
