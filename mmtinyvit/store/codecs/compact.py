@@ -121,7 +121,7 @@ class CompactCodec(Codec):
     def _unpacker(self) -> 'CompactUnpacker':
         # brings in Numba, a second and 100 MB, which opening a store does not need
         from .compact_unpacker import CompactUnpacker
-        return CompactUnpacker(self.topk, self.num_classes, self.low_bits, self.record_bytes)
+        return CompactUnpacker(self.topk, self.num_classes, self.low_bits)
 
 
 # ---------------------------------------------------------------- the tail mass

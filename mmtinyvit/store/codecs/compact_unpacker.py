@@ -19,15 +19,14 @@ class CompactUnpacker:
         topk: K.
         num_classes: C.
         low_bits: Bits of the low part of a class.
-        record_bytes: Bytes of a record.
     """
 
-    def __init__(self, topk: int, num_classes: int, low_bits: int, record_bytes: int) -> None:
+    def __init__(self, topk: int, num_classes: int, low_bits: int) -> None:
         self._topk = topk
         high_end = topk + ((num_classes - 1) >> low_bits)
         depths = level_depths(topk)
         levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
-        self._form = num_classes, num_words(record_bytes), low_bits, high_end, levels
+        self._form = num_classes, low_bits, high_end, levels
 
     def unpack(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
@@ -48,14 +47,14 @@ def _tail_mass(code: int) -> float:
 
 
 @compiled
-def _unpack(num_classes: int, size: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
+def _unpack(num_classes: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
             index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
     """Fills in the last three; returns the number of a fault, or 0.
 
     The form is given piece by piece, because Numba takes long to look into a tuple where the caches are cold.
     """
     num, topk = index.shape
-    words = np.zeros(size, np.uint64)
+    words = np.zeros(num_words(records.shape[1]), np.uint64)
     row = words.view(np.uint8)[:records.shape[1]]
     ones, low, level = np.empty(topk + 1, np.int64), np.empty(topk, np.int64), np.empty(topk, np.int64)
     for i in range(num):

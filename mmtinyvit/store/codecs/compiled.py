@@ -27,6 +27,7 @@ def read_only(records: np.ndarray) -> np.ndarray:
     return records
 
 
+@compiled
 def num_words(num_bytes: int) -> int:
     """How many 64-bit words a string of bytes takes, with those behind it that are only looked at."""
     return num_bytes // 8 + 2
