@@ -26,6 +26,7 @@ sys.addaudithook(note)
 from mmtinyvit.store import LogitStore, StoreError, verify_store
 import mmtinyvit.store.codecs, mmtinyvit.store.summary
 paths, key = json.loads(sys.argv[1])
+LogitStore(paths[0]).prepare()  # of a sound store: Numba brings in the library's own loops, as Python does its modules
 refused, watching = 0, True
 for path in paths:
     findings = [finding.problem for finding in verify_store(path) if finding.problem]
