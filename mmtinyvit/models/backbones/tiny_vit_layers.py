@@ -55,7 +55,7 @@ class ConvNorm(nn.Module):
                  groups: int = 1,
                  norm_weight: float = 1.):
         super().__init__()
-        conv = StridedDepthwiseConv2d if stride > 1 and groups > 1 else nn.Conv2d
+        conv = StridedDepthwiseConv2d if stride > 1 and groups == in_channels == out_channels else nn.Conv2d
         self.conv = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         # so that the stem gives channels-last maps without a copy of the images, which autograd would keep
         self.conv.to(memory_format=torch.channels_last)
