@@ -89,8 +89,8 @@ class WindowAttention(nn.Module):
         bias = bias.to(qkv.dtype)
         # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
         if bias.device.type == 'cpu' and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
-            k, v = qkv[1:].contiguous()
-            attn = (qkv[0] * qkv.shape[-1]**-0.5) @ k.transpose(-2, -1)
+            q, k, v = qkv.unbind()
+            attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
             x = attn.softmax(-1) @ v
         else:
