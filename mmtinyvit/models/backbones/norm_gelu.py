@@ -46,6 +46,7 @@ class _NormGelu(torch.autograd.Function):
     def backward(ctx, grad):
         x, weight, bias, mean, rstd = ctx.saved_tensors
         y = torch.native_batch_norm(x, weight, bias, mean, rstd**-2 - ctx.eps, False, 0., ctx.eps)[0]
-        grad = torch.ops.aten.gelu_backward(grad.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        grads = torch.ops.aten.native_batch_norm_backward(grad, x, weight, None, None, mean, rstd, True, ctx.eps, ALL)
+        tokens = y.permute(0, 2, 3, 1)
+        torch.ops.aten.gelu_backward.grad_input(grad.permute(0, 2, 3, 1), tokens, grad_input=tokens)  # now in y
+        grads = torch.ops.aten.native_batch_norm_backward(y, x, weight, None, None, mean, rstd, True, ctx.eps, ALL)
         return *grads, None, None, None, None

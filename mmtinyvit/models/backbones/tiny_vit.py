@@ -5,6 +5,7 @@ https://github.com/microsoft/Cream/tree/main/TinyViT (MIT); its checkpoints, tim
 """
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import update_init_info
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ ARCHS = {
 }
 DEPTHS = (2, 2, 6, 2)
 WINDOW_SIZES = (7, 7, 14, 7)
+CACHED_PIXELS = 2**17  # two images of 224 x 224: the widest maps then take 3 MiB in bfloat16 and 6 in float32
+NUM_WIDE_STAGES = 2
 
 
 @MODELS.register_module()
@@ -34,6 +37,8 @@ class TinyViT(BaseBackbone):
 
     An image of H x W pixels gives maps of ``ceil(H / s)`` x ``ceil(W / s)`` at the strides s = 4, 8, 16, 32 (every
     convolution of stride 2 rounds up). Windows that stick out of a map see zeros there, as in the original.
+
+    In inference on the CPU the first stages take a batch in pieces, so a forward hook inside them sees each piece.
 
     Args:
         arch: ``'5m'``, ``'11m'``, ``'21m'``, or a dict with ``embed_dims`` and ``num_heads``, and optionally ``depths``
@@ -117,14 +122,36 @@ class TinyViT(BaseBackbone):
             One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``,
             contiguous.
         """
-        outs = []
+        images = self._images_at_once(x)
+        if images >= x.shape[0]:
+            maps = self._wide_maps(x)
+        else:
+            maps = [torch.cat(pieces) for pieces in zip(*map(self._wide_maps, x.split(images)), strict=True)]
+        for stage in self.stages[NUM_WIDE_STAGES:]:
+            maps.append(stage(maps[-1]))
+        outs = sorted(set(self.out_indices))
+        if self.gap_before_output:
+            return tuple(getattr(self, f'norm{i}')(maps[i].mean((2, 3))) for i in outs)
+        # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
+        return tuple(maps[i].contiguous() for i in outs)
+
+    def _wide_maps(self, x: Tensor) -> list[Tensor]:
         x = self.patch_embed(x)
-        for i, stage in enumerate(self.stages):
+        maps = []
+        for stage in self.stages[:NUM_WIDE_STAGES]:
             x = stage(x)
-            if i in self.out_indices:
-                # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
-                outs.append(getattr(self, f'norm{i}')(x.mean((2, 3))) if self.gap_before_output else x.contiguous())
-        return tuple(outs)
+            maps.append(x)
+        return maps
+
+    def _images_at_once(self, x: Tensor) -> int:
+        """How many images of the batch ``x`` take the stem and the wide stages together.
+
+        In inference on the CPU so few that their maps stay in its cache, and in memory that need not be asked for anew.
+        """
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self.training or torch.is_grad_enabled() or recorded or x.device.type != 'cpu':
+            return x.shape[0]
+        return max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says.

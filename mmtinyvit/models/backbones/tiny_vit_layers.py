@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
 from .window_attention import WindowAttention
 
@@ -54,8 +55,8 @@ class ConvNorm(nn.Module):
                  groups: int = 1,
                  norm_weight: float = 1.):
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+        conv = StridedDepthwiseConv2d if stride > 1 and groups == in_channels == out_channels else nn.Conv2d
+        self.conv = conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         # so that the stem gives channels-last maps without a copy of the images, which autograd would keep
         self.conv.to(memory_format=torch.channels_last)
         self.bn = nn.BatchNorm2d(out_channels)

@@ -86,14 +86,15 @@ class WindowAttention(nn.Module):
         n, N, C = tokens.shape
         # one head's query, key and value lie side by side in the published weights
         qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
-        if bias.requires_grad and bias.device.type == 'cpu':
-            # the fused kernel for the CPU has no gradient for the bias, and its fallback is slower than this
-            k, v = qkv[1:].contiguous()
-            attn = (qkv[0] * qkv.shape[-1]**-0.5) @ k.transpose(-2, -1)
+        bias = bias.to(qkv.dtype)
+        # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
+        if bias.device.type == 'cpu' and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
+            q, k, v = qkv.unbind()
+            attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
             x = attn.softmax(-1) @ v
         else:
-            x = F.scaled_dot_product_attention(*qkv, attn_mask=bias.to(qkv.dtype))
+            x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)
         return x.transpose(1, 2).reshape(n, N, C)
 
     def _bias(self, h: int, w: int) -> Tensor:

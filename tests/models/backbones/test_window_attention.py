@@ -43,6 +43,19 @@ def test_equals_the_definition(attention, height, width):
         torch.testing.assert_close(attention(x), naive(attention, x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize('height, width', [(3, 3), (4, 5)])
+def test_bfloat16_with_and_without_gradients(attention, height, width):
+    attention.bfloat16()
+    x = torch.randn(2, height, width, 6).bfloat16()
+    with_grad = attention(x)
+    with torch.no_grad():
+        without = attention(x)
+        expected = naive(attention.double(), x.double())
+    for ours in (with_grad, without):
+        assert ours.dtype == torch.bfloat16
+        assert (ours - expected).norm() < .02 * expected.norm()
+
+
 @pytest.mark.parametrize('height, width', [(3, 6), (4, 2)])
 def test_gradients_equal_the_definitions(attention, height, width):
     x = torch.randn(2, height, width, 6, dtype=torch.float64, requires_grad=True)
