@@ -38,8 +38,6 @@ class TinyViT(BaseBackbone):
     An image of H x W pixels gives maps of ``ceil(H / s)`` x ``ceil(W / s)`` at the strides s = 4, 8, 16, 32 (every
     convolution of stride 2 rounds up). Windows that stick out of a map see zeros there, as in the original.
 
-    In inference on the CPU the first stages take a batch in pieces, so a forward hook inside them sees each piece.
-
     Args:
         arch: ``'5m'``, ``'11m'``, ``'21m'``, or a dict with ``embed_dims`` and ``num_heads``, and optionally ``depths``
             and ``window_sizes``, each with one entry per stage. The first stage is convolutional and ignores its
@@ -122,36 +120,39 @@ class TinyViT(BaseBackbone):
             One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``,
             contiguous.
         """
-        images = self._images_at_once(x)
-        if images >= x.shape[0]:
-            maps = self._wide_maps(x)
-        else:
-            maps = [torch.cat(pieces) for pieces in zip(*map(self._wide_maps, x.split(images)), strict=True)]
-        for stage in self.stages[NUM_WIDE_STAGES:]:
-            maps.append(stage(maps[-1]))
-        outs = sorted(set(self.out_indices))
-        if self.gap_before_output:
-            return tuple(getattr(self, f'norm{i}')(maps[i].mean((2, 3))) for i in outs)
-        # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
-        return tuple(maps[i].contiguous() for i in outs)
-
-    def _wide_maps(self, x: Tensor) -> list[Tensor]:
-        x = self.patch_embed(x)
-        maps = []
-        for stage in self.stages[:NUM_WIDE_STAGES]:
+        maps, x = self._wide_stages_in_pieces(x)
+        for i, stage in list(enumerate(self.stages))[NUM_WIDE_STAGES:]:
             x = stage(x)
-            maps.append(x)
-        return maps
+            if i in self.out_indices:
+                maps.append(x)
+        if self.gap_before_output:
+            norms = (getattr(self, f'norm{i}') for i in sorted(set(self.out_indices)))
+            return tuple(norm(x.mean((2, 3))) for norm, x in zip(norms, maps, strict=True))
+        # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
+        return tuple(x.contiguous() for x in maps)
 
-    def _images_at_once(self, x: Tensor) -> int:
-        """How many images of the batch ``x`` take the stem and the wide stages together.
+    def _wide_stages(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps of the wide stages that are in ``out_indices``, and the last one."""
+        x, maps = self.patch_embed(x), []
+        for i, stage in list(enumerate(self.stages))[:NUM_WIDE_STAGES]:
+            x = stage(x)
+            if i in self.out_indices:
+                maps.append(x)
+        return maps, x
 
-        In inference on the CPU so few that their maps stay in its cache, and in memory that need not be asked for anew.
-        """
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self.training or torch.is_grad_enabled() or recorded or x.device.type != 'cpu':
-            return x.shape[0]
-        return max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
+    def _wide_stages_in_pieces(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same. In inference on a CPU, a few images at a time, so that their maps stay in the cache."""
+        images = max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
+        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self.training or recorded or x.device.type != 'cpu' or images >= x.shape[0] or self._is_watched():
+            return self._wide_stages(x)
+        maps, last = zip(*map(self._wide_stages, x.split(images)), strict=True)
+        return [torch.cat(pieces) for pieces in zip(*maps, strict=True)], torch.cat(last)
+
+    def _is_watched(self) -> bool:
+        """Whether there are hooks in the wide stages, which expect to see the whole batch."""
+        return any(module._forward_hooks or module._forward_pre_hooks
+                   for part in (self.patch_embed, *self.stages[:NUM_WIDE_STAGES]) for module in part.modules())
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says.
