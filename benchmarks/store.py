@@ -87,6 +87,9 @@ def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int =
     original_write(folder / 'values.bin', arrays, num)
     original = num / (time.perf_counter() - start)
     store, table = LogitStore(folder / 'store'), {key: i for i, key in enumerate(keys)}
+    start = time.perf_counter()
+    assert not any(finding.problem for finding in store.verify())
+    verified = num / (time.perf_counter() - start)
     size, values = 4 + 4 * topk, open(folder / 'values.bin', 'rb')
     dice = np.random.default_rng(0)
 
@@ -103,11 +106,8 @@ def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int =
     rates(f'{BATCH} random records by key, K = {topk} of {num_classes}, checksums verified (not by the original)', {
         'seek, read, frombuffer': original_read, 'store, one batch': lambda: store.read(0, wanted()),
         'store, one by one': lambda: [store.read(0, [key]) for key in wanted()]}, json_file)
-    start = time.perf_counter()
-    assert not any(finding.problem for finding in store.verify())
     report('Whole shards', {'original, write (not synced)': {'records/s': int(original)},
-                            'write': {'records/s': int(written)},
-                            'verify': {'records/s': int(num / (time.perf_counter() - start))}}, json_file)
+                            'write': {'records/s': int(written)}, 'verify': {'records/s': int(verified)}}, json_file)
 
 
 def reading_relative(folder: Path, json_file: str | None, num: int = 16_384) -> None:
