@@ -222,3 +222,13 @@ def test_compact_error_on_flat_and_peaked_teachers(topk, num_classes, scale):
     arrays = batch(topk, num_classes, num=30, scale=scale)
     codec = make_codec('compact', topk, num_classes)
     assert divergence(*arrays, codec.decode(codec.encode(*arrays))).mean() < 1.5e-4
+
+
+def test_compact_refuses_a_tail_that_leaves_nothing():
+    codec = make_codec('compact', 10, 1000)
+    records = codec.encode(*batch(10, 1000, 3))
+    bits = np.unpackbits(records, axis=1, bitorder='little')
+    end = 10 + (999 >> codec.low_bits) + (codec.low_bits + 7) * 10
+    bits[1, end:end + 12] = 1
+    with pytest.raises(ValueError, match='no mass but the tail'):
+        codec.decode(np.packbits(bits, axis=1, bitorder='little'))

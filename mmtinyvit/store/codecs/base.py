@@ -39,8 +39,9 @@ class Codec(ABC):
         self.topk = topk
         self.num_classes = num_classes
 
-    def prepare(self) -> None:  # noqa: B027 - most codecs have nothing to prepare
+    def prepare(self) -> None:
         """Does what the first decoding would wait for. Processes that are forked later share it."""
+        self.decode(np.empty((0, self.record_bytes), np.uint8))
 
     def part(self, rows: np.ndarray, mixing: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Takes the partner's hash off packed records: behind a record of fixed width, before one of variable length.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .base import Codec
+from .tail_mass import encode_tail
 
 if TYPE_CHECKING:
     from .compact_unpacker import CompactUnpacker
@@ -16,7 +17,6 @@ __all__ = ['CompactCodec', 'level_depths']
 LEVEL_BITS = 7
 TAIL_BITS = 12
 _LEVELS = 2**LEVEL_BITS
-_TAIL_MAX = 2**TAIL_BITS - 1
 
 _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is as good as impossible
 _COARSEST = 1.25  # nats: the widest step
@@ -103,7 +103,7 @@ class CompactCodec(Codec):
         bits[rows[:, None], (index >> self.low_bits) + self._ranks] = 1
         self._put_planes(bits[:, self._high_end:self._low_end], index, self.low_bits)
         self._put_planes(bits[:, self._low_end:self._level_end], levels, LEVEL_BITS)
-        bits[:, self._level_end:] = (_tail_code(tail_mass)[:, None] >> np.arange(TAIL_BITS)) & 1
+        bits[:, self._level_end:] = (encode_tail(tail_mass, TAIL_BITS)[:, None] >> np.arange(TAIL_BITS)) & 1
         return np.packbits(bits, axis=1, bitorder='little')
 
     def _put_planes(self, bits: np.ndarray, values: np.ndarray, width: int) -> None:
@@ -114,24 +114,8 @@ class CompactCodec(Codec):
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._unpacker.unpack(records)
 
-    def prepare(self) -> None:
-        self.decode(np.empty((0, self.record_bytes), np.uint8))
-
     @cached_property
     def _unpacker(self) -> 'CompactUnpacker':
         # brings in Numba, a second and 100 MB, which opening a store does not need
         from .compact_unpacker import CompactUnpacker
         return CompactUnpacker(self.topk, self.num_classes, self.low_bits)
-
-
-# ---------------------------------------------------------------- the tail mass
-def _tail_code(tail_mass: np.ndarray) -> np.ndarray:
-    """Quantises on a square-root scale from both ends, on which the divergence costs the same everywhere.
-
-    Zero stays zero; any other tail gets at least the first step and at most the last but one, so that neither side of
-    the split ever becomes impossible.
-    """
-    tail = tail_mass.astype(np.float64)
-    scale = np.where(tail <= 0.5, np.sqrt(tail / 2), 1 - np.sqrt((1 - tail) / 2))
-    code = np.clip(np.rint(scale * _TAIL_MAX), 1, _TAIL_MAX - 1)
-    return np.where(tail > 0, code, 0).astype(np.int64)

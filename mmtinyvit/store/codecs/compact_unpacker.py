@@ -5,11 +5,12 @@ import numpy as np
 
 from .compact import LEVEL_BITS, TAIL_BITS, level_depths
 from .compiled import compiled, find_ones, num_words, read_number, read_only
+from .tail_mass import tail_masses
 
 __all__ = ['CompactUnpacker']
 
-_FAULTS = ('', 'not K classes', 'a class out of range')
-_NOT_K, _CLASS = range(1, len(_FAULTS))
+_FAULTS = ('', 'not K classes', 'a class out of range', 'no mass but the tail')
+_NOT_K, _CLASS, _MASS = range(1, len(_FAULTS))
 
 
 class CompactUnpacker:
@@ -26,7 +27,7 @@ class CompactUnpacker:
         high_end = topk + ((num_classes - 1) >> low_bits)
         depths = level_depths(topk)
         levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
-        self._form = num_classes, low_bits, high_end, levels
+        self._form = num_classes, low_bits, high_end, levels, tail_masses(TAIL_BITS)
 
     def unpack(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""
@@ -40,15 +41,8 @@ class CompactUnpacker:
 
 
 @compiled
-def _tail_mass(code: int) -> float:
-    """The tail mass that was quantised to ``code``."""
-    scale = code / (2**TAIL_BITS - 1)
-    return 2 * (scale * scale) if scale <= 0.5 else 1 - 2 * ((1 - scale) * (1 - scale))
-
-
-@compiled
-def _unpack(num_classes: int, low_bits: int, high_end: int, levels: np.ndarray, records: np.ndarray,
-            index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
+def _unpack(num_classes: int, low_bits: int, high_end: int, levels: np.ndarray, masses: np.ndarray,
+            records: np.ndarray, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
     """Fills in the last three; returns the number of a fault, or 0.
 
     The form is given piece by piece, because Numba takes long to look into a tuple where the caches are cold.
@@ -69,7 +63,9 @@ def _unpack(num_classes: int, low_bits: int, high_end: int, levels: np.ndarray, 
         at, total = _read_planes(words, at, LEVEL_BITS, level), 0.0
         for k in range(topk):
             total += levels[0, level[k]]  # single precision: exact, and so the same in any order, as long as below 32
-        tail = _tail_mass(read_number(words, at, TAIL_BITS))
+        tail = masses[read_number(words, at, TAIL_BITS)]
+        if tail >= 1:
+            return _MASS
         addend = math.log((1.0 - tail) / total)
         for k in range(topk):
             log_prob[i, k] = levels[1, level[k]] + addend

@@ -60,7 +60,7 @@ def find_ones(words: np.ndarray, at: int, end: int, places: np.ndarray, most: in
     """
     if at >= end:
         return 0
-    word, window = at >> 6, np.uint64(0)
+    word = at >> 6
     window = words[np.uint64(word)] >> np.uint64(at & 63) << np.uint64(at & 63)
     for num in range(most):
         while window == 0:

@@ -5,7 +5,8 @@ from .bit_fields import fill_bits, number_items, running_sum
 from .gap_code import class_gaps, weigh_gaps
 from .level_code import choose_code, split_levels
 from .record_layout import FLOOR_BITS, RecordLayout
-from .root_levels import RootLevels, encode_tail
+from .root_levels import TAIL_BITS, RootLevels
+from .tail_mass import encode_tail
 
 __all__ = ['RecordPacker']
 
@@ -66,7 +67,7 @@ class RecordPacker:
         bits = np.zeros((len(index), 8 * self.layout.record_bytes), np.uint8)
         start = self.layout.head_bits
         bits[:, :start] = self.layout.head_of(relative=relative, step=step, code=code, gap_bits=gap_bits, floor=floor,
-                                              tail=encode_tail(tail), count=count)
+                                              tail=encode_tail(tail, TAIL_BITS), count=count)
         if relative.any():
             bits[relative, start:start + self.topk] = shared[relative]
         start = self._put_gaps(bits, *class_gaps(index, new), gap_bits, start + self.topk * relative)

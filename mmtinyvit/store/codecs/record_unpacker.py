@@ -7,7 +7,8 @@ from .compiled import compiled, find_ones, num_words, read_number, read_only
 from .gap_code import GAP_BITS
 from .level_code import CODE_BITS, MAX_EXTRA, RICE_CODES
 from .record_layout import FLOOR_BITS, RecordLayout
-from .root_levels import LEAST, STEP_BITS, TAIL_BITS, decode_tail
+from .root_levels import LEAST, STEP_BITS, TAIL_BITS
+from .tail_mass import tail_masses
 
 __all__ = ['RecordUnpacker']
 
@@ -29,8 +30,7 @@ class RecordUnpacker:
     def __init__(self, layout: RecordLayout, num_classes: int, max_level: int) -> None:
         levels = np.maximum(np.arange(max_level + 1), LEAST)
         self._sizes: _Sizes = layout.topk, num_classes, layout.fields['count'], 8 * layout.record_bytes
-        self._tables: _Tables = (decode_tail(np.arange(2**TAIL_BITS)), levels**2,
-                                 (2 * np.log(levels)).astype(np.float32))
+        self._tables: _Tables = tail_masses(TAIL_BITS), levels**2, (2 * np.log(levels)).astype(np.float32)
 
     def unpack(self, records: np.ndarray, reference: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index, log-probability and tail mass of ``(n, record_bytes)`` records; see ``Codec.decode``."""

@@ -3,13 +3,14 @@ import math
 
 import numpy as np
 
-__all__ = ['LEAST', 'MAX_DIVERGENCE', 'STEP_BITS', 'TAIL_BITS', 'RootLevels', 'decode_tail', 'encode_tail']
+from .tail_mass import encode_tail, tail_masses
+
+__all__ = ['LEAST', 'MAX_DIVERGENCE', 'STEP_BITS', 'TAIL_BITS', 'RootLevels']
 
 MAX_DIVERGENCE = 1e-3  # nats: of one record from what was given
 STEP_BITS = 5
 TAIL_BITS = 10
 _STEPS = 2**STEP_BITS
-_TAIL_MAX = 2**TAIL_BITS - 1
 LEAST = 0.3  # steps: where a root below half a step is taken to lie
 _PER_OCTAVE = 8  # steps become half as wide every eight
 
@@ -36,6 +37,7 @@ class RootLevels:
         narrowest = math.sqrt(2 * 0.9 * MAX_DIVERGENCE / topk)
         widths = narrowest * 2 ** (np.arange(_STEPS)[::-1] / _PER_OCTAVE)
         self.widths = np.maximum(np.floor(widths * 2**24), 1) / 2**24
+        self._tail_masses = tail_masses(TAIL_BITS)
         self.max_level = int(1 / self.widths[-1]) + 2
         self.max_sum = int(topk / 2 + math.sqrt(topk) / self.widths[-1]) + 3
 
@@ -52,7 +54,7 @@ class RootLevels:
         Returns:
             ``(n,)`` and ``(n, K)`` int64. The level of the top-1 is the largest, and the only one of its size.
         """
-        coded = decode_tail(encode_tail(tail_mass))
+        coded = self._tail_masses.take(encode_tail(tail_mass, TAIL_BITS))
         prob = np.where(listed, prob, 0)
         root = np.sqrt(prob)
         constant = _entropy(prob).sum(1) + _entropy(tail_mass) - _times_log(tail_mass, coded)
@@ -88,20 +90,3 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 
 def _times_log(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return p * np.log(np.where(p > 0, q, 1))
-
-
-# ---------------------------------------------------------------- the tail mass
-def encode_tail(tail_mass: np.ndarray) -> np.ndarray:
-    """Quantises on a square-root scale from both ends; a tail that is neither 0 nor 1 never becomes so."""
-    scale = np.where(tail_mass <= 0.5, np.sqrt(tail_mass / 2), 1 - np.sqrt((1 - tail_mass) / 2))
-    code = np.clip(np.rint(scale * _TAIL_MAX), 1, _TAIL_MAX - 1)
-    return np.where(tail_mass > 0, code, 0).astype(np.int64)
-
-
-def decode_tail(code: np.ndarray) -> np.ndarray:
-    """The inverse, as float64."""
-    return _TAIL_MASS.take(code)
-
-
-_SCALE = np.arange(_TAIL_MAX + 1) / _TAIL_MAX
-_TAIL_MASS = np.where(_SCALE <= 0.5, 2 * _SCALE**2, 1 - 2 * (1 - _SCALE)**2)

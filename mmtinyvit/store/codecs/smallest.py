@@ -59,9 +59,6 @@ class SmallestCodec(Codec):
                reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self._unpacker.unpack(records, reference)
 
-    def prepare(self) -> None:
-        self.decode(np.empty((0, self.record_bytes), np.uint8))
-
     @cached_property
     def _unpacker(self) -> 'RecordUnpacker':
         # brings in Numba, a second and 100 MB, which opening a store does not need
