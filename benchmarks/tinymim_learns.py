@@ -77,8 +77,7 @@ def vit(setting: Setting, arch: dict, kind: str = 'VisionTransformer', last_head
 
 def pipeline(setting: Setting, jitter: bool = False) -> list[dict]:
     """Crops and flips, and for TinyMIM the pair of which the student's has other contrasts."""
-    transforms = [dict(type='RandomResizedCrop', scale=setting.size, crop_ratio_range=(0.6, 1.0), backend='pillow',
-                       interpolation='bicubic'),
+    transforms = [dict(type='mmtinyvit.RandomResizedCrop', scale=setting.size, crop_ratio_range=(0.6, 1.0)),
                   dict(type='RandomFlip', prob=setting.flip_prob, direction='horizontal')]
     if jitter:
         student = [dict(type='ColorJitter', brightness=0.4, contrast=0.4)]

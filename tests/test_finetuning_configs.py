@@ -145,8 +145,8 @@ def test_a_probe_trains_its_head_alone(name):
     assert not any(module.training for module in model.backbone.modules() if not list(module.children()))
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper.copy())
     assert sum(p.requires_grad for group in wrapper.optimizer.param_groups for p in group['params']) == 2
-    assert [t['type'] for t in cfg.train_dataloader.dataset.pipeline[1]['transforms']] == ['RandomResizedCrop',
-                                                                                         'RandomFlip']
+    kinds = [t['type'] for t in cfg.train_dataloader.dataset.pipeline[1]['transforms']]
+    assert kinds == ['mmtinyvit.RandomResizedCrop', 'RandomFlip']
 
 
 def test_commands_name_checkpoints_that_recipes_write():

@@ -52,7 +52,7 @@ def view_pipeline(root: Path, store: Path | None = None, transforms: Sequence[di
 
 def photo_dataset(root: Path, store: Path | None = None, **pipeline) -> dict:
     """The config of a dataset of views."""
-    return dict(type='CustomDataset', data_prefix=str(root), pipeline=view_pipeline(root, store, **pipeline))
+    return dict(type='mmtinyvit.ImageFolder', data_prefix=str(root), pipeline=view_pipeline(root, store, **pipeline))
 
 
 def runtime(work_dir: Path) -> dict:

@@ -19,7 +19,7 @@ epochs = 20
 data_preprocessor = dict(num_classes=num_classes, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 
 view_transforms = [
-    dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.6, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='mmtinyvit.RandomResizedCrop', scale=32, crop_ratio_range=(0.6, 1.0)),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4),
     dict(type='RandomErasing', erase_prob=0.25, mode='const', min_area_ratio=0.02, max_area_ratio=0.2,
          fill_color=(0, 0, 0), fill_std=None),

@@ -21,8 +21,7 @@ data_preprocessor = dict(
 replay = dict(
     type='mmtinyvit.SeededAugment',
     transforms=[
-        dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0), backend='pillow',
-             interpolation='bicubic'),
+        dict(type='mmtinyvit.RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0)),
         dict(type='RandomFlip', prob=0.5, direction='horizontal'),
         dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
     ])

@@ -14,6 +14,7 @@ from mmtinyvit.store.mixture import check_weights
 
 from .clock import iter_transforms
 from .seeding import derive_seed
+from .view_plan import PLAN, ViewPlan
 
 __all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store']
 
@@ -82,34 +83,62 @@ class LoadTeacherLogits(BaseTransform):
             self._stores = stores
         return self._stores
 
+    def plan(self, batch: Sequence[dict]) -> None:
+        """Reads the records of a whole batch, for the views that ``SeededAugment`` has named."""
+        if not self._reads():
+            return
+        views: dict[int, list[ViewPlan]] = {}
+        for results in batch:
+            if PLAN in results:
+                views.setdefault(results[PLAN].name[1], []).append(results[PLAN])
+        for view, plans in views.items():
+            try:
+                records = self._read(view, [plan.name[2] for plan in plans], [plan.seed for plan in plans])
+            except MissingShard:
+                if self.mode == 'auto':  # some may be there
+                    continue
+                raise
+            for row, plan in enumerate(plans):
+                plan.record = records.row(row)
+
     def transform(self, results: dict) -> dict:
         for name in ('sample_key', 'view', 'aug_seed'):
             if name not in results:
                 raise UserError(f"LoadTeacherLogits needs '{name}': put SeededAugment before it in the pipeline.")
-        if self.mode == 'online' or (self.mode == 'auto' and not self._is_created()):
+        key, view, seed = results['sample_key'], results['view'], results['aug_seed']
+        plan = results.get(PLAN)
+        if plan is not None and plan.record is not None and (plan.seed, plan.name[1:]) == (seed, (view, key)):
+            record = plan.record
+        elif self._reads():
+            try:
+                record = self._read(view, [key], [seed]).row(0)
+            except MissingShard:
+                if self.mode == 'auto':
+                    return results
+                raise
+        else:
             return results
-        try:
-            record = self._read(results['sample_key'], results['view'], results['aug_seed'])
-        except MissingShard:
-            if self.mode == 'auto':
-                return results
-            raise
-        results['teacher_index'] = record.index[0]
-        results['teacher_log_prob'] = record.log_prob[0]
-        results['teacher_tail_mass'] = record.tail_mass[0]
+        results['teacher_index'] = record.index
+        results['teacher_log_prob'] = record.log_prob
+        results['teacher_tail_mass'] = record.tail_mass
         if record.partner_hash is not None:
-            results['teacher_partner'] = record.partner_hash[0]
+            results['teacher_partner'] = record.partner_hash
         return results
 
-    def _read(self, key: str, view: int, seed: int) -> TeacherLogits:
-        """What the store, or the stores together, say about one view of one sample."""
+    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> TeacherLogits:
+        """What the store, or the stores together, say about one view of some samples."""
         records = []
         for store in self.stores:
-            if seed != derive_seed(store.base_seed, view, key):
-                raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
-                                f'holds: set base_seed={store.base_seed} in SeededAugment.')
-            records.append(store.read(view, [key]))
+            for key, seed in zip(keys, seeds, strict=True):
+                if seed != derive_seed(store.base_seed, view, key):
+                    raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
+                                    f'holds: set base_seed={store.base_seed} in SeededAugment.')
+            records.append(store.read(view, keys))
         return records[0] if len(records) == 1 else mix_logits(records, self.weights, self.stores[0].num_classes)
+
+    def _reads(self) -> bool:
+        """Whether there is anything to read."""
+        return self.mode == 'stored' or (self.mode == 'auto' and self._is_created())
 
     def _is_created(self) -> bool:
         """Whether the store exists by now; asked again until it does."""

@@ -1,8 +1,12 @@
 """What every dataset here adds to MMEngine's ``BaseDataset``: samples have names, and none stands in for another."""
 import os
+from collections.abc import Sequence
 from pathlib import PurePath
 
+from mmengine.dataset import BaseDataset
+
 from ..errors import UserError
+from .view_plan import load_batch
 
 __all__ = ['NamedSamples', 'require_folder']
 
@@ -33,11 +37,21 @@ class NamedSamples:
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()
-        data = self.prepare_data(idx)
-        if data is None:
+        return self._checked(self.prepare_data(idx), idx)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """The samples of a batch, the same as one by one, which the loader asks for."""
+        self.full_init()
+        if type(self).prepare_data is not BaseDataset.prepare_data:
+            return [self[idx] for idx in indices]
+        items = load_batch(self, [self.get_data_info(idx) for idx in indices], self.pipeline)
+        return [self._checked(item, idx) for item, idx in zip(items, indices, strict=True)]
+
+    def _checked(self, item: dict | None, idx: int) -> dict:
+        if item is None:
             raise UserError(f'The pipeline returned nothing for {self.get_data_info(idx)["img_path"]}: every transform '
                             'must return its results or raise.')
-        return data
+        return item
 
     def get_data_info(self, idx: int) -> dict:
         """The sample's dict with ``sample_key`` added."""

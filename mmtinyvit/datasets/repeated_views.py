@@ -1,4 +1,5 @@
 """RepeatedViews: several views of one image in the same epoch."""
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -8,6 +9,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATASETS
 
 from .clock import EpochClock, iter_transforms
+from .view_plan import load_batch
 
 __all__ = ['RepeatedViews']
 
@@ -48,11 +50,21 @@ class RepeatedViews(Dataset):
         return self.num_images * self.num_repeats
 
     def __getitem__(self, index: int) -> dict:
+        return self._load(self._info(index))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """The samples of a batch, the same as one by one, which the loader asks for."""
+        return load_batch(self.dataset, [self._info(index) for index in indices], self._load)
+
+    def _info(self, index: int) -> dict:
         copy, image = divmod(index, self.num_images)
         info = self.dataset.get_data_info(image)
         info['view'] = self.clock.view * self.num_repeats + copy
+        return info
+
+    def _load(self, info: dict) -> dict:
+        name = info.get('img_path', f'sample {info.get("sample_idx")}')
         item = self.dataset.pipeline(info)
         if item is None:
-            raise UserError(f"The pipeline dropped {info.get('img_path', f'sample {image}')}: remove the transform "
-                            'that returns None, or the image.')
+            raise UserError(f'The pipeline dropped {name}: remove the transform that returns None, or the image.')
         return item

@@ -9,7 +9,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 
 from .clock import EpochClock
+from .pcg64 import seeded_pcg64s
 from .seeding import derive_seed, rng_scope
+from .view_plan import PLAN, ViewPlan
 
 __all__ = ['SeededAugment', 'sample_key']
 
@@ -81,18 +83,29 @@ class SeededAugment(BaseTransform):
         """The wrapped transforms, built."""
         return self.compose.transforms
 
-    def transform(self, results: dict) -> dict:
-        key = sample_key(results, self.key_root)
+    def _name(self, results: dict) -> tuple[int, int, str]:
         view = results.get('view', self.view)
-        if view is None:
-            view = self.clock.view
-        seed = derive_seed(self.base_seed, view, key)
-        with rng_scope(seed):
+        return self.base_seed, self.clock.view if view is None else view, sample_key(results, self.key_root)
+
+    def plan(self, batch: Sequence[dict]) -> None:
+        """Name and seed of each view of a batch, see :class:`ViewPlan`."""
+        names = [self._name(results) for results in batch]
+        seeds = [derive_seed(*name) for name in names]
+        for results, *plan in zip(batch, names, seeds, seeded_pcg64s(seeds), strict=True):
+            results[PLAN] = ViewPlan(*plan)
+
+    def transform(self, results: dict) -> dict:
+        name, plan = self._name(results), results.get(PLAN)
+        if plan is not None and plan.name == name:
+            seed, generator = plan.seed, plan.take_generator()
+        else:
+            seed, generator = derive_seed(*name), None
+        with rng_scope(seed, generator):
             results = self.compose(results)
         if results is None:
-            raise UserError(f'A transform inside SeededAugment dropped {key} (it returned None): every view of the '
+            raise UserError(f'A transform inside SeededAugment dropped {name[2]} (it returned None): every view of the '
                             'store must exist, so remove that transform.')
-        results.update(sample_key=key, view=view, aug_seed=seed)
+        results.update(sample_key=name[2], view=name[1], aug_seed=seed)
         return results
 
     def __repr__(self) -> str:

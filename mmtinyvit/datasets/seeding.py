@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.random import PCG64
 
 from .ambient import PythonState, WaitingPair
 from .pcg64 import give_back, seeded_pcg64
@@ -46,13 +47,14 @@ class rng_scope:
 
     Args:
         seed: In ``[0, 2**64)``, for example from :func:`derive_seed`.
+        generator: A PCG64 that was seeded with it and that nobody has drawn from, if one is there already.
     """
     __slots__ = ('_seed', '_numpy', '_ambient', '_pair', '_python', '_torch')
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, generator: PCG64 | None = None) -> None:
         if not 0 <= seed < 2**64:
             raise ValueError(f'A seed must be at least 0 and less than 2**64, not {seed}.')
-        self._seed = seed
+        self._seed, self._numpy = seed, generator
 
     def __enter__(self) -> None:
         seed = self._seed
@@ -60,7 +62,8 @@ class rng_scope:
         self._pair = _WAITING_PAIR.save(self._ambient)
         self._python = _PYTHON.save()
         self._torch = torch.default_generator.get_state()
-        self._numpy = seeded_pcg64(seed)
+        if self._numpy is None:
+            self._numpy = seeded_pcg64(seed)
         np.random.set_bit_generator(self._numpy)
         random.seed(seed)
         torch.default_generator.manual_seed(seed)
@@ -68,6 +71,7 @@ class rng_scope:
     def __exit__(self, *error: object) -> None:
         np.random.set_bit_generator(self._ambient)  # as it was, since nobody drew from it
         give_back(self._numpy)
+        self._numpy = None
         _WAITING_PAIR.restore(self._ambient, self._pair)
         _PYTHON.restore(self._python)
         torch.default_generator.set_state(self._torch)

@@ -26,6 +26,11 @@ class TeacherLogits(NamedTuple):
     tail_mass: np.ndarray
     partner_hash: np.ndarray | None
 
+    def row(self, i: int) -> 'TeacherLogits':
+        """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers."""
+        partner = None if self.partner_hash is None else self.partner_hash[i]
+        return TeacherLogits(self.index[i], self.log_prob[i], self.tail_mass[i], partner)
+
 
 def check_logits(index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, count: int, topk: int,
                  num_classes: int, name: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 The augmentation is the original's: random resized crop, flip, rand-m9-mstd0.5-inc1 and erasing by noise, all bicubic.
 Its configuration also names colour jitter 0.4, but like timm it applies that only without RandAugment, so it never
 ran. Two things differ from the original: erasing happens before normalisation, so that teacher and student may
-normalise differently, which clips the noise to 0 ... 255; and RandAugment is mmpretrain's.
+normalise differently, which clips the noise to 0 ... 255; and RandAugment's operations are mmpretrain's.
 """
 image_size = 224
 data_root = 'data/imagenet/'
@@ -14,11 +14,11 @@ data_preprocessor = dict(num_classes=1000, mean=[123.675, 116.28, 103.53], std=[
 bgr_mean, bgr_std = data_preprocessor['mean'][::-1], data_preprocessor['std'][::-1]  # images are BGR until then
 
 view_transforms = [
-    dict(type='RandomResizedCrop', scale=image_size, crop_ratio_range=(0.08, 1.0), backend='pillow',
-         interpolation='bicubic'),
+    dict(type='mmtinyvit.RandomResizedCrop', scale=image_size, crop_ratio_range=(0.08, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='RandAugment', policies='timm_increasing', num_policies=2, total_level=10, magnitude_level=9,
-         magnitude_std=0.5, hparams=dict(pad_val=[round(x) for x in bgr_mean], interpolation='bicubic')),
+    dict(type='mmtinyvit.RandAugment', policies='timm_increasing', num_policies=2, total_level=10,
+         magnitude_level=9, magnitude_std=0.5,
+         hparams=dict(pad_val=[round(x) for x in bgr_mean], interpolation='bicubic')),
     dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.02, max_area_ratio=1 / 3,
          fill_color=bgr_mean, fill_std=bgr_std),
 ]

@@ -10,8 +10,7 @@ data_preprocessor = dict(
     to_rgb=True)
 
 view_transforms = [
-    dict(type='RandomResizedCrop', scale=_base_.image_size, crop_ratio_range=(0.2, 1.0), backend='pillow',
-         interpolation='bicubic'),
+    dict(type='mmtinyvit.RandomResizedCrop', scale=_base_.image_size, crop_ratio_range=(0.2, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='MultiView', num_views=[1, 1], transforms=[
         [],  # the teacher's

@@ -48,7 +48,7 @@ def test_numbers_are_the_published_ones(arch):
     assert cfg.model.head.dropout == dropout and cfg.model.head.loss.label_smooth_val == .1
     assert (cfg.data_preprocessor.mixing or dict(mixup_alpha=0))['mixup_alpha'] == mixup
     assert (cfg.train_dataloader.sampler.type == 'mmtinyvit.PairedSampler') == bool(mixup)
-    kinds = [each['type'] for each in cfg.train_dataloader.dataset.pipeline[1]['transforms']]
+    kinds = [each['type'].removeprefix('mmtinyvit.') for each in cfg.train_dataloader.dataset.pipeline[1]['transforms']]
     assert kinds == ['RandomResizedCrop', 'RandomFlip', 'RandAugment', 'RandomErasing'][:transforms]
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

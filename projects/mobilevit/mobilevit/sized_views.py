@@ -3,9 +3,9 @@ import copy
 from typing import Any
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmpretrain.datasets.transforms import RandomResizedCrop
 from torch.utils.data import Dataset
 
+from mmtinyvit.datasets import RandomResizedCrop
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATASETS, TRANSFORMS
 
@@ -49,7 +49,7 @@ class SizedViews(Dataset):
 
 @TRANSFORMS.register_module()
 class SizedRandomResizedCrop(RandomResizedCrop):
-    """``mmpretrain.RandomResizedCrop`` to the side that the batch has. Which part is cut out does not depend on it.
+    """``mmtinyvit.RandomResizedCrop`` to the side that the batch has. Which part is cut out does not depend on it.
 
     Required Keys:
 

@@ -82,7 +82,7 @@ def test_what_cannot_be_shared_is_refused(monkeypatch):
 # ---------------------------------------------------------------- with real files
 def loader_config(root, workers: int = 0) -> dict:
     replay = dict(type='mmtinyvit.SeededAugment', base_seed=7, key_root=str(root), transforms=[
-        dict(type='mmtinyvit.SizedRandomResizedCrop', scale=32, crop_ratio_range=(.3, 1.), backend='pillow'),
+        dict(type='mmtinyvit.SizedRandomResizedCrop', scale=32, crop_ratio_range=(.3, 1.)),
         dict(type='RandomFlip', prob=.5)])
     pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
     return dict(

@@ -8,8 +8,7 @@ _base_ = '../../../../configs/_base_/datasets/imagenet1k.py'
 data_preprocessor = dict(mean=[0, 0, 0], std=[255, 255, 255], to_rgb=False)
 image_size = 256
 view_transforms = [
-    dict(type='mmtinyvit.SizedRandomResizedCrop', scale=image_size, crop_ratio_range=(0.08, 1.0), backend='pillow',
-         interpolation='bicubic'),
+    dict(type='mmtinyvit.SizedRandomResizedCrop', scale=image_size, crop_ratio_range=(0.08, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
 ]
 replay = dict(type='mmtinyvit.SeededAugment', transforms=view_transforms, base_seed=0)

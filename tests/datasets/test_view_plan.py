@@ -1,0 +1,189 @@
+"""What is planned for a whole batch gives the same samples as one after the other."""
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS, init_default_scope
+from tiny_flow import VIEW_TRANSFORMS, photo_dataset
+from torch.utils.data import DataLoader, Subset
+
+from mmtinyvit.datasets import ImageFolder, RepeatedViews, set_view
+from mmtinyvit.datasets.pcg64 import seeded_pcg64, seeded_pcg64s
+from mmtinyvit.datasets.seeding import rng_scope
+from mmtinyvit.datasets.view_plan import PLAN
+from mmtinyvit.errors import UserError
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError
+
+
+def build(photos, store=None, **pipeline) -> ImageFolder:
+    init_default_scope('mmpretrain')
+    return DATASETS.build(photo_dataset(photos, store, **pipeline))
+
+
+def same(batch, single) -> bool:
+    """Pixels, name and record of two lists of samples."""
+    for one, other in zip(batch, single, strict=True):
+        a, b = one['data_samples'], other['data_samples']
+        names = [name for name in b.keys() if name.startswith('teacher_')]
+        assert set(names) == {name for name in a.keys() if name.startswith('teacher_')}
+        assert torch.equal(one['inputs'], other['inputs'])
+        assert (a.sample_key, a.view, a.aug_seed) == (b.sample_key, b.view, b.aug_seed)
+        assert all(np.array_equal(a.get(name), b.get(name)) for name in names)
+    return True
+
+
+@pytest.fixture
+def readings(monkeypatch) -> list[int]:
+    """How many records each reading of a store asked for."""
+    found, read = [], LogitStore.read
+
+    def counted(self, view, keys):
+        found.append(len(keys))
+        return read(self, view, keys)
+
+    monkeypatch.setattr(LogitStore, 'read', counted)
+    return found
+
+
+def test_a_batch_is_read_at_once_and_the_same(photos, saved_store, readings):
+    dataset = build(photos, saved_store)
+    set_view(dataset, 1)
+    single = [dataset[i] for i in range(14)]
+    assert readings == [1] * 14
+    readings.clear()
+    batches = list(DataLoader(dataset, 5, collate_fn=list))
+    assert readings == [5, 5, 4] and same(sum(batches, []), single)
+    assert all('teacher_index' in item['data_samples'] for item in single)
+
+
+def test_workers_give_the_same(photos, saved_store):
+    dataset = build(photos, saved_store)
+    set_view(dataset, 0)
+    single = [dataset[i] for i in range(14)]
+    loader = DataLoader(dataset, 4, num_workers=2, collate_fn=list)
+    assert same(sum(loader, []), single)
+
+
+def test_subsets_and_single_indices(photos, saved_store, readings):
+    dataset = build(photos, saved_store)
+    set_view(dataset, 1)
+    order = [3, 3, 13, 0]
+    assert same(sum(DataLoader(Subset(dataset, order), 3, collate_fn=list), []), [dataset[i] for i in order])
+    assert readings[:2] == [3, 1]
+
+
+def test_copies_of_several_views_in_a_batch(photos, saved_store, readings):
+    views = RepeatedViews(build(photos, saved_store), num_repeats=2)
+    set_view(views, 0)
+    order = [0, 14, 5, 19, 20]  # images 0, 0, 5, 5, 6 in the views 0, 1, 0, 1, 1
+    single = [views[i] for i in order]
+    readings.clear()
+    assert same(views.__getitems__(order), single) and sorted(readings) == [2, 3]
+
+
+def test_several_stores(photos, saved_store, readings):
+    dataset = build(photos, saved_store)
+    dataset.pipeline.transforms[2].paths *= 2
+    dataset.pipeline.transforms[2].weights = [.25, .75]
+    set_view(dataset, 1)
+    assert same(dataset.__getitems__([4, 2]), [dataset[4], dataset[2]]) and readings[:2] == [2, 2]
+
+
+def test_partners_come_with_a_batch(photos, tmp_path):
+    keys = [info['sample_key'] for info in map(build(photos).get_data_info, range(14))]
+    with LogitWriter(tmp_path / 'store', dict(topk=2, num_classes=9, mixing=True, base_seed=7), keys) as writer:
+        partners = writer.key_hash(keys[::-1])
+        for unit in writer.missing([0]):
+            log_prob = np.log(np.full((unit.count, 2), [.6, .3], np.float32))
+            writer.write_shard(unit, np.tile([1, 4], (unit.count, 1)), log_prob, np.full(unit.count, .1, np.float32),
+                               partners[unit.first:unit.first + unit.count])
+    dataset = build(photos, tmp_path / 'store')
+    set_view(dataset, 0)
+    batch = dataset.__getitems__([1, 12])
+    assert same(batch, [dataset[1], dataset[12]])
+    hashes = LogitStore(tmp_path / 'store').key_hash([keys[12], keys[1]])
+    assert [int(item['data_samples'].teacher_partner) for item in batch] == hashes.tolist()
+
+
+def test_auto_reads_what_is_there_of_a_batch(photos, saved_store, tmp_path):
+    copy = shutil.copytree(saved_store, tmp_path / 'store')
+    dataset = build(photos, copy)
+    dataset.pipeline.transforms[2].mode = 'auto'
+    set_view(dataset, 1)
+    (copy / 'view-0001' / 'shard-00001.logits').unlink()  # samples 4 to 7
+    found = ['teacher_index' in item['data_samples'] for item in dataset.__getitems__([3, 4, 8])]
+    assert found == [True, False, True]
+    dataset.pipeline.transforms[2].mode = 'stored'
+    with pytest.raises(StoreError, match='lacks shard 1'):
+        dataset.__getitems__([3, 4, 8])
+
+
+def test_what_is_wrong_is_said_as_for_one(photos, saved_store):
+    dataset = build(photos, saved_store, base_seed=8)
+    set_view(dataset, 1)
+    with pytest.raises(UserError) as single:
+        dataset[2]
+    with pytest.raises(UserError) as batch:
+        dataset.__getitems__([2, 3])
+    assert str(batch.value) == str(single.value) and 'base_seed=7' in str(single.value)
+
+
+def test_each_of_two_augmentations_keeps_to_its_own_seed(photos, saved_store, readings):
+    dataset = build(photos, saved_store)
+    transforms = dataset.pipeline.transforms
+    before = build(photos, base_seed=8, transforms=VIEW_TRANSFORMS[:2]).pipeline.transforms[1]
+    transforms.insert(1, before)
+    set_view(dataset, 1)
+    assert same(dataset.__getitems__([2, 3]), [dataset[2], dataset[3]])
+    transforms.append(transforms.pop(1))  # its seeds come last and are not those of the records
+    transforms[-1], transforms[-2] = transforms[-2], transforms[-1]
+    assert same(dataset.__getitems__([2, 3]), [dataset[2], dataset[3]])
+
+
+def test_a_plan_for_another_name_is_not_followed(photos, saved_store):
+    dataset = build(photos, saved_store)
+    set_view(dataset, 1)
+    infos = [dataset.get_data_info(i) for i in (2, 3)]
+    for transform in dataset.pipeline.transforms[1:3]:
+        transform.plan(infos)
+    infos[0][PLAN], infos[1][PLAN] = infos[1][PLAN], infos[0][PLAN]
+    assert same([dataset.pipeline(info) for info in infos], [dataset[2], dataset[3]])
+
+
+def test_a_dataset_that_prepares_its_samples_itself_still_does(photos, saved_store):
+    class Own(ImageFolder):
+        def prepare_data(self, idx):
+            return idx * 10
+
+    init_default_scope('mmpretrain')
+    config = photo_dataset(photos, saved_store)
+    config.pop('type')
+    assert Own(**config).__getitems__([1, 2]) == [10, 20]
+
+
+def test_a_dropped_sample_of_a_batch_is_named(photos):
+    init_default_scope('mmpretrain')
+    dataset = ImageFolder(data_prefix=str(photos), pipeline=[lambda results: None if results['sample_idx'] == 1 else 1])
+    with pytest.raises(UserError, match='returned nothing for .*photo_003.png'):
+        dataset.__getitems__([0, 1])
+    with pytest.raises(UserError, match='returned nothing for .*photo_003.png'):
+        dataset[1]
+
+
+def test_generators_of_a_batch_are_seeded_as_numpy_does():
+    dice = np.random.default_rng(0)
+    seeds = [0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, *dice.integers(0, 2**64, 200, np.uint64).tolist()]
+    for seed, generator in zip(seeds, seeded_pcg64s(seeds), strict=True):
+        assert generator.state == np.random.PCG64(seed).state
+    assert seeded_pcg64s([]) == []
+
+
+def test_a_scope_on_a_ready_generator_draws_the_same():
+    random.seed(0)
+    drawn = []
+    for generator in (None, seeded_pcg64(9)):
+        with rng_scope(9, generator):
+            drawn.append((np.random.rand(), random.random(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
