@@ -11,8 +11,11 @@ ALL = (True, True, True)  # gradients of input, weight and bias
 def can_join(norm: nn.Module, x: Tensor) -> bool:
     """Whether :func:`norm_gelu` stands for ``gelu(norm(x))``: a plain BatchNorm in training, on the CPU, in eager mode.
 
-    A GPU has fused kernels of its own behind ``nn.BatchNorm2d``, and so has the compiler.
+    A GPU has fused kernels of its own behind ``nn.BatchNorm2d``, and so has the compiler. In bfloat16, where maps are
+    half as large, computing one again takes longer than keeping it.
     """
+    if torch.is_autocast_enabled('cpu') or x.dtype == torch.bfloat16:
+        return False
     return (type(norm) is nn.BatchNorm2d and norm.training and norm.track_running_stats and norm.momentum is not None
             and x.device.type == 'cpu' and not torch.compiler.is_compiling() and not torch.jit.is_tracing())
 

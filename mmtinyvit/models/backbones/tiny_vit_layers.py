@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
+from .token_linear import TokenLinear
 from .window_attention import WindowAttention
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViTBlock', 'gelu', 'gelu_map']
@@ -28,7 +29,9 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_map(x: Tensor) -> Tensor:
-    """:func:`gelu` of a channels-last map, seen as tokens: the faster kernel for the CPU wants plain strides."""
+    """:func:`gelu` of a channels-last map, in eager mode seen as tokens: its kernel for the CPU wants plain strides."""
+    if torch.compiler.is_compiling():
+        return F.gelu(x)
     return gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -140,8 +143,8 @@ class Mlp(nn.Module):
         super().__init__()
         hidden = int(dim * ratio)
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = TokenLinear(dim, hidden)
+        self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(gelu(self.fc1(self.norm(x))))

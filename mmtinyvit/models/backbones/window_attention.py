@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .token_linear import TokenLinear
+
 __all__ = ['WindowAttention']
 
 
@@ -30,8 +32,8 @@ class WindowAttention(nn.Module):
         self.num_heads = num_heads
         self.window_size = window_size
         self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = TokenLinear(dim, 3 * dim)
+        self.proj = TokenLinear(dim, dim)
         # bias of the offset (dy, dx) at column dy * window_size + dx: only the distance counts, not its sign
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
         self._gathered: dict[tuple, tuple[Tensor, int, Tensor]] = {}
@@ -89,7 +91,7 @@ class WindowAttention(nn.Module):
         bias = bias.to(qkv.dtype)
         # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
         if bias.device.type == 'cpu' and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
-            q, k, v = qkv.unbind()
+            q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
             attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
             x = attn.softmax(-1) @ v
@@ -117,9 +119,16 @@ class WindowAttention(nn.Module):
         side = torch.arange(size, device=self.attention_biases.device)
         offset = (side[:, None] - side).abs()  # (size, size)
         table = self.attention_biases.view(-1, size, size)
-        # first rows, then columns: the two small indices are all that autograd has to keep
-        bias = table.index_select(1, offset[:h].flatten()).index_select(2, offset[:w].flatten())
-        bias = bias.view(-1, h, size, w, size).transpose(2, 3).reshape(-1, h * w, size, size)
+        if torch.compiler.is_compiling() and table.device.type == 'cpu':
+            # by products, whose result is there once: the compiler would gather anew for every window, in the softmax
+            with torch.autocast('cpu', enabled=False):
+                chosen = (offset[..., None] == side).to(table.dtype)  # (size, size, size)
+                bias = (chosen[:h] @ table[:, None])[:, :, None] @ chosen[:w].transpose(1, 2)
+            bias = bias.reshape(-1, h * w, size, size)
+        else:
+            # first rows, then columns: the two small indices are all that autograd has to keep
+            bias = table.index_select(1, offset[:h].flatten()).index_select(2, offset[:w].flatten())
+            bias = bias.view(-1, h, size, w, size).transpose(2, 3).reshape(-1, h * w, size, size)
         if h == w == size:
             return bias.reshape(1, -1, h * w, h * w)
         real = bias[:, :, :h, :w].flatten(2)

@@ -97,3 +97,18 @@ def test_frozen_bias_gathered_in_inference_mode_serves_training(attention):
         attention(x)
     attention(x).sum().backward()
     assert attention.qkv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('window, height, width', [(3, 3, 3), (5, 2, 5), (4, 3, 1)])
+def test_the_compiled_bias_is_the_gathered_one(window, height, width, monkeypatch):
+    attention = WindowAttention(8, 2, window)
+    torch.nn.init.normal_(attention.attention_biases)
+    gathered = attention._gather_bias(height, width)
+    gradients = []
+    for compiling in (False, True):
+        monkeypatch.setattr('torch.compiler.is_compiling', [bool, lambda: True][compiling])
+        with torch.autocast('cpu', torch.bfloat16):
+            bias = attention._gather_bias(height, width)
+        assert torch.equal(bias, gathered)
+        gradients += torch.autograd.grad(bias.sin().sum(), attention.attention_biases)
+    torch.testing.assert_close(*gradients)
