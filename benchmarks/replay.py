@@ -6,8 +6,9 @@ Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256),
 without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core, in its processor time, so that other
 processes do not count, but for what they push out of the caches. Seeded and unseeded transforms draw the same numbers:
 the unseeded ones run inside a scope that is entered off the clock, before the image is decoded. All images go through
-one, then through the other. The last but one table takes seeding and reading by themselves: again and again, and each
-time after as many bytes as an image's augmentation moves.
+one, then through the other. Seeds and records are planned for batches of 128, as the datasets here do. The last but one
+table takes seeding and reading by themselves, for one view and without a plan: again and again, and each time after as
+many bytes as an image's augmentation moves.
 """
 import argparse
 import os
@@ -27,6 +28,7 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
+from replay_transforms import time_policies, time_replaced, time_transforms
 
 from mmtinyvit.datasets.pcg64 import give_back
 from mmtinyvit.datasets.seeding import derive_seed, rng_scope
@@ -138,15 +140,6 @@ def load_all(loader: Loader, files: list[str], rounds: int) -> None:
                 loader.load_batch({str(i): files[i] for i in range(len(files))[start:start + BATCH]}, seeded)
 
 
-def time_transforms(loader: Loader, files: list[str]) -> None:
-    """Each wrapped transform by itself."""
-    for number, file in enumerate(files):
-        view = loader.decode(dict(img_path=file, sample_key=str(number), view=0))
-        with rng_scope(derive_seed(loader.augment.base_seed, 0, str(number))):
-            for transform in loader.augment.transforms:
-                view = loader.time(f'- {type(transform).__name__}', transform, view)
-
-
 def time_alone(loader: Loader, rounds: int = 300) -> dict[str, dict]:
     """Seeding and reading, with what they need in the caches and without."""
     numbers = count()
@@ -173,23 +166,6 @@ def time_alone(loader: Loader, rounds: int = 300) -> dict[str, dict]:
             for name, function in (('seeding and restoring', seed), ('reading a record', read))}
 
 
-def time_policies(loader: Loader, files: list[str]) -> dict[str, dict]:
-    """The operations of RandAugment that take longest, each tried on every crop; most apply to half of them."""
-    crop, augment = (next(t for t in loader.augment.transforms if type(t).__name__ == name)
-                     for name in ('RandomResizedCrop', 'RandAugment'))
-    views = [crop(loader.decode(dict(img_path=file))) for file in files]
-    policies = {policy['type']: TRANSFORMS.build(policy) for policy in augment.policies}
-    seconds: dict[str, float] = {}
-    with rng_scope(0):
-        for name, policy in policies.items():
-            copies = [dict(view, img=view['img'].copy()) for view in views]
-            start = time.thread_time()
-            for view in copies:
-                policy(view)
-            seconds[name] = (time.thread_time() - start) / len(views)
-    return {name: {'mean_s': seconds[name]} for name in sorted(seconds, key=seconds.get, reverse=True)[:6]}
-
-
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
@@ -205,6 +181,7 @@ def main() -> None:
         load_all(loader, files, args.rounds)
         time_transforms(loader, files)
         policies = time_policies(loader, files)
+        replaced = time_replaced(loader, files)
         alone = time_alone(loader)
     stages = ['plan the seeds', 'plan the records', 'decode', 'augment, seeded', 'hand over the record', 'pack',
               'collate']
@@ -214,6 +191,7 @@ def main() -> None:
         stage: {'mean_s': loader.mean(stage), 'share %': 100 * loader.mean(stage) / total} for stage in stages
     }, args.json)
     report('the slowest operations of RandAugment, two of 15 per view', policies, args.json)
+    report("transforms here, and mmpretrain's that they stand in for", replaced, args.json)
     seeded, unseeded = (loader.median(f'augment, {how}', len(files)) for how in ('seeded', 'unseeded'))
     seeding = float(np.median(seeded - unseeded) + loader.mean('plan the seeds')) / float(np.median(unseeded))
     record = statistics.median(loader.seconds['hand over the record']) + loader.mean('plan the records')

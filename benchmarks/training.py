@@ -35,6 +35,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from PIL import Image
 
+from mmtinyvit.datasets import SeededAugment
+from mmtinyvit.datasets.clock import iter_transforms
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.models.classifiers.distill import stack_teacher
 from mmtinyvit.models.losses import sparse_soft_target_loss
@@ -218,6 +220,10 @@ def parts(args: argparse.Namespace, root: Path, folder: Path) -> None:
     named = [dict(sample_key=s.sample_key, view=s.view, aug_seed=s.aug_seed) for s in
              (item['data_samples'] for item in items)]
     count = args.batch_size
+    batches = [named[start:start + count] for start in range(0, len(named), count)]
+    replay = next(each for each in iter_transforms(data) if isinstance(each, SeededAugment))
+    for batch in batches:
+        replay.plan(batch)
     samples = [item['data_samples'] for item in items[:count]]
     plain = [each.clone() for each in samples]
     for each in plain:
@@ -232,7 +238,7 @@ def parts(args: argparse.Namespace, root: Path, folder: Path) -> None:
     def sparse() -> None:
         sparse_soft_target_loss(logits, *stack_teacher(samples, logits.device)).mean().backward()
 
-    read = per_image(lambda: [reader(dict(each)) for each in named], len(named))
+    read = per_image(lambda: [(reader.plan(batch), *map(reader, map(dict, batch))) for batch in batches], len(named))
     moved = per_image(transfer(samples), count) - per_image(transfer(plain), count)
     loss = per_image(sparse, count) - per_image(lambda: F.cross_entropy(logits, labels).backward(), count)
     label = arm('labels', args, root, folder, 0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .cast_weight import CastWeight
 from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
 from .token_linear import TokenLinear
@@ -67,7 +68,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.bn, nn.Identity):
-            return self.conv(x)
+            return self.conv._conv_forward(x, self.cast(self.conv.weight), self.conv.bias)
         if self.bn.training:
             return self.bn(self.conv(x))
         weight, bias = self.folded()
@@ -93,6 +94,7 @@ class ConvNorm(nn.Module):
         self.conv.weight = nn.Parameter(weight, requires_grad=self.conv.weight.requires_grad)
         self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)
         self.bn = nn.Identity()
+        self.cast = CastWeight()
 
 
 class PatchEmbed(nn.Module):
