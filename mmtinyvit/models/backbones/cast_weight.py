@@ -17,8 +17,9 @@ class CastWeight:
         self._held: tuple[Tensor, int, Tensor] | None = None
 
     def __call__(self, weight: Tensor) -> Tensor:
-        if (torch.is_grad_enabled() or weight.device.type != 'cpu' or weight.dtype != torch.float32
-                or not torch.is_autocast_enabled('cpu') or weight.is_inference() or torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if (recorded or weight.device.type != 'cpu' or weight.dtype != torch.float32 or weight.is_inference()
+                or not torch.is_autocast_enabled('cpu')):
             return weight
         dtype = torch.get_autocast_dtype('cpu')
         if self._held is not None:
