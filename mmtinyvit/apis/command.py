@@ -19,6 +19,8 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
     """
     try:
         status = main() or 0
+        if not status:
+            _leave_together()
     except UserError as error:
         sys.stdout.flush()
         print(f'Error: {user_sentence(error)}', file=sys.stderr)
@@ -31,3 +33,16 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
         sys.stderr.flush()
         os._exit(status)  # do not wait for the collectives of processes that go on
     sys.exit(status)
+
+
+def _leave_together() -> None:
+    """Of several processes, those that are done wait for the one that still saves, and then all take down their group.
+
+    A process that ends with the group in place may abort, and the launcher would end the others with it.
+    """
+    if 'torch' not in sys.modules:
+        return
+    from torch import distributed
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

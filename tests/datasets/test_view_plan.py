@@ -130,15 +130,13 @@ def test_what_is_wrong_is_said_as_for_one(photos, saved_store):
     assert str(batch.value) == str(single.value) and 'base_seed=7' in str(single.value)
 
 
-def test_each_of_two_augmentations_keeps_to_its_own_seed(photos, saved_store, readings):
+@pytest.mark.parametrize('base_seed', [8, 7])
+def test_each_of_two_augmentations_keeps_to_its_own_seed(photos, saved_store, base_seed):
     dataset = build(photos, saved_store)
     transforms = dataset.pipeline.transforms
-    before = build(photos, base_seed=8, transforms=VIEW_TRANSFORMS[:2]).pipeline.transforms[1]
+    before = build(photos, base_seed=base_seed, transforms=VIEW_TRANSFORMS[:2]).pipeline.transforms[1]
     transforms.insert(1, before)
     set_view(dataset, 1)
-    assert same(dataset.__getitems__([2, 3]), [dataset[2], dataset[3]])
-    transforms.append(transforms.pop(1))  # its seeds come last and are not those of the records
-    transforms[-1], transforms[-2] = transforms[-2], transforms[-1]
     assert same(dataset.__getitems__([2, 3]), [dataset[2], dataset[3]])
 
 

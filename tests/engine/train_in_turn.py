@@ -3,9 +3,11 @@ import argparse
 
 from mmengine.config import Config
 
+from mmtinyvit.apis import run_command
 from mmtinyvit.apis.runner import build_runner
 
-if __name__ == '__main__':
+
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('configs', nargs='+')
     parser.add_argument('--launcher', default='none')
@@ -14,3 +16,7 @@ if __name__ == '__main__':
         cfg = Config.fromfile(path)
         cfg.launcher = args.launcher
         build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    run_command(main)
