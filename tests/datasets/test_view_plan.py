@@ -185,3 +185,14 @@ def test_a_scope_on_a_ready_generator_draws_the_same():
         with rng_scope(9, generator):
             drawn.append((np.random.rand(), random.random(), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
+
+
+def test_a_scope_can_be_entered_again():
+    scope, drawn = rng_scope(9, seeded_pcg64(9)), []
+    for _ in range(2):
+        with scope, rng_scope(5):  # which would take over a generator that was given back too early
+            pass
+        with scope:
+            drawn.append(np.random.rand())
+    with rng_scope(9):
+        assert drawn == [np.random.rand()] * 2
