@@ -2,6 +2,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from mmtinyvit.errors import UserError, user_sentence
 
@@ -44,5 +45,6 @@ def _leave_together() -> None:
         return
     from torch import distributed
     if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()
+        with suppress(RuntimeError):  # one is gone, and holds up nobody: what was to be done here is done
+            distributed.barrier()
         distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """Two processes, of which the first works longer; each writes down how it ends."""
 import argparse
 import atexit
+import os
 import time
 from pathlib import Path
 
@@ -13,7 +14,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('folder', type=Path)
     parser.add_argument('--launcher')
-    folder = parser.parse_args().folder
+    parser.add_argument('--vanish', action='store_true', help='the second ends without a word')
+    args = parser.parse_args()
+    folder = args.folder
     distributed.init_process_group('gloo')
     rank = distributed.get_rank()
     atexit.register(lambda: (folder / f'left_{rank}').write_text(
@@ -21,6 +24,8 @@ def main() -> None:
     if rank == 0:
         time.sleep(2)
         (folder / 'saved').touch()
+    elif args.vanish:
+        os._exit(0)
 
 
 if __name__ == '__main__':

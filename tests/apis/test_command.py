@@ -15,6 +15,14 @@ def test_processes_leave_together(tmp_path, start_tool):
     assert [(tmp_path / f'left_{rank}').read_text() for rank in (0, 1)] == ['saved True, group False'] * 2
 
 
+def test_who_is_gone_holds_up_nobody(tmp_path, start_tool):
+    process = start_tool('../tests/apis/leave_together', tmp_path, '--vanish', processes=2, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and 'Traceback' not in out, out
+    assert (tmp_path / 'left_0').read_text() == 'saved True, group False'
+
+
 def fail() -> None:
     raise UserError('The file is missing: bring it back.')
 
