@@ -42,7 +42,8 @@ class NamedSamples:
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """The samples of a batch, the same as one by one, which the loader asks for."""
         self.full_init()
-        if type(self).prepare_data is not BaseDataset.prepare_data:
+        own = type(self)
+        if own.__getitem__ is not NamedSamples.__getitem__ or own.prepare_data is not BaseDataset.prepare_data:
             return [self[idx] for idx in indices]
         items = load_batch(self, [self.get_data_info(idx) for idx in indices], self.pipeline)
         return [self._checked(item, idx) for item, idx in zip(items, indices, strict=True)]

@@ -150,15 +150,13 @@ def test_a_plan_for_another_name_is_not_followed(photos, saved_store):
     assert same([dataset.pipeline(info) for info in infos], [dataset[2], dataset[3]])
 
 
-def test_a_dataset_that_prepares_its_samples_itself_still_does(photos, saved_store):
-    class Own(ImageFolder):
-        def prepare_data(self, idx):
-            return idx * 10
-
+@pytest.mark.parametrize('method', ['prepare_data', '__getitem__'])
+def test_a_dataset_that_makes_its_samples_itself_still_does(photos, saved_store, method):
     init_default_scope('mmpretrain')
     config = photo_dataset(photos, saved_store)
     config.pop('type')
-    assert Own(**config).__getitems__([1, 2]) == [10, 20]
+    own = type('Own', (ImageFolder, ), {method: lambda self, idx: idx * 10})
+    assert own(**config).__getitems__([1, 2]) == [10, 20]
 
 
 def test_a_dropped_sample_of_a_batch_is_named(photos):
