@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-__all__ = ['StridedDepthwiseConv2d']
+__all__ = ['StridedDepthwiseConv2d', 'depthwise_grads']
 
 
 class StridedDepthwiseConv2d(nn.Conv2d):
@@ -27,13 +27,19 @@ class _DepthwiseConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, stride, padding):
         ctx.save_for_backward(x, weight)
-        ctx.options = dict(stride=stride, padding=padding, groups=len(weight))
-        return nn.functional.conv2d(x, weight, **ctx.options)
+        ctx.options = stride, padding
+        return nn.functional.conv2d(x, weight, None, stride, padding, groups=len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        wide = torch.promote_types(grad.dtype, torch.float32)
-        grad_x = conv2d_input(x.shape, weight.to(wide), grad.to(wide), **ctx.options).to(x.dtype)
-        return grad_x, conv2d_weight(x, weight.shape, grad, **ctx.options), None, None
+        return *depthwise_grads(grad, *ctx.saved_tensors, *ctx.options), None, None
+
+
+def depthwise_grads(grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int],
+                    padding: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Gradients of ``x`` and ``weight`` of a depthwise convolution without bias, on the CPU."""
+    options = dict(stride=stride, padding=padding, groups=len(weight))
+    wide = torch.promote_types(grad.dtype, torch.float32) if max(stride) > 1 else grad.dtype
+    grad_x = conv2d_input(x.shape, weight.to(wide), grad.to(wide), **options).to(x.dtype)
+    return grad_x, conv2d_weight(x, weight.shape, grad, **options)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ['can_join', 'norm_gelu']
+__all__ = ['can_join', 'is_plain', 'norm_gelu']
 
 ALL = (True, True, True)  # gradients of input, weight and bias
 
@@ -16,8 +16,14 @@ def can_join(norm: nn.Module, x: Tensor) -> bool:
     """
     if torch.is_autocast_enabled('cpu') or x.dtype == torch.bfloat16:
         return False
-    return (type(norm) is nn.BatchNorm2d and norm.training and norm.track_running_stats and norm.momentum is not None
-            and x.device.type == 'cpu' and not torch.compiler.is_compiling() and not torch.jit.is_tracing())
+    return (is_plain(norm) and x.device.type == 'cpu' and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing())
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether ``norm`` is PyTorch's own, in training, with an exponential average of the statistics."""
+    return (type(norm) is nn.BatchNorm2d and norm.training and norm.affine and norm.track_running_stats
+            and norm.momentum is not None)
 
 
 def norm_gelu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
 from .tiny_vit_weights import load_pretrained, split_init_cfg
 from .token_linear import TokenLinear
+from .watched import is_watched
 
 __all__ = ['TinyViT']
 
@@ -145,15 +146,11 @@ class TinyViT(BaseBackbone):
         """The same. In inference on a CPU, a few images at a time, so that their maps stay in the cache."""
         images = max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
         recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self.training or recorded or x.device.type != 'cpu' or images >= x.shape[0] or self._is_watched():
+        if (self.training or recorded or x.device.type != 'cpu' or images >= x.shape[0]
+                or any(map(is_watched, (self.patch_embed, *self.stages[:NUM_WIDE_STAGES])))):
             return self._wide_stages(x)
         maps, last = zip(*map(self._wide_stages, x.split(images)), strict=True)
         return [torch.cat(pieces) for pieces in zip(*maps, strict=True)], torch.cat(last)
-
-    def _is_watched(self) -> bool:
-        """Whether there are hooks in the wide stages, which expect to see the whole batch."""
-        return any(module._forward_hooks or module._forward_pre_hooks
-                   for part in (self.patch_embed, *self.stages[:NUM_WIDE_STAGES]) for module in part.modules())
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says.

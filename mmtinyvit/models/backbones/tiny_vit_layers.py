@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from .bottleneck import bottleneck, pays_in_pieces
 from .cast_weight import CastWeight
 from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
@@ -121,8 +122,7 @@ class MBConv(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv3(self.conv2.gelu(self.conv1.gelu(x)))
-        return gelu_map(self.drop_path(branch).add_(x))
+        return gelu_map(self.drop_path(_run_bottleneck(self, x)).add_(x))
 
 
 class PatchMerging(nn.Module):
@@ -135,7 +135,14 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.conv2.gelu(self.conv1.gelu(x)))
+        return _run_bottleneck(self, x)
+
+
+def _run_bottleneck(module: MBConv | PatchMerging, x: Tensor) -> Tensor:
+    parts = [module.conv1, module.conv2, module.conv3]
+    if pays_in_pieces(x, parts):
+        return module.conv3.bn(bottleneck(x, parts))
+    return module.conv3(module.conv2.gelu(module.conv1.gelu(x)))
 
 
 class Mlp(nn.Module):
