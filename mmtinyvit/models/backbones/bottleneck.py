@@ -1,5 +1,5 @@
 """The widest part of TinyViT in training on a CPU: a bottleneck, a few images at a time."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from .watched import is_watched
 
 __all__ = ['bottleneck', 'pays_in_pieces']
 
-WIDE = 2**25  # bytes of a map; from there on glibc takes the memory of every tensor fresh from the system
+WIDE = 2**24
 PIECE = 2**22  # bytes of a map that stays in the cache
 ATEN = torch.ops.aten
 
@@ -64,10 +64,11 @@ class _Bottleneck(torch.autograd.Function):
         c1, c2, c3 = (w.to(dtype) for w in (w1, w2, w3))
         ctx.dtype = x.dtype
         x = x.to(dtype)
-        x1 = [F.conv2d(piece, c1) for piece in x.split(images)]  # (images, C', H, W) each
-        norm1 = _PieceNorm(gamma1, beta1, norms[0].eps, *_statistics(x1, norms[0]))
-        x2 = [F.conv2d(norm1.gelu(piece)[1], c2, None, stride, 1, 1, len(c2)) for piece in x1]
-        norm2 = _PieceNorm(gamma2, beta2, norms[1].eps, *_statistics(x2, norms[1]))
+        x1, statistics1 = _convolve(lambda piece: F.conv2d(piece, c1), x.split(images), norms[0])
+        norm1 = _PieceNorm(gamma1, beta1, norms[0].eps, *statistics1)
+        x2, statistics2 = _convolve(lambda piece: F.conv2d(norm1.gelu(piece)[1], c2, None, stride, 1, 1, len(c2)), x1,
+                                    norms[1])
+        norm2 = _PieceNorm(gamma2, beta2, norms[1].eps, *statistics2)
         y = torch.empty((len(x), len(c3), *x2[0].shape[2:]), dtype=dtype, memory_format=torch.channels_last)
         for out, piece in zip(y.split(images), x2, strict=True):
             out.copy_(F.conv2d(norm2.gelu(piece)[1], c3))
@@ -137,19 +138,23 @@ class _PieceNorm:
         return _map(torch.addcmul(shift, _tokens(x), slope).addcmul_(_tokens(grad), scale).to(x.dtype))
 
 
-def _statistics(pieces: list[Tensor], norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of all pieces, by which the running ones of ``norm`` are updated."""
+def _convolve(convolution: Callable[[Tensor], Tensor], pieces: Sequence[Tensor],
+              norm: nn.BatchNorm2d) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+    """The convolved pieces, and mean and biased variance of all, by which the running ones of ``norm`` are updated."""
     still = norm.running_mean.clone(), norm.running_var.clone()
-    moments = [torch.batch_norm_update_stats(x, *still, 0.) for x in pieces]
+    outs, moments = [], []
+    for piece in pieces:
+        outs.append(convolution(piece))
+        moments.append(torch.batch_norm_update_stats(outs[-1], *still, 0.))
     means, variances = map(torch.stack, zip(*moments, strict=True))
     share = means.new_tensor([len(x) for x in pieces])[:, None] / sum(map(len, pieces))
     mean = (share * means).sum(0)
     var = (share * (variances + (means - mean).square())).sum(0)
-    num = sum(x.numel() for x in pieces) // len(mean)
+    num = sum(x.numel() for x in outs) // len(mean)
     norm.num_batches_tracked.add_(1)
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
     norm.running_var.lerp_((var * num / (num - 1)).to(norm.running_var.dtype), norm.momentum)
-    return mean, var
+    return outs, (mean, var)
 
 
 def _pointwise_grads(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

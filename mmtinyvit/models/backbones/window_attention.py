@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .biased_attention import biased_attention
 from .token_linear import TokenLinear
 
 __all__ = ['WindowAttention']
@@ -89,8 +90,11 @@ class WindowAttention(nn.Module):
         # one head's query, key and value lie side by side in the published weights
         qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
         bias = bias.to(qkv.dtype)
+        on_cpu, recorded = bias.device.type == 'cpu', torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if on_cpu and bias.requires_grad and not recorded:
+            x = biased_attention(qkv, bias)
         # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
-        if bias.device.type == 'cpu' and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
+        elif on_cpu and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
             q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
             attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
             attn += bias
