@@ -1,11 +1,11 @@
-"""Attention with a learnt bias, in training on a CPU."""
+"""Attention with a learnt bias, on a CPU."""
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = ['biased_attention']
 
-PIECE = 2**23  # bytes of scores that stay in the cache
+PIECE = 2**23  # bytes of scores made at once
 
 
 def biased_attention(qkv: Tensor, bias: Tensor) -> Tensor:
@@ -21,7 +21,13 @@ def biased_attention(qkv: Tensor, bias: Tensor) -> Tensor:
     Returns:
         ``(windows, heads, N, D)``.
     """
-    return _BiasedAttention.apply(qkv, bias)
+    if torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad):
+        return _BiasedAttention.apply(qkv, bias)
+    qkv, pieces = _cut(qkv, bias)
+    out = torch.empty_like(qkv[0])
+    for (q, k, v), y in zip(pieces, out.split(len(pieces[0][0])), strict=True):
+        _attend(q, k, v, bias, y)
+    return out
 
 
 class _BiasedAttention(torch.autograd.Function):
@@ -29,20 +35,11 @@ class _BiasedAttention(torch.autograd.Function):
     @staticmethod
     @torch.autocast('cpu', enabled=False)
     def forward(ctx, qkv, bias):
-        qkv = qkv.clone(memory_format=torch.contiguous_format)  # one copy where the products would make three
-        q, k, v = qkv
-        q *= q.shape[-1]**-0.5
-        # an even number, which two threads can share: the products are spread over windows and heads
-        windows = 2 * max(1, PIECE // (2 * bias.nbytes))
-        out, kept = torch.empty_like(v), []
-        for q, k, v, y in zip(*(x.split(windows) for x in (*qkv, out)), strict=True):
-            attn = q @ k.transpose(-2, -1)  # (windows, heads, N, N)
-            attn += bias
-            torch._softmax(attn, -1, False, out=attn)
-            torch.bmm(attn.flatten(0, 1), v.flatten(0, 1), out=y.flatten(0, 1))
-            kept.append(attn)
+        qkv, pieces = _cut(qkv, bias)
+        ctx.windows = len(pieces[0][0])
+        out = torch.empty_like(qkv[0])
+        kept = [_attend(q, k, v, bias, y) for (q, k, v), y in zip(pieces, out.split(ctx.windows), strict=True)]
         ctx.save_for_backward(qkv, *kept)
-        ctx.windows = windows
         return out
 
     @staticmethod
@@ -51,15 +48,33 @@ class _BiasedAttention(torch.autograd.Function):
     def backward(ctx, grad):
         qkv, *kept = ctx.saved_tensors
         grad_qkv, grad_bias = torch.empty_like(qkv), 0.
-        parts = zip(*(x.split(ctx.windows) for x in (*qkv, *grad_qkv, grad.contiguous())), kept, strict=True)
-        for q, k, v, grad_q, grad_k, grad_v, g, attn in parts:
-            q, k, v, grad_q, grad_k, grad_v, g = (x.flatten(0, 1) for x in (q, k, v, grad_q, grad_k, grad_v, g))
-            flat = attn.flatten(0, 1)
+        pieces = zip(*(x.split(ctx.windows) for x in (*qkv, *grad_qkv, grad.contiguous())), strict=True)
+        for piece, attn in zip(pieces, kept, strict=True):
+            q, k, v, grad_q, grad_k, grad_v, g = (x.flatten(0, 1) for x in piece)
+            flat = attn.flatten(0, 1)  # (windows * heads, N, N)
             torch.bmm(flat.transpose(1, 2), g, out=grad_v)
             scores = g @ v.transpose(1, 2)
             torch.ops.aten._softmax_backward_data.out(scores, flat, -1, scores.dtype, grad_input=scores)
             torch.bmm(scores, k, out=grad_q)
             torch.bmm(scores.transpose(1, 2), q, out=grad_k)
             grad_bias = grad_bias + scores.view_as(attn).sum(0, keepdim=True)
-        grad_qkv[0] *= q.shape[-1]**-0.5
+        grad_qkv[0] *= qkv.shape[-1]**-0.5
         return grad_qkv, grad_bias
+
+
+def _cut(qkv: Tensor, bias: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    """A contiguous copy of ``qkv`` with a scaled query, and its query, key and value of a few windows each."""
+    qkv = qkv.clone(memory_format=torch.contiguous_format)
+    qkv[0] *= qkv.shape[-1]**-0.5
+    # an even number of windows, which two threads can share: the products are spread over windows and heads
+    windows = 2 * max(1, PIECE // (2 * bias.nbytes))
+    return qkv, list(zip(*(x.split(windows) for x in qkv), strict=True))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """Write the result for a few windows into ``out``, and return the probabilities ``(windows, heads, N, N)``."""
+    attn = q @ k.transpose(-2, -1)
+    attn += bias
+    torch._softmax(attn, -1, False, out=attn)
+    torch.bmm(attn.flatten(0, 1), v.flatten(0, 1), out=out.flatten(0, 1))
+    return attn

@@ -12,7 +12,7 @@ from .watched import is_watched
 
 __all__ = ['bottleneck', 'pays_in_pieces']
 
-WIDE = 2**24
+WIDE = 2**25  # bytes of a map; from there on glibc takes the memory of every tensor fresh from the system
 PIECE = 2**22  # bytes of a map that stays in the cache
 ATEN = torch.ops.aten
 

@@ -90,17 +90,14 @@ class WindowAttention(nn.Module):
         # one head's query, key and value lie side by side in the published weights
         qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
         bias = bias.to(qkv.dtype)
-        on_cpu, recorded = bias.device.type == 'cpu', torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if on_cpu and bias.requires_grad and not recorded:
-            x = biased_attention(qkv, bias)
         # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
-        elif on_cpu and (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
-            q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
-            attn = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
-            attn += bias
-            x = attn.softmax(-1) @ v
-        else:
+        if bias.device.type != 'cpu' or not (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
             x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)
+        elif torch.compiler.is_compiling() or torch.jit.is_tracing():
+            q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
+            x = ((q * q.shape[-1]**-0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+        else:
+            x = biased_attention(qkv, bias)
         return x.transpose(1, 2).reshape(n, N, C)
 
     def _bias(self, h: int, w: int) -> Tensor:

@@ -100,6 +100,12 @@ def test_one_image_and_inference_run_one_after_another(module):
         assert not bottleneck.pays_in_pieces(batch(), parts)
 
 
+def test_a_second_backward_pass_gives_the_same(module, images):
+    y = module(batch()).sin().sum()
+    first = torch.autograd.grad(y, module.parameters(), retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(y, module.parameters()), first, rtol=0, atol=0)
+
+
 def test_checkpointing_counts_a_batch_once():
     torch.manual_seed(0)
     arch = dict(embed_dims=(8, 8), depths=(1, 1), num_heads=(1, 1), window_sizes=(7, 7))
