@@ -17,7 +17,6 @@ from mmtinyvit.registry import MODELS
 from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
 from .tiny_vit_weights import load_pretrained, split_init_cfg
-from .token_linear import TokenLinear
 from .watched import is_watched
 
 __all__ = ['TinyViT']
@@ -180,11 +179,10 @@ class TinyViT(BaseBackbone):
     def fuse(self) -> 'TinyViT':
         """Fold every BatchNorm into its convolution, in place and for good: for inference, not for training.
 
-        The state dict changes its keys with it, so load checkpoints before. On the CPU, what autocast makes of the
-        weights is kept from call to call.
+        The state dict changes its keys with it, so load checkpoints before.
         """
         for module in self.modules():
-            if isinstance(module, (ConvNorm, TokenLinear)):
+            if isinstance(module, ConvNorm):
                 module.fuse()
         return self
 

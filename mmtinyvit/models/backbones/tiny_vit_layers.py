@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from .bottleneck import bottleneck, pays_in_pieces
-from .cast_weight import CastWeight
 from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
 from .token_linear import TokenLinear
@@ -69,7 +68,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.bn, nn.Identity):
-            return self.conv._conv_forward(x, self.cast(self.conv.weight), self.conv.bias)
+            return self.conv(x)
         if self.bn.training:
             return self.bn(self.conv(x))
         weight, bias = self.folded()
@@ -95,7 +94,6 @@ class ConvNorm(nn.Module):
         self.conv.weight = nn.Parameter(weight, requires_grad=self.conv.weight.requires_grad)
         self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)
         self.bn = nn.Identity()
-        self.cast = CastWeight()
 
 
 class PatchEmbed(nn.Module):
