@@ -29,8 +29,10 @@ def test_values_and_gradients():
 
 
 @pytest.mark.usefixtures('pieces')
-def test_without_gradients_it_gives_the_same_bits_and_leaves_the_input_alone():
+@pytest.mark.parametrize('layout', [torch.preserve_format, torch.contiguous_format])
+def test_without_gradients_it_gives_the_same_bits_and_leaves_the_input_alone(layout):
     qkv, bias = inputs(torch.float32, requires_grad=False)
+    qkv = qkv.clone(memory_format=layout)
     before = qkv.clone()
     found = biased_attention(qkv, bias)
     assert torch.equal(qkv, before)
