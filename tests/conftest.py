@@ -41,6 +41,12 @@ class Ended(NamedTuple):
         return lines[0].removeprefix('Error: ')
 
 
+@pytest.fixture(scope='module', autouse=True)
+def own_scope():
+    """Names without a prefix are mmpretrain's in every file, whichever library the file before was about."""
+    init_default_scope('mmpretrain')
+
+
 @pytest.fixture(autouse=True)
 def fresh_runs():
     """MMEngine keeps loggers and curves by name and second, and two short tests may share one."""
