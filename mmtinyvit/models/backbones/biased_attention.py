@@ -47,7 +47,9 @@ class _BiasedAttention(torch.autograd.Function):
     @torch.autocast('cpu', enabled=False)
     def backward(ctx, grad):
         qkv, *kept = ctx.saved_tensors
-        grad_qkv, grad_bias = torch.empty_like(qkv), 0.
+        grad_qkv = torch.empty_like(qkv)
+        wide = torch.promote_types(qkv.dtype, torch.float32)  # a sum over the pieces, rounded once
+        grad_bias = torch.zeros(1, *kept[0].shape[1:], dtype=wide)
         pieces = zip(*(x.split(ctx.windows) for x in (*qkv, *grad_qkv, grad.contiguous())), strict=True)
         for piece, attn in zip(pieces, kept, strict=True):
             q, k, v, grad_q, grad_k, grad_v, g = (x.flatten(0, 1) for x in piece)
@@ -57,9 +59,9 @@ class _BiasedAttention(torch.autograd.Function):
             torch.ops.aten._softmax_backward_data.out(scores, flat, -1, scores.dtype, grad_input=scores)
             torch.bmm(scores, k, out=grad_q)
             torch.bmm(scores.transpose(1, 2), q, out=grad_k)
-            grad_bias = grad_bias + scores.view_as(attn).sum(0, keepdim=True)
+            grad_bias += scores.view_as(attn).sum(0, dtype=wide)
         grad_qkv[0] *= qkv.shape[-1]**-0.5
-        return grad_qkv, grad_bias
+        return grad_qkv, grad_bias.to(qkv.dtype)
 
 
 def _cut(qkv: Tensor, bias: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:

@@ -64,6 +64,17 @@ def test_bfloat16_is_near_float64():
         assert (ours - theirs).norm() / theirs.norm() < 2e-2
 
 
+def test_the_gradient_of_the_bias_is_rounded_once_however_many_pieces(monkeypatch):
+    qkv, bias = (x.detach() for x in inputs(torch.bfloat16))
+    qkv = qkv.repeat(1, 200, 1, 1, 1)  # 1,000 windows
+    bias = bias.requires_grad_()
+    found = []
+    for piece in (2**30, 0):
+        monkeypatch.setattr(module, 'PIECE', piece)
+        found += torch.autograd.grad(biased_attention(qkv, bias).float().square().sum(), bias)
+    torch.testing.assert_close(found[1], found[0], rtol=2**-7, atol=0)
+
+
 def test_a_second_backward_pass_gives_the_same():
     qkv, bias = inputs()
     y = biased_attention(qkv, bias).sin().sum()
