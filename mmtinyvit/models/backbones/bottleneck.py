@@ -21,12 +21,14 @@ def pays_in_pieces(x: Tensor, parts: Sequence[nn.Module]) -> bool:
     """Whether :func:`bottleneck` takes less time than the three modules one after another.
 
     That is so in training on the CPU, in eager mode, where the maps between them are large. All norms must be plain
-    ones that use the statistics of the batch, and nobody may watch the modules.
+    ones that use the statistics of the batch, with float32 weights, in whose type the pieces' statistics are joined,
+    and nobody may watch the modules.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
         return False  # sizes may be symbols there, of which nothing must be asked
     return (x.device.type == 'cpu' and len(x) > 1 and _bytes(x, parts) >= WIDE
-            and all(is_plain(part.bn) for part in parts) and not any(map(is_watched, parts)))
+            and all(is_plain(part.bn) and part.bn.weight.dtype.itemsize >= 4 for part in parts)
+            and not any(map(is_watched, parts)))
 
 
 def bottleneck(x: Tensor, parts: Sequence[nn.Module]) -> Tensor:
@@ -43,16 +45,19 @@ def bottleneck(x: Tensor, parts: Sequence[nn.Module]) -> Tensor:
     """
     conv1, conv2, conv3 = (part.conv for part in parts)
     norm1, norm2, _ = (part.bn for part in parts)
-    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
     images = max(1, PIECE * len(x) // _bytes(x, parts))
-    return _Bottleneck.apply(x, dtype, images, (norm1, norm2), conv2.stride, conv1.weight, norm1.weight, norm1.bias,
+    return _Bottleneck.apply(x, _dtype(x), images, (norm1, norm2), conv2.stride, conv1.weight, norm1.weight, norm1.bias,
                              conv2.weight, norm2.weight, norm2.bias, conv3.weight)
 
 
 def _bytes(x: Tensor, parts: Sequence[nn.Module]) -> int:
     """Bytes of the widest map."""
-    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-    return x.numel() // x.shape[1] * parts[0].conv.out_channels * dtype.itemsize
+    return x.numel() // x.shape[1] * parts[0].conv.out_channels * _dtype(x).itemsize
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """The type in which a convolution of ``x`` computes."""
+    return torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
 
 
 class _Bottleneck(torch.autograd.Function):

@@ -81,6 +81,7 @@ def test_autograd_keeps_half_as_much(module, monkeypatch):
 @pytest.mark.parametrize('change', [
     lambda module: module.eval(),
     lambda module: module.conv1.bn.eval(),
+    lambda module: module.bfloat16(),
     lambda module: module.conv2.register_forward_hook(lambda *_: None),
     lambda module: module.conv3.conv.register_forward_pre_hook(lambda *_: None),
     lambda module: module.conv2.bn.register_full_backward_hook(lambda *_: None),
