@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from .depthwise import depthwise_grads
 from .norm_gelu import is_plain
-from .watched import is_watched
+from .watched import is_recorded, is_watched
 
 __all__ = ['bottleneck', 'pays_in_pieces']
 
@@ -24,7 +24,7 @@ def pays_in_pieces(x: Tensor, parts: Sequence[nn.Module]) -> bool:
     ones that use the statistics of the batch, with float32 weights, in whose type the pieces' statistics are joined,
     and nobody may watch the modules.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
+    if is_recorded() or not torch.is_grad_enabled():
         return False  # sizes may be symbols there, of which nothing must be asked
     return (x.device.type == 'cpu' and len(x) > 1 and _bytes(x, parts) >= WIDE
             and all(is_plain(part.bn) and part.bn.weight.dtype.itemsize >= 4 for part in parts)

@@ -3,6 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .watched import is_recorded
+
 __all__ = ['can_join', 'is_plain', 'norm_gelu']
 
 ALL = (True, True, True)  # gradients of input, weight and bias
@@ -16,8 +18,7 @@ def can_join(norm: nn.Module, x: Tensor) -> bool:
     """
     if torch.is_autocast_enabled('cpu') or x.dtype == torch.bfloat16:
         return False
-    return (is_plain(norm) and x.device.type == 'cpu' and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing())
+    return (is_plain(norm) and x.device.type == 'cpu' and not is_recorded())
 
 
 def is_plain(norm: nn.Module) -> bool:

@@ -14,20 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
+from .tiny_vit_archs import resolve_arch, resolve_out_indices
 from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
 from .tiny_vit_weights import load_pretrained, split_init_cfg
-from .watched import is_watched
+from .watched import is_recorded, is_watched
 
 __all__ = ['TinyViT']
 
-ARCHS = {
-    '5m': dict(embed_dims=(64, 128, 160, 320), num_heads=(2, 4, 5, 10)),
-    '11m': dict(embed_dims=(64, 128, 256, 448), num_heads=(2, 4, 8, 14)),
-    '21m': dict(embed_dims=(96, 192, 384, 576), num_heads=(3, 6, 12, 18)),
-}
-DEPTHS = (2, 2, 6, 2)
-WINDOW_SIZES = (7, 7, 14, 7)
 CACHED_PIXELS = 2**17  # two images of 224 x 224: the widest maps then take 3 MiB in bfloat16 and 6 in float32
 NUM_WIDE_STAGES = 2
 
@@ -81,10 +75,10 @@ class TinyViT(BaseBackbone):
                      dict(type='Constant', layer='LayerNorm', val=1., bias=0.),
                  )):
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
-        arch = _resolve_arch(arch, window_sizes)
+        arch = resolve_arch(arch, window_sizes)
         self.embed_dims, self.depths = arch['embed_dims'], arch['depths']
         num_stages = len(self.depths)
-        self.out_indices = _resolve_out_indices(out_indices, num_stages)
+        self.out_indices = resolve_out_indices(out_indices, num_stages)
         if not -1 <= frozen_stages <= num_stages:
             raise UserError(f'frozen_stages={frozen_stages} of TinyViT must lie between -1 and {num_stages}.')
         self.gap_before_output = gap_before_output
@@ -144,8 +138,7 @@ class TinyViT(BaseBackbone):
     def _wide_stages_in_pieces(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The same. In inference on a CPU, a few images at a time, so that their maps stay in the cache."""
         images = max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
-        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if (self.training or recorded or x.device.type != 'cpu' or images >= x.shape[0]
+        if (self.training or torch.is_grad_enabled() or is_recorded() or x.device.type != 'cpu' or images >= x.shape[0]
                 or any(map(is_watched, (self.patch_embed, *self.stages[:NUM_WIDE_STAGES])))):
             return self._wide_stages(x)
         maps, last = zip(*map(self._wide_stages, x.split(images)), strict=True)
@@ -233,31 +226,3 @@ class TinyViT(BaseBackbone):
         for module in (self.patch_embed, *self.stages[:self.frozen_stages], *norms):
             module.eval()
             module.requires_grad_(False)
-
-
-def _resolve_arch(arch: str | dict, window_sizes: Sequence[int] | None) -> dict[str, tuple[int, ...]]:
-    if isinstance(arch, str):
-        if arch not in ARCHS:
-            raise UserError(f'TinyViT has no arch {arch!r}: choose one of {", ".join(ARCHS)}, or pass a dict.')
-        arch = ARCHS[arch]
-    missing = {'embed_dims', 'num_heads'} - arch.keys()
-    if missing:
-        raise UserError(f'The arch dict of TinyViT lacks {", ".join(sorted(missing))}.')
-    arch = {'depths': DEPTHS, 'window_sizes': WINDOW_SIZES, **arch}
-    if window_sizes is not None:
-        arch['window_sizes'] = window_sizes
-    arch = {name: tuple(values) for name, values in arch.items()}
-    if len({len(values) for values in arch.values()}) != 1:
-        raise UserError(f'TinyViT needs one entry per stage in each of its lists, but got {arch}.')
-    if any(dim % heads for dim, heads in zip(arch['embed_dims'], arch['num_heads'], strict=True)):
-        raise UserError(f'In TinyViT each of embed_dims={arch["embed_dims"]} must be a multiple of its '
-                        f'num_heads={arch["num_heads"]}.')
-    return arch
-
-
-def _resolve_out_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
-    indices = [out_indices] if isinstance(out_indices, int) else out_indices
-    resolved = tuple(i + num_stages if i < 0 else i for i in indices)
-    if not resolved or any(not 0 <= i < num_stages for i in resolved):
-        raise UserError(f'out_indices={out_indices} of TinyViT must name some of its {num_stages} stages.')
-    return resolved

@@ -17,6 +17,7 @@ from .bottleneck import bottleneck, pays_in_pieces
 from .depthwise import StridedDepthwiseConv2d
 from .norm_gelu import can_join, norm_gelu
 from .token_linear import TokenLinear
+from .watched import is_recorded
 from .window_attention import WindowAttention
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViTBlock', 'gelu', 'gelu_map']
@@ -24,7 +25,7 @@ __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', '
 
 def gelu(x: Tensor) -> Tensor:
     """Exact GELU of an intermediate that nobody else holds: in its own memory where autograd does not need it."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or (x.requires_grad and torch.is_grad_enabled()):
+    if is_recorded() or (x.requires_grad and torch.is_grad_enabled()):
         return F.gelu(x)
     return torch.ops.aten.gelu_(x)
 

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .watched import is_recorded
+
 __all__ = ['TokenLinear']
 
 MANY = 1500  # with fewer tokens the convolution gains nothing
@@ -17,7 +19,7 @@ class TokenLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.device.type != 'cpu':
+        if is_recorded() or x.device.type != 'cpu':
             return F.linear(x, self.weight, self.bias)
         num = x.numel() // max(self.in_features, 1)
         if num < MANY or x.dtype not in DTYPES or not torch.backends.mkldnn.is_available():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .biased_attention import biased_attention
 from .token_linear import TokenLinear
+from .watched import is_recorded
 
 __all__ = ['WindowAttention']
 
@@ -93,7 +94,7 @@ class WindowAttention(nn.Module):
         # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
         if bias.device.type != 'cpu' or not (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
             x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)
-        elif torch.compiler.is_compiling() or torch.jit.is_tracing():
+        elif is_recorded():
             q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
             x = ((q * q.shape[-1]**-0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
         else:
@@ -103,8 +104,7 @@ class WindowAttention(nn.Module):
     def _bias(self, h: int, w: int) -> Tensor:
         """Bias for a window with ``h`` x ``w`` real tokens, ``(1, heads, N, N)``; gathered once if it is constant."""
         table = self.attention_biases
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if recorded or (table.requires_grad and torch.is_grad_enabled()):
+        if is_recorded() or (table.requires_grad and torch.is_grad_enabled()):
             return self._gather_bias(h, w)
         source, version, bias = self._gathered.get((h, w), (None, None, None))
         if source is None or source.data_ptr() != table.data_ptr() or version != table._version:
