@@ -5,24 +5,32 @@
     python benchmarks/backbone.py --arch 21m --mode features --size 800 1216 --batch-size 1
     python benchmarks/backbone.py --arch 21m --mode train --json backbone.json
 
-All models hold the same random weights, and their outputs are compared before anything is timed. ``fused`` is ours
-after ``fuse()``. mmpretrain's has no stride-4 map and needs sides that are multiples of 32: it is absent where it
-cannot run.
+All models hold the same random weights, and their outputs are compared before anything is timed. Each lives in a
+process of its own, as it does in a training, and these take turns. ``fused`` is ours after ``fuse()``. On a CPU ours
+runs as in our configs, with memory kept from step to step (HostMemoryHook), and once more without that; with
+``--keep-memory`` the others keep theirs too, and what is left is arithmetic. mmpretrain's has no stride-4 map and needs
+sides that are multiples of 32: it is absent where it cannot run.
 """
 import argparse
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
+import numpy as np
 import timm
 import torch
+from apart import apart
 from harness import compare, peak_bytes, report
 from mmpretrain.models import TinyViT as MMPretrainTinyViT
 from torch import Tensor, nn
 
+from mmtinyvit.host_memory import keep_host_memory
 from mmtinyvit.models.backbones import TinyViT
 from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
+PAUSE = .02  # seconds in which the threads of the last step come to rest
+WITHOUT = ', memory given back'
 WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
 
 
@@ -39,24 +47,16 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> None:
     """One table."""
-    torch.manual_seed(0)
-    size = (args.size[0], args.size[-1])
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    images = torch.randn(args.batch_size, 3, *size, device=device)
-    models = build(args.arch, args.mode, size, WINDOW_SIZES[args.windows])
-    for model in models.values():
-        model.to(device).train(args.mode == 'train')
-    check_equal(models, images)
-    if args.compile:
-        models = {name: torch.compile(model) for name, model in models.items()}
-        check_equal(models, images)
-    calls = {name: call(model, images, args.mode, DTYPES[args.dtype]) for name, model in models.items()}
-    results = compare(calls, repeats=args.repeats)
-    if args.mode == 'train':
-        for name in calls:
-            results[name]['peak_bytes'] = peak_bytes(calls[name])
-    title = f'{args.mode}, {args.arch}, {size[0]}x{size[1]}, batch {args.batch_size}, {args.dtype}'
-    report(title + ', compiled' * args.compile, results, args.json, **vars(args))
+    with apart(make, names(args), args) as models:
+        check_equal({name: model['outputs']() for name, model in models.items()})
+        steps = {name: model['step'] for name, model in models.items()}
+        results = compare(steps, repeats=args.repeats, pause=PAUSE)
+        if args.mode == 'train':
+            for name, step in steps.items():
+                results[name]['peak_bytes'] = step.measured(peak_bytes)
+    title = f'{args.mode}, {args.arch}, {args.size[0]}x{args.size[-1]}, batch {args.batch_size}, {args.dtype}'
+    title += ', compiled' * args.compile + ', memory kept by all' * args.keep_memory
+    report(title, results, args.json, **vars(args))
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,9 +65,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--mode', choices=['eval', 'train', 'features'], default='eval')
     parser.add_argument('--size', type=int, nargs='+', default=[224], help='side, or height and width, in pixels')
     parser.add_argument('--windows', type=int, choices=list(WINDOW_SIZES), default=224, help='windows made for this')
-    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--dtype', choices=list(DTYPES), default='fp32', help='bf16 runs under autocast')
     parser.add_argument('--compile', action='store_true', help='torch.compile every model')
+    parser.add_argument('--keep-memory', action='store_true', help='on a CPU, for the others too')
     parser.add_argument('--quick', action='store_true', help='5m at a small batch: eval and train in both dtypes')
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
@@ -75,28 +76,52 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(arch: str, mode: str, size: tuple[int, int], window_sizes: tuple[int, ...]) -> dict[str, nn.Module]:
-    """The models by name, with the same random weights."""
-    maps = dict(out_indices=(0, 1, 2, 3), gap_before_output=False) if mode == 'features' else {}
-    models = {'ours': TinyViT(arch, window_sizes, **maps)}
-    state_dict = random_weights(models['ours'])
-    models['ours'].load_state_dict(state_dict)
-    if mode != 'train':
-        models['fused'] = TinyViT(arch, window_sizes, **maps)
-        models['fused'].load_state_dict(state_dict)
-        models['fused'].eval().fuse()
+def names(args: argparse.Namespace) -> list[str]:
+    """What can run this."""
+    ours = 'ours' if args.mode == 'train' else 'fused'
+    square = args.mode != 'features' and args.size[0] % 32 == args.size[-1] % 32 == 0
+    without = [f'{ours}{WITHOUT}'] * (not torch.cuda.is_available() and not args.keep_memory)
+    return [ours, *without, 'timm', *['mmpretrain'] * square]
+
+
+def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """One model: a ``step`` to time, and its ``outputs`` to compare."""
+    if name in ('ours', 'fused') or args.keep_memory:
+        keep_host_memory()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    images = torch.randn(args.batch_size, 3, args.size[0], args.size[-1], device=device)
+    model = build(name.removesuffix(WITHOUT), args).to(device)
+    model.train(args.mode == 'train')  # mmpretrain's gives nothing back
+    if args.compile:
+        model = torch.compile(model)
+    return dict(step=partial(step, model, images, args.mode, DTYPES[args.dtype]),
+                outputs=partial(outputs, model, images[:1]))
+
+
+def build(name: str, args: argparse.Namespace) -> nn.Module:
+    """A model by name; all have the same random weights."""
+    window_sizes = WINDOW_SIZES[args.windows]
+    maps = dict(out_indices=(0, 1, 2, 3), gap_before_output=False) if args.mode == 'features' else {}
+    ours = TinyViT(args.arch, window_sizes, **maps)
+    state_dict = random_weights(ours)
     options = dict(window_sizes=window_sizes, drop_path_rate=0.)
-    if mode == 'features':
-        models['timm'] = timm.create_model(f'tiny_vit_{arch}_224', features_only=True, **options)
-        models['timm'].load_state_dict(convert_state_dict(state_dict, 'timm features'))
-        return models
-    models['timm'] = timm.create_model(f'tiny_vit_{arch}_224', num_classes=0, **options)
-    models['timm'].load_state_dict(convert_state_dict(state_dict, 'timm'))
-    if size[0] % 32 == size[1] % 32 == 0:
-        models['mmpretrain'] = MMPretrainTinyViT(
-            arch, size, list(window_sizes), drop_path_rate=0., out_indices=(3, ))
-        models['mmpretrain'].load_state_dict(convert_state_dict(state_dict, 'mmpretrain'))
-    return models
+    if name == 'mmpretrain':
+        size = (args.size[0], args.size[-1])
+        model = MMPretrainTinyViT(args.arch, size, list(window_sizes), drop_path_rate=0., out_indices=(3, ))
+        layout = 'mmpretrain'
+    elif name == 'timm' and args.mode == 'features':
+        model = timm.create_model(f'tiny_vit_{args.arch}_224', features_only=True, **options)
+        layout = 'timm features'
+    elif name == 'timm':
+        model = timm.create_model(f'tiny_vit_{args.arch}_224', num_classes=0, **options)
+        layout = 'timm'
+    else:
+        ours.load_state_dict(state_dict)
+        return ours.eval().fuse() if name == 'fused' else ours
+    model.load_state_dict(convert_state_dict(state_dict, layout))
+    return model
 
 
 def random_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -108,18 +133,23 @@ def random_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
-def check_equal(models: dict[str, nn.Module], images: Tensor) -> None:
-    """Refuse to time models that disagree."""
-    training = {name: model.training for name, model in models.items()}
-    for model in models.values():
-        model.train(False)
-    outputs = {name: last(model, images[:1]) for name, model in models.items()}
-    for name, model in models.items():
-        model.train(training[name])
-        error = (outputs[name] - outputs['ours']).abs().max() / outputs['ours'].abs().max()
+def check_equal(outputs: dict[str, np.ndarray]) -> None:
+    """Refuse to time models that disagree with the first."""
+    reference = next(iter(outputs.values()))
+    for name, output in outputs.items():
+        error = abs(output - reference).max() / abs(reference).max()
         if error > 1e-4:
             raise SystemExit(f'{name} differs from ours by {error:.1e} of the largest output.')
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, images: Tensor) -> np.ndarray:
+    """What ``model`` makes of ``images`` in eval mode."""
+    training = model.training
+    model.train(False)
+    result = last(model, images).cpu().numpy()
+    model.train(training)
+    return result
 
 
 def last(model: nn.Module, images: Tensor) -> Tensor:
@@ -127,19 +157,17 @@ def last(model: nn.Module, images: Tensor) -> Tensor:
     return outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
 
 
-def call(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> Callable[[], None]:
+def step(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> None:
     """One forward pass, or one forward and backward pass in training."""
-
-    def run() -> None:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            if mode == 'train':
-                model.zero_grad()
-                last(model, images).float().square().mean().backward()
-            else:
-                with torch.inference_mode():
-                    model(images)
-
-    return run
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        if mode == 'train':
+            model.zero_grad()
+            last(model, images).float().square().mean().backward()
+        else:
+            with torch.inference_mode():
+                model(images)
+    if images.is_cuda:
+        torch.cuda.synchronize()
 
 
 if __name__ == '__main__':

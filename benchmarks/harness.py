@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 __all__ = ['compare', 'machine', 'peak_bytes', 'report']
 
 
-def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 9, warmup: int = 2) -> dict[str, dict]:
+def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 9, warmup: int = 2,
+            pause: float = 0.) -> dict[str, dict]:
     """Time functions against one another.
 
     Each round runs every function once, in turn, the order rotating, so that a slow moment of the machine hits all of
@@ -29,6 +30,7 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 9, war
         functions: What to run, by name. The first is the one the others are measured against.
         repeats: Timed rounds.
         warmup: Rounds before the clock starts.
+        pause: Seconds to wait before each call.
 
     Returns:
         By name: ``median_s`` and ``min_s`` (seconds a call), and ``ratio``, the median of its time over the first
@@ -39,6 +41,7 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 9, war
     for turn in range(-warmup, repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
+            time.sleep(pause)
             _synchronize()
             start = time.perf_counter()
             functions[name]()

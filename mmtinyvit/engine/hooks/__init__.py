@@ -2,6 +2,7 @@
 from .average_weights import AverageWeightsHook
 from .cache_logits import CacheLogitsHook
 from .epoch_clock import EpochClockHook
+from .host_memory import HostMemoryHook
 from .map_head import MapHeadHook
 from .new_head import NewHeadHook
 from .require_weights import RequireWeightsHook
@@ -9,6 +10,6 @@ from .sparse_logit_distill import SparseLogitDistillHook
 from .token_cache import TokenCacheHook
 
 __all__ = [
-    'AverageWeightsHook', 'CacheLogitsHook', 'EpochClockHook', 'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook',
-    'SparseLogitDistillHook', 'TokenCacheHook'
+    'AverageWeightsHook', 'CacheLogitsHook', 'EpochClockHook', 'HostMemoryHook', 'MapHeadHook', 'NewHeadHook',
+    'RequireWeightsHook', 'SparseLogitDistillHook', 'TokenCacheHook'
 ]

@@ -1,0 +1,85 @@
+"""A run on the CPU keeps its memory from step to step, counted in pages that the system has to hand out."""
+import ctypes
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from processes import CLEAN
+from tiny_flow import photo_dataset, runtime, student
+
+from mmtinyvit import host_memory
+from mmtinyvit.engine.hooks import HostMemoryHook
+from mmtinyvit.host_memory import keep_host_memory
+
+SIZE = 40 * 2**20  # bytes; from 32 MiB on glibc gives a tensor back whatever was held before it
+PAGES = 4 * SIZE // resource.getpagesize()  # of one step
+glibc = pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
+
+
+def step() -> int:
+    """Pages taken anew by a step that holds four tensors, as forward passes do, and gives them back."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [torch.ones(SIZE, dtype=torch.uint8) for _ in range(4)]
+    del held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def last_of_three_steps(keep: bool) -> int:
+    assert not keep or keep_host_memory()
+    return [step() for _ in range(3)][-1]
+
+
+def step_after_training(photos, work_dir, hooks: dict) -> int:
+    loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                  collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos))
+    cfg = runtime(work_dir) | dict(
+        model=student(1000) | dict(type='ImageClassifier'), train_dataloader=loader, default_hooks=hooks,
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)), train_cfg=dict(by_epoch=True, max_epochs=1),
+        custom_hooks=[dict(type='mmtinyvit.EpochClockHook')])
+    Runner.from_cfg(Config(cfg)).train()
+    return last_of_three_steps(keep=False)
+
+
+def in_new_process(function, *args) -> int:
+    with ProcessPoolExecutor(1, CLEAN) as pool:
+        return pool.submit(function, *args).result()
+
+
+@glibc
+def test_memory_is_given_back_unless_it_is_kept():
+    assert in_new_process(last_of_three_steps, False) > PAGES / 2
+    assert in_new_process(last_of_three_steps, True) < PAGES / 100
+
+
+@glibc
+def test_a_run_with_the_hook_keeps_its_memory(photos, tmp_path):
+    hook = dict(host_memory=dict(type='mmtinyvit.HostMemoryHook'))
+    assert in_new_process(step_after_training, photos, tmp_path / 'plain', {}) > PAGES / 2
+    assert in_new_process(step_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
+
+
+def test_the_runtime_of_all_recipes_has_the_hook():
+    cfg = Config.fromfile('configs/tinyvit/tiny_vit_5m_in1k.py')
+    assert cfg.default_hooks.host_memory == dict(type='mmtinyvit.HostMemoryHook')
+
+
+@pytest.mark.parametrize(('device', 'kept'), [('cpu', True), ('meta', False)])
+def test_only_runs_on_the_cpu_are_concerned(monkeypatch, device, kept):
+    calls = []
+    monkeypatch.setattr('mmtinyvit.engine.hooks.host_memory.keep_host_memory', lambda: calls.append(1))
+    HostMemoryHook().before_run(SimpleNamespace(model=torch.nn.Linear(2, 2, device=device)))
+    assert bool(calls) == kept
+
+
+@pytest.mark.parametrize('error', [AttributeError, OSError, TypeError])
+def test_other_c_libraries_are_left_alone(monkeypatch, error):
+
+    def no_library(name):
+        raise error
+
+    monkeypatch.setattr(host_memory.ctypes, 'CDLL', no_library)
+    assert keep_host_memory() is False
