@@ -48,6 +48,7 @@ val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=1))
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=100, max_keep_ckpts=1),
+    host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 log_processor = dict(by_epoch=False)
 randomness = dict(seed=0, deterministic=False)

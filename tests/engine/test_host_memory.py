@@ -62,8 +62,10 @@ def test_a_run_with_the_hook_keeps_its_memory(photos, tmp_path):
     assert in_new_process(step_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
 
 
-def test_the_runtime_of_all_recipes_has_the_hook():
-    cfg = Config.fromfile('configs/tinyvit/tiny_vit_5m_in1k.py')
+@pytest.mark.parametrize('recipe', ['tinyvit/tiny_vit_5m_in1k', 'detection/retinanet_tiny_vit_5m_fpn_1x_coco',
+                                    'segmentation/semantic_fpn_tiny_vit_5m_80k_ade20k', 'demo/digits', 'demo/canvases'])
+def test_the_runtime_of_all_recipes_has_the_hook(recipe):
+    cfg = Config.fromfile(f'configs/{recipe}.py')
     assert cfg.default_hooks.host_memory == dict(type='mmtinyvit.HostMemoryHook')
 
 

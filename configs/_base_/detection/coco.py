@@ -12,4 +12,5 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+default_hooks = dict(host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 randomness = dict(seed=0, deterministic=False)

@@ -21,6 +21,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2, save_best='mIoU'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook', draw=False))
+    visualization=dict(type='SegVisualizationHook', draw=False),
+    host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
