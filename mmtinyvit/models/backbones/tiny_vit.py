@@ -23,7 +23,6 @@ from .watched import is_recorded, is_watched
 __all__ = ['TinyViT']
 
 CACHED_PIXELS = 2**17  # two images of 224 x 224: the widest maps then take 3 MiB in bfloat16 and 6 in float32
-NUM_WIDE_STAGES = 2
 
 
 @MODELS.register_module()
@@ -115,8 +114,9 @@ class TinyViT(BaseBackbone):
             One tensor per output stage: ``(B, C)`` if ``gap_before_output``, else ``(B, C, ceil(H/s), ceil(W/s))``,
             contiguous.
         """
-        maps, x = self._wide_stages_in_pieces(x)
-        for i, stage in list(enumerate(self.stages))[NUM_WIDE_STAGES:]:
+        x = self._first_stage(x)
+        maps = [x] if 0 in self.out_indices else []
+        for i, stage in enumerate(self.stages[1:], 1):
             x = stage(x)
             if i in self.out_indices:
                 maps.append(x)
@@ -126,23 +126,13 @@ class TinyViT(BaseBackbone):
         # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
         return tuple(x.contiguous() for x in maps)
 
-    def _wide_stages(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The maps of the wide stages that are in ``out_indices``, and the last one."""
-        x, maps = self.patch_embed(x), []
-        for i, stage in list(enumerate(self.stages))[:NUM_WIDE_STAGES]:
-            x = stage(x)
-            if i in self.out_indices:
-                maps.append(x)
-        return maps, x
-
-    def _wide_stages_in_pieces(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The same. In inference on a CPU, a few images at a time, so that their maps stay in the cache."""
+    def _first_stage(self, x: Tensor) -> Tensor:
+        """Stem and first stage; in inference on a CPU, a few images at a time, so that the maps stay in the cache."""
         images = max(1, CACHED_PIXELS // (x.shape[2] * x.shape[3]))
         if (self.training or torch.is_grad_enabled() or is_recorded() or x.device.type != 'cpu' or images >= x.shape[0]
-                or any(map(is_watched, (self.patch_embed, *self.stages[:NUM_WIDE_STAGES])))):
-            return self._wide_stages(x)
-        maps, last = zip(*map(self._wide_stages, x.split(images)), strict=True)
-        return [torch.cat(pieces) for pieces in zip(*maps, strict=True)], torch.cat(last)
+                or is_watched(self.patch_embed) or is_watched(self.stages[0])):
+            return self.stages[0](self.patch_embed(x))
+        return torch.cat([self.stages[0](self.patch_embed(piece)) for piece in x.split(images)])
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says.
