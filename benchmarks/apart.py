@@ -4,9 +4,11 @@ What one process holds changes what another part of it costs. On a CPU, gradient
 from giving memory back, and the first model then takes less of it anew.
 """
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Thread
 
 __all__ = ['Apart', 'apart']
 
@@ -43,9 +45,19 @@ def apart(make: Callable[..., dict[str, Function]], names: Iterable[str],
     """
     with ExitStack() as stack:
         context = multiprocessing.get_context('spawn')
-        pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in names}
+        pools = {name: stack.enter_context(ProcessPoolExecutor(1, context, _start)) for name in names}
         made = {name: pool.submit(_make, make, name, *args) for name, pool in pools.items()}
         yield {name: {key: Apart(pools[name], key) for key in keys.result()} for name, keys in made.items()}
+
+
+def _start() -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A benchmark that is killed leaves nobody behind."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _make(make: Callable[..., dict[str, Function]], *args: object) -> list[str]:
