@@ -6,48 +6,41 @@ from giving memory back, and the first model then takes less of it anew.
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 
 __all__ = ['Apart', 'apart']
 
-Function = Callable[[], object]
+Function = Callable[..., object]
 _functions: dict[str, Function] = {}  # what this process runs, by name
 
 
 class Apart:
-    """A call of one of the functions in its process.
+    """A process that makes functions of its own and runs them.
 
     Args:
         pool: The process.
-        name: The function.
     """
 
-    def __init__(self, pool: ProcessPoolExecutor, name: str):
-        self.pool, self.name = pool, name
+    def __init__(self, pool: ProcessPoolExecutor):
+        self.pool = pool
 
-    def __call__(self) -> object:
-        return self.pool.submit(_run, self.name).result()
+    def make(self, make: Callable[..., dict[str, Function]], *args: object) -> Future[None]:
+        """Begin to make functions by name with ``make(*args)``; those made before are forgotten."""
+        return self.pool.submit(_make, make, *args)
 
-    def measured(self, measure: Callable[[Function], object]) -> object:
-        """What ``measure`` says about the function, in its process; for example :func:`harness.peak_bytes`."""
-        return self.pool.submit(_run, self.name, measure).result()
+    def run(self, name: str, measure: Callable[[Function], object] | None = None) -> object:
+        """Call a function there, or ``measure`` of it; for example :func:`harness.peak_bytes`."""
+        return self.pool.submit(_run, name, measure).result()
 
 
 @contextmanager
-def apart(make: Callable[..., dict[str, Function]], names: Iterable[str],
-          *args: object) -> Iterator[dict[str, dict[str, Apart]]]:
-    """Start a process for each name, in which ``make(name, *args)`` gives functions by name.
-
-    Yields:
-        For each name, its functions.
-    """
+def apart(names: Iterable[str]) -> Iterator[dict[str, Apart]]:
+    """Start a process for each name."""
     with ExitStack() as stack:
         context = multiprocessing.get_context('spawn')
-        pools = {name: stack.enter_context(ProcessPoolExecutor(1, context, _start)) for name in names}
-        made = {name: pool.submit(_make, make, name, *args) for name, pool in pools.items()}
-        yield {name: {key: Apart(pools[name], key) for key in keys.result()} for name, keys in made.items()}
+        yield {name: Apart(stack.enter_context(ProcessPoolExecutor(1, context, _start))) for name in names}
 
 
 def _start() -> None:
@@ -60,10 +53,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _make(make: Callable[..., dict[str, Function]], *args: object) -> list[str]:
+def _make(make: Callable[..., dict[str, Function]], *args: object) -> None:
+    _functions.clear()
     _functions.update(make(*args))
-    return list(_functions)
 
 
-def _run(name: str, measure: Callable[[Function], object] | None = None) -> object:
+def _run(name: str, measure: Callable[[Function], object] | None) -> object:
     return measure(_functions[name]) if measure else _functions[name]()

@@ -6,7 +6,7 @@
     python benchmarks/backbone.py --arch 21m --mode train --json backbone.json
 
 All models hold the same random weights, and their outputs are compared before anything is timed. Each lives in a
-process of its own, as it does in a training, and these take turns. ``fused`` is ours after ``fuse()``. On a CPU ours
+process of its own, as it does in a training, and these take turns. In eval ours runs after ``fuse()``. On a CPU it
 runs as in our configs, with memory kept from step to step (HostMemoryHook), and once more without that; with
 ``--keep-memory`` the others keep theirs too, and what is left is arithmetic. mmpretrain's has no stride-4 map and needs
 sides that are multiples of 32: it is absent where it cannot run.
@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 import timm
 import torch
-from apart import apart
+from apart import Apart, apart
 from harness import compare, peak_bytes, report
 from mmpretrain.models import TinyViT as MMPretrainTinyViT
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from mmtinyvit.models.backbones import TinyViT
 from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
+TOLERANCES = dict(fp32=1e-4, bf16=5e-2)  # relative to the largest output
 PAUSE = .02  # seconds in which the threads of the last step come to rest
 WITHOUT = ', memory given back'
 WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
@@ -37,23 +38,25 @@ WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    if not args.quick:
-        run(args)
-        return
-    args.arch, args.batch_size, args.repeats = '5m', 4, 3
-    for args.mode, args.dtype in product(('eval', 'train'), DTYPES):
-        run(args)
+    with apart(names(args)) as processes:
+        if not args.quick:
+            run(processes, args)
+            return
+        args.arch, args.batch_size, args.repeats = '5m', 4, 3
+        for args.mode, args.dtype in product(('eval', 'train'), DTYPES):
+            run(processes, args)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(processes: dict[str, Apart], args: argparse.Namespace) -> None:
     """One table."""
-    with apart(make, names(args), args) as models:
-        check_equal({name: model['outputs']() for name, model in models.items()})
-        steps = {name: model['step'] for name, model in models.items()}
-        results = compare(steps, repeats=args.repeats, pause=PAUSE)
-        if args.mode == 'train':
-            for name, step in steps.items():
-                results[name]['peak_bytes'] = step.measured(peak_bytes)
+    for made in [process.make(make, name, args) for name, process in processes.items()]:
+        made.result()
+    check_equal({name: process.run('outputs') for name, process in processes.items()}, TOLERANCES[args.dtype])
+    steps = {name: partial(process.run, 'step') for name, process in processes.items()}
+    results = compare(steps, repeats=args.repeats, pause=PAUSE)
+    if args.mode == 'train':
+        for name, process in processes.items():
+            results[name]['peak_bytes'] = process.run('step', peak_bytes)
     title = f'{args.mode}, {args.arch}, {args.size[0]}x{args.size[-1]}, batch {args.batch_size}, {args.dtype}'
     title += ', compiled' * args.compile + ', memory kept by all' * args.keep_memory
     report(title, results, args.json, **vars(args))
@@ -78,15 +81,14 @@ def parse_args() -> argparse.Namespace:
 
 def names(args: argparse.Namespace) -> list[str]:
     """What can run this."""
-    ours = 'ours' if args.mode == 'train' else 'fused'
     square = args.mode != 'features' and args.size[0] % 32 == args.size[-1] % 32 == 0
-    without = [f'{ours}{WITHOUT}'] * (not torch.cuda.is_available() and not args.keep_memory)
-    return [ours, *without, 'timm', *['mmpretrain'] * square]
+    without = [f'ours{WITHOUT}'] * (not torch.cuda.is_available() and not args.keep_memory)
+    return ['ours', *without, 'timm', *['mmpretrain'] * square]
 
 
 def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """One model: a ``step`` to time, and its ``outputs`` to compare."""
-    if name in ('ours', 'fused') or args.keep_memory:
+    if name == 'ours' or args.keep_memory:
         keep_host_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -94,10 +96,9 @@ def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]
     images = torch.randn(args.batch_size, 3, args.size[0], args.size[-1], device=device)
     model = build(name.removesuffix(WITHOUT), args).to(device)
     model.train(args.mode == 'train')  # mmpretrain's gives nothing back
-    if args.compile:
-        model = torch.compile(model)
-    return dict(step=partial(step, model, images, args.mode, DTYPES[args.dtype]),
-                outputs=partial(outputs, model, images[:1]))
+    model = torch.compile(model) if args.compile else model
+    settings = (model, images, args.mode, DTYPES[args.dtype])
+    return dict(step=partial(step, *settings), outputs=partial(outputs, *settings))
 
 
 def build(name: str, args: argparse.Namespace) -> nn.Module:
@@ -119,7 +120,7 @@ def build(name: str, args: argparse.Namespace) -> nn.Module:
         layout = 'timm'
     else:
         ours.load_state_dict(state_dict)
-        return ours.eval().fuse() if name == 'fused' else ours
+        return ours if args.mode == 'train' else ours.eval().fuse()
     model.load_state_dict(convert_state_dict(state_dict, layout))
     return model
 
@@ -133,41 +134,37 @@ def random_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def check_equal(outputs: dict[str, np.ndarray]) -> None:
+def check_equal(outputs: dict[str, np.ndarray], tolerance: float) -> None:
     """Refuse to time models that disagree with the first."""
     reference = next(iter(outputs.values()))
     for name, output in outputs.items():
         error = abs(output - reference).max() / abs(reference).max()
-        if error > 1e-4:
+        if not error <= tolerance:
             raise SystemExit(f'{name} differs from ours by {error:.1e} of the largest output.')
 
 
-@torch.no_grad()
-def outputs(model: nn.Module, images: Tensor) -> np.ndarray:
-    """What ``model`` makes of ``images`` in eval mode."""
-    training = model.training
-    model.train(False)
-    result = last(model, images).cpu().numpy()
-    model.train(training)
-    return result
-
-
-def last(model: nn.Module, images: Tensor) -> Tensor:
-    outputs = model(images)
-    return outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
+def outputs(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> np.ndarray:
+    """What ``model`` makes of ``images`` in what will be timed."""
+    return forward(model, images, mode, dtype).detach().float().cpu().numpy()
 
 
 def step(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> None:
-    """One forward pass, or one forward and backward pass in training."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        if mode == 'train':
-            model.zero_grad()
-            last(model, images).float().square().mean().backward()
-        else:
-            with torch.inference_mode():
-                model(images)
+    """One forward pass, and in training one backward pass."""
+    if mode == 'train':
+        model.zero_grad()
+        forward(model, images, mode, dtype).float().square().mean().backward()
+    else:
+        forward(model, images, mode, dtype)
     if images.is_cuda:
         torch.cuda.synchronize()
+
+
+def forward(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> Tensor:
+    """The last output, with gradients in training."""
+    mixed = torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    with torch.inference_mode(mode != 'train'), mixed:
+        outputs = model(images)
+    return outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
 
 
 if __name__ == '__main__':

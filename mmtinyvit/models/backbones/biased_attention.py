@@ -11,8 +11,9 @@ PIECE = 2**23  # bytes of scores made at once
 def biased_attention(qkv: Tensor, bias: Tensor) -> Tensor:
     """``softmax(q @ k' / sqrt(D) + bias) @ v``, with gradients for all.
 
-    PyTorch's fused kernel for the CPU has no gradient for the bias. Here the scores are made a few windows at a time,
-    become probabilities in their own memory, and so do their gradients on the way back.
+    PyTorch's fused kernel for the CPU has no gradient for the bias, and is slow on small windows and in bfloat16. Here
+    the scores are made a few windows at a time, become probabilities in their own memory, and so do their gradients on
+    the way back.
 
     Args:
         qkv: Query, key and value ``(3, windows, heads, N, D)``.

@@ -18,6 +18,7 @@ from .tiny_vit_archs import resolve_arch, resolve_out_indices
 from .tiny_vit_keys import adapt_state_dict, convert_state_dict, detect_layout
 from .tiny_vit_layers import ConvNorm, MBConv, PatchEmbed, PatchMerging, Stage, TinyViTBlock
 from .tiny_vit_weights import load_pretrained, split_init_cfg
+from .token_linear import TokenLinear
 from .watched import is_recorded, is_watched
 
 __all__ = ['TinyViT']
@@ -162,10 +163,11 @@ class TinyViT(BaseBackbone):
     def fuse(self) -> 'TinyViT':
         """Fold every BatchNorm into its convolution, in place and for good: for inference, not for training.
 
-        The state dict changes its keys with it, so load checkpoints before.
+        The state dict changes its keys with it, so load checkpoints before. On a CPU linear layers hold their weights a
+        second time from then on, in the order in which they are read.
         """
         for module in self.modules():
-            if isinstance(module, ConvNorm):
+            if isinstance(module, (ConvNorm, TokenLinear)):
                 module.fuse()
         return self
 

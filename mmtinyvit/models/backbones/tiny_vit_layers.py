@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,26 +14,12 @@ from torch.utils.checkpoint import checkpoint
 
 from .bottleneck import bottleneck, pays_in_pieces
 from .depthwise import StridedDepthwiseConv2d
+from .gelu import gelu_map
 from .norm_gelu import can_join, norm_gelu
 from .token_linear import TokenLinear
-from .watched import is_recorded
 from .window_attention import WindowAttention
 
-__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViTBlock', 'gelu', 'gelu_map']
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Exact GELU of an intermediate that nobody else holds: in its own memory where autograd does not need it."""
-    if is_recorded() or (x.requires_grad and torch.is_grad_enabled()):
-        return F.gelu(x)
-    return torch.ops.aten.gelu_(x)
-
-
-def gelu_map(x: Tensor) -> Tensor:
-    """:func:`gelu` of a channels-last map, in eager mode seen as tokens: its kernel for the CPU wants plain strides."""
-    if torch.compiler.is_compiling():
-        return F.gelu(x)
-    return gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+__all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViTBlock']
 
 
 class ConvNorm(nn.Module):
@@ -155,7 +140,7 @@ class Mlp(nn.Module):
         self.fc2 = TokenLinear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(self.norm(x))))
+        return self.fc2(self.fc1.gelu(self.norm(x)))
 
 
 class TinyViTBlock(nn.Module):

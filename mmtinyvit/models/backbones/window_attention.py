@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .biased_attention import biased_attention
+from .derived import Derived
 from .token_linear import TokenLinear
 from .watched import is_recorded
 
@@ -38,7 +39,7 @@ class WindowAttention(nn.Module):
         self.proj = TokenLinear(dim, dim)
         # bias of the offset (dy, dx) at column dy * window_size + dx: only the distance counts, not its sign
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
-        self._gathered: dict[tuple, tuple[Tensor, int, Tensor]] = {}
+        self._gathered = Derived()
 
     def train(self, mode: bool = True) -> 'WindowAttention':
         self._gathered.clear()
@@ -91,12 +92,11 @@ class WindowAttention(nn.Module):
         # one head's query, key and value lie side by side in the published weights
         qkv = self.qkv(tokens).view(n, N, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)  # (3, n, heads, N, C / heads)
         bias = bias.to(qkv.dtype)
-        # on the CPU the fused kernel has no gradient for the bias, and gains nothing on small windows in bfloat16
-        if bias.device.type != 'cpu' or not (bias.requires_grad or (bias.dtype == torch.bfloat16 and N <= 256)):
-            x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)
+        if bias.device.type != 'cpu' or not (bias.requires_grad or bias.dtype == torch.bfloat16 or N < 256):
+            x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)  # has no gradient for the bias on the CPU
         elif is_recorded():
             q, k, v = qkv.contiguous().unbind()  # one copy where the products would make three
-            x = ((q * q.shape[-1]**-0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+            x = (q @ k.transpose(-2, -1) * q.shape[-1]**-0.5 + bias).softmax(-1) @ v  # so q is kept once, unscaled
         else:
             x = biased_attention(qkv, bias)
         return x.transpose(1, 2).reshape(n, N, C)
@@ -106,14 +106,7 @@ class WindowAttention(nn.Module):
         table = self.attention_biases
         if is_recorded() or (table.requires_grad and torch.is_grad_enabled()):
             return self._gather_bias(h, w)
-        source, version, bias = self._gathered.get((h, w), (None, None, None))
-        if source is None or source.data_ptr() != table.data_ptr() or version != table._version:
-            # a normal tensor even in inference mode, because training with frozen stages may meet it later
-            with torch.inference_mode(False), torch.no_grad():
-                bias = self._gather_bias(h, w)
-            # the reference to the table keeps its memory from being reused, so that the address identifies it
-            self._gathered[h, w] = table.detach(), table._version, bias
-        return bias
+        return self._gathered.get((h, w), table, lambda: self._gather_bias(h, w))
 
     def _gather_bias(self, h: int, w: int) -> Tensor:
         size = self.window_size
