@@ -29,7 +29,8 @@ from mmtinyvit.models.backbones import TinyViT
 from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
-TOLERANCES = dict(fp32=1e-4, bf16=5e-2)  # relative to the largest output
+EXACT = 1e-4  # of the largest output: in eval in float32, on one image
+ROUGH = dict(fp32=1e-3, bf16=.3)  # of what is timed: in training, norms of a batch multiply what is rounded
 PAUSE = .02  # seconds in which the threads of the last step come to rest
 WITHOUT = ', memory given back'
 WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
@@ -51,7 +52,8 @@ def run(processes: dict[str, Apart], args: argparse.Namespace) -> None:
     """One table."""
     for made in [process.make(make, name, args) for name, process in processes.items()]:
         made.result()
-    check_equal({name: process.run('outputs') for name, process in processes.items()}, TOLERANCES[args.dtype])
+    check_equal({name: process.run('exact') for name, process in processes.items()}, EXACT)
+    check_equal({name: process.run('timed') for name, process in processes.items()}, ROUGH[args.dtype])
     steps = {name: partial(process.run, 'step') for name, process in processes.items()}
     results = compare(steps, repeats=args.repeats, pause=PAUSE)
     if args.mode == 'train':
@@ -87,7 +89,7 @@ def names(args: argparse.Namespace) -> list[str]:
 
 
 def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """One model: a ``step`` to time, and its ``outputs`` to compare."""
+    """One model: a ``step`` to time, the outputs of one in ``timed``, and ``exact`` ones of its first image."""
     if name == 'ours' or args.keep_memory:
         keep_host_memory()
     torch.set_num_threads(args.threads)
@@ -95,10 +97,11 @@ def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     images = torch.randn(args.batch_size, 3, args.size[0], args.size[-1], device=device)
     model = build(name.removesuffix(WITHOUT), args).to(device)
+    model.eval()
+    exact = outputs(model, images[:1], 'eval', torch.float32)
     model.train(args.mode == 'train')  # mmpretrain's gives nothing back
-    model = torch.compile(model) if args.compile else model
-    settings = (model, images, args.mode, DTYPES[args.dtype])
-    return dict(step=partial(step, *settings), outputs=partial(outputs, *settings))
+    settings = (torch.compile(model) if args.compile else model, images, args.mode, DTYPES[args.dtype])
+    return dict(step=partial(step, *settings), timed=partial(outputs, *settings), exact=lambda: exact)
 
 
 def build(name: str, args: argparse.Namespace) -> nn.Module:
@@ -144,7 +147,7 @@ def check_equal(outputs: dict[str, np.ndarray], tolerance: float) -> None:
 
 
 def outputs(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> np.ndarray:
-    """What ``model`` makes of ``images`` in what will be timed."""
+    """The last output, as numbers."""
     return forward(model, images, mode, dtype).detach().float().cpu().numpy()
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mmtinyvit.models.backbones import TinyViT
+from mmtinyvit.models.backbones.token_linear import TokenLinear
 
 SIZES = [(64, 64), (45, 70)]
 
@@ -21,6 +22,16 @@ def test_fuse_folds_every_norm_and_changes_nothing(randomised, arch):
     for ours, expected in zip(after, before, strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
     assert model.fuse() is model
+
+
+def test_fused_linear_layers_are_packed(tiny, monkeypatch):
+    """Query, key and value, projection and MLP of four blocks; one product of each has its GELU in it."""
+    calls, run = [], TokenLinear._packed_forward
+    monkeypatch.setattr(TokenLinear, '_packed_forward', lambda *args: calls.append(args[-1]) or run(*args))
+    with torch.inference_mode():
+        tiny().eval().fuse()(torch.randn(1, 3, 192, 192))  # whole windows only
+    blocks = 4
+    assert sorted(calls) == blocks * ['gelu'] + 3 * blocks * ['none']
 
 
 def test_eval_equals_separate_norms(tiny, monkeypatch):

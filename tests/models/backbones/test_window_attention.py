@@ -1,6 +1,7 @@
 """Window attention against the definition in float64, with the padding written out."""
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmtinyvit.models.backbones.window_attention import WindowAttention
 
@@ -112,3 +113,21 @@ def test_the_compiled_bias_is_the_gathered_one(window, height, width, monkeypatc
         assert torch.equal(bias, gathered)
         gradients += torch.autograd.grad(bias.sin().sum(), attention.attention_biases)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize('window, dtype, fused', [
+    (15, torch.float32, False),
+    (16, torch.float32, True),
+    (16, torch.bfloat16, False),
+])
+def test_pytorchs_kernel_serves_where_it_is_faster(monkeypatch, window, dtype, fused):
+    attention, calls = WindowAttention(8, 2, window).to(dtype), []
+    torch.nn.init.normal_(attention.attention_biases)
+    x = torch.randn(1, window, window, 8, dtype=dtype)
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda *a, **k: calls.append(a) or kernel(*a, **k))
+    with torch.inference_mode():
+        found = attention(x)
+    assert bool(calls) == fused
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(found.double(), naive(attention.double(), x.double()), rtol=tolerance, atol=tolerance)
