@@ -5,7 +5,8 @@
 
 ``memory``: writing a map into fresh memory and into memory that is there. ``bottleneck``: the widest block image by
 image and as a whole. ``attention``: with a learnt bias, ours and PyTorch's operators one by one. ``linear``: tokens
-through 1 x 1 convolutions and through matrices.
+through 1 x 1 convolutions and through matrices. In inference, ``packed``: tokens through weights in oneDNN's order, and
+``fused``: attention by products and by PyTorch's fused kernel.
 """
 import argparse
 from collections.abc import Callable
@@ -83,6 +84,30 @@ def linear(dtype: torch.dtype):
                 'nn.Linear': lambda plain=plain, x=x: _step(plain, x, dtype)}, False)
 
 
+def packed(dtype: torch.dtype):
+    for tokens, channels in ((49, 576), (196, 384), (784, 192)):
+        layer = TokenLinear(channels, 4 * channels)
+        layer.fuse()
+        plain, x = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU()), torch.randn(tokens, channels)
+
+        def run(function: Callable, x: Tensor = x) -> None:
+            with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+                function(x)
+
+        yield (f'{tokens} tokens, {channels} to {4 * channels} channels, and a GELU',
+               {'ours': lambda run=run, layer=layer: run(layer.gelu),
+                'nn.Linear': lambda run=run, plain=plain: run(plain)}, False)
+
+
+def fused(dtype: torch.dtype):
+    for windows, heads, num in ((256, 6, 49), (256, 6, 144), (16, 12, 196), (2, 12, 1024)):
+        qkv = torch.randn(windows, num, heads, 3, 32).to(dtype).permute(3, 0, 2, 1, 4)
+        bias = torch.randn(1, heads, num, num).to(dtype)
+        yield (f'{windows} windows of {num}, {heads} heads',
+               {'products': lambda qkv=qkv, bias=bias: biased_attention(qkv, bias),
+                'fused': lambda qkv=qkv, bias=bias: F.scaled_dot_product_attention(*qkv, attn_mask=bias)}, False)
+
+
 def _operators(qkv: Tensor, bias: Tensor) -> Tensor:
     q, k, v = qkv.contiguous().unbind()
     return F.softmax((q * q.shape[-1]**-0.5) @ k.transpose(-2, -1) + bias, -1) @ v
@@ -96,7 +121,8 @@ def _step(module: nn.Module, x: Tensor, dtype: torch.dtype) -> None:
     x.grad = None
 
 
-PARTS = dict(memory=memory, bottleneck=wide_bottleneck, attention=attention, linear=linear)
+PARTS = dict(memory=memory, bottleneck=wide_bottleneck, attention=attention, linear=linear, packed=packed,
+             fused=fused)
 
 if __name__ == '__main__':
     main()

@@ -1,4 +1,6 @@
 """Attention with a learnt bias, on a CPU."""
+from math import ceil
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -24,10 +26,21 @@ def biased_attention(qkv: Tensor, bias: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad):
         return _BiasedAttention.apply(qkv, bias)
-    qkv, pieces = _cut(qkv, bias)
+    qkv = _scaled(qkv)
     out = torch.empty_like(qkv[0])
-    for (q, k, v), y in zip(pieces, out.split(len(pieces[0][0])), strict=True):
-        _attend(q, k, v, bias, y)
+    _, num_heads, N, _ = bias.shape
+    fit = max(1, PIECE // bias[0, 0].nbytes)  # windows times heads
+    heads = min(fit, num_heads)
+    pieces = max(1, ceil(len(out) * heads / fit))
+    windows = max(1, ceil(len(out) / pieces))
+    scores = qkv.new_empty(windows * heads, N, N)  # all pieces take turns in this memory
+    for piece in zip(*(x.split(windows) for x in (*qkv, out)), strict=True):
+        for *parts, some in zip(*(x.split(heads, 1) for x in (*piece, bias)), strict=True):
+            q, k, v, y = (x.flatten(0, 1) for x in parts)
+            attn = torch.bmm(q, k.transpose(1, 2), out=scores[:len(q)])
+            attn.unflatten(0, (-1, some.shape[1])).add_(some)
+            torch._softmax(attn, -1, False, out=attn)
+            torch.bmm(attn, v, out=y)
     return out
 
 
@@ -36,10 +49,16 @@ class _BiasedAttention(torch.autograd.Function):
     @staticmethod
     @torch.autocast('cpu', enabled=False)
     def forward(ctx, qkv, bias):
-        qkv, pieces = _cut(qkv, bias)
-        ctx.windows = len(pieces[0][0])
+        qkv = _scaled(qkv)
         out = torch.empty_like(qkv[0])
-        kept = [_attend(q, k, v, bias, y) for (q, k, v), y in zip(pieces, out.split(ctx.windows), strict=True)]
+        # an even number of windows, which two threads can share: the products are spread over windows and heads
+        ctx.windows, kept = 2 * max(1, PIECE // (2 * bias.nbytes)), []
+        for q, k, v, y in zip(*(x.split(ctx.windows) for x in (*qkv, out)), strict=True):
+            attn = q @ k.transpose(-2, -1)  # (windows, heads, N, N)
+            attn += bias
+            torch._softmax(attn, -1, False, out=attn)
+            torch.bmm(attn.flatten(0, 1), v.flatten(0, 1), out=y.flatten(0, 1))
+            kept.append(attn)
         ctx.save_for_backward(qkv, *kept)
         return out
 
@@ -65,19 +84,8 @@ class _BiasedAttention(torch.autograd.Function):
         return grad_qkv, grad_bias.to(qkv.dtype)
 
 
-def _cut(qkv: Tensor, bias: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-    """A contiguous copy of ``qkv`` with a scaled query, and its query, key and value of a few windows each."""
+def _scaled(qkv: Tensor) -> Tensor:
+    """A contiguous copy of ``qkv`` with a scaled query."""
     qkv = qkv.clone(memory_format=torch.contiguous_format)
     qkv[0] *= qkv.shape[-1]**-0.5
-    # an even number of windows, which two threads can share: the products are spread over windows and heads
-    windows = 2 * max(1, PIECE // (2 * bias.nbytes))
-    return qkv, list(zip(*(x.split(windows) for x in qkv), strict=True))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, out: Tensor) -> Tensor:
-    """Write the result for a few windows into ``out``, and return the probabilities ``(windows, heads, N, N)``."""
-    attn = q @ k.transpose(-2, -1)
-    attn += bias
-    torch._softmax(attn, -1, False, out=attn)
-    torch.bmm(attn.flatten(0, 1), v.flatten(0, 1), out=out.flatten(0, 1))
-    return attn
+    return qkv

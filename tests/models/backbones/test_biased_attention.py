@@ -41,6 +41,16 @@ def test_without_gradients_it_gives_the_same_bits_and_leaves_the_input_alone(lay
         assert torch.equal(found, biased_attention(*inputs(torch.float32)))
 
 
+@pytest.mark.parametrize('scores', [0, 1, 2, HEADS, 2 * HEADS, 100])
+def test_without_gradients_heads_and_windows_go_in_pieces(monkeypatch, scores):
+    monkeypatch.setattr(module, 'PIECE', scores * N * N * 8)
+    qkv, bias = inputs(requires_grad=False)
+    for windows in (0, 1, WINDOWS):
+        found = biased_attention(qkv[:, :windows], bias)
+        expected = F.scaled_dot_product_attention(*qkv[:, :windows], attn_mask=bias)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_gradcheck():
     qkv, bias = inputs()
     assert torch.autograd.gradcheck(biased_attention, (qkv[:, :2].detach().requires_grad_(), bias))
