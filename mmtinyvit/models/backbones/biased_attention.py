@@ -36,11 +36,7 @@ def biased_attention(qkv: Tensor, bias: Tensor) -> Tensor:
     scores = qkv.new_empty(windows * heads, N, N)  # all pieces take turns in this memory
     for piece in zip(*(x.split(windows) for x in (*qkv, out)), strict=True):
         for *parts, some in zip(*(x.split(heads, 1) for x in (*piece, bias)), strict=True):
-            q, k, v, y = (x.flatten(0, 1) for x in parts)
-            attn = torch.bmm(q, k.transpose(1, 2), out=scores[:len(q)])
-            attn.unflatten(0, (-1, some.shape[1])).add_(some)
-            torch._softmax(attn, -1, False, out=attn)
-            torch.bmm(attn, v, out=y)
+            _attend(*parts, some, scores)
     return out
 
 
@@ -53,12 +49,8 @@ class _BiasedAttention(torch.autograd.Function):
         out = torch.empty_like(qkv[0])
         # an even number of windows, which two threads can share: the products are spread over windows and heads
         ctx.windows, kept = 2 * max(1, PIECE // (2 * bias.nbytes)), []
-        for q, k, v, y in zip(*(x.split(ctx.windows) for x in (*qkv, out)), strict=True):
-            attn = q @ k.transpose(-2, -1)  # (windows, heads, N, N)
-            attn += bias
-            torch._softmax(attn, -1, False, out=attn)
-            torch.bmm(attn.flatten(0, 1), v.flatten(0, 1), out=y.flatten(0, 1))
-            kept.append(attn)
+        for piece in zip(*(x.split(ctx.windows) for x in (*qkv, out)), strict=True):
+            kept.append(_attend(*piece, bias, qkv.new_empty(len(piece[0]) * bias.shape[1], *bias.shape[2:])))
         ctx.save_for_backward(qkv, *kept)
         return out
 
@@ -69,17 +61,16 @@ class _BiasedAttention(torch.autograd.Function):
         qkv, *kept = ctx.saved_tensors
         grad_qkv = torch.empty_like(qkv)
         wide = torch.promote_types(qkv.dtype, torch.float32)  # a sum over the pieces, rounded once
-        grad_bias = torch.zeros(1, *kept[0].shape[1:], dtype=wide)
+        grad_bias = torch.zeros(1, qkv.shape[2], *kept[0].shape[1:], dtype=wide)
         pieces = zip(*(x.split(ctx.windows) for x in (*qkv, *grad_qkv, grad.contiguous())), strict=True)
         for piece, attn in zip(pieces, kept, strict=True):
             q, k, v, grad_q, grad_k, grad_v, g = (x.flatten(0, 1) for x in piece)
-            flat = attn.flatten(0, 1)  # (windows * heads, N, N)
-            torch.bmm(flat.transpose(1, 2), g, out=grad_v)
+            torch.bmm(attn.transpose(1, 2), g, out=grad_v)
             scores = g @ v.transpose(1, 2)
-            torch.ops.aten._softmax_backward_data.out(scores, flat, -1, scores.dtype, grad_input=scores)
+            torch.ops.aten._softmax_backward_data.out(scores, attn, -1, scores.dtype, grad_input=scores)
             torch.bmm(scores, k, out=grad_q)
             torch.bmm(scores.transpose(1, 2), q, out=grad_k)
-            grad_bias += scores.view_as(attn).sum(0, dtype=wide)
+            grad_bias += scores.unflatten(0, (-1, qkv.shape[2])).sum(0, dtype=wide)
         grad_qkv[0] *= qkv.shape[-1]**-0.5
         return grad_qkv, grad_bias.to(qkv.dtype)
 
@@ -89,3 +80,22 @@ def _scaled(qkv: Tensor) -> Tensor:
     qkv = qkv.clone(memory_format=torch.contiguous_format)
     qkv[0] *= qkv.shape[-1]**-0.5
     return qkv
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, out: Tensor, bias: Tensor, scores: Tensor) -> Tensor:
+    """Write the result for a few windows and heads into ``out``.
+
+    Args:
+        q, k, v, out: ``(windows, heads, N, D)``; the query is scaled.
+        bias: ``(1, heads, N, N)``.
+        scores: Memory for ``(windows * heads, N, N)`` or more.
+
+    Returns:
+        The probabilities ``(windows * heads, N, N)``, in the memory of ``scores``.
+    """
+    q, k, v, out = (x.flatten(0, 1) for x in (q, k, v, out))
+    attn = torch.bmm(q, k.transpose(1, 2), out=scores[:len(q)])
+    attn.unflatten(0, (-1, bias.shape[1])).add_(bias)
+    torch._softmax(attn, -1, False, out=attn)
+    torch.bmm(attn, v, out=out)
+    return attn
