@@ -69,7 +69,9 @@ def test_what_the_hook_asks_for(tmp_path, photos, saved_store, hook, names):
 
 def test_what_the_hook_asks_for_and_gets(tmp_path, photos, saved_store):
     weights = LogitStore(saved_store).manifest.fingerprints['teacher']['weights_hash']
-    train(photos, saved_store, tmp_path, epochs=1, hook=dict(views=[0], topk=5, teacher=weights[:8], num_canaries=0))
+    runner = train(photos, saved_store, tmp_path, epochs=1,
+                   hook=dict(views=[0], topk=5, teacher=weights[:8], num_canaries=0))
+    assert runner.epoch == 1
 
 
 @pytest.mark.parametrize('pipeline, names', [

@@ -194,7 +194,8 @@ def test_counters_do_not_count(classifier, tmp_path):
     """timm's safetensors come without them."""
     state = {name: value for name, value in classifier.state_dict().items() if 'num_batches' not in name}
     torch.save(state, tmp_path / 'weights.pth')
-    backbone(tmp_path / 'weights.pth')
+    assert len(state) < len(classifier.state_dict())
+    assert_filled(backbone(tmp_path / 'weights.pth'), classifier)
 
 
 class Malicious:

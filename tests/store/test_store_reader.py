@@ -53,9 +53,11 @@ def test_nothing_asked_nothing_read(tmp_path, codec):
 
 
 def test_results_may_be_written_to(saved):
-    found = LogitStore(saved).read(0, KEYS[:2])
+    store = LogitStore(saved)
+    found, kept = store.read(0, KEYS[:2]), store.read(0, KEYS[:2])
     for array in found[:3]:
         array += 1
+    assert same(store.read(0, KEYS[:2]), kept) and not same(found, kept)
 
 
 @pytest.mark.parametrize('limit', [1, 2, 256])

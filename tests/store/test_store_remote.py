@@ -129,9 +129,10 @@ def test_a_shard_that_another_process_drops_is_fetched_again(url, storage, monke
 
 def test_the_cache_may_be_removed_at_any_time(url, cache):
     store = LogitStore(url)
-    store.read(0, KEYS[:1])
+    expected = store.read(2, KEYS[:1])
     shutil.rmtree(cache)
-    store.read(2, KEYS[:1])
+    assert same(store.read(0, KEYS[:1]), LogitStore(url).read(0, KEYS[:1]))
+    assert same(store.read(2, KEYS[:1]), expected)
 
 
 def test_where_the_cache_is(tmp_path, monkeypatch, url):

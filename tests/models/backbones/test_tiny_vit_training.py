@@ -32,6 +32,7 @@ def test_every_parameter_takes_part_in_ddp(tiny, tmp_path):
         model = DistributedDataParallel(tiny(out_indices=(0, 2), gap_before_output=False).train())
         for _ in range(2):
             loss(model, torch.randn(2, 3, 40, 40)).backward()
+        assert all(p.grad is not None for p in model.parameters())
     finally:
         dist.destroy_process_group()
 
