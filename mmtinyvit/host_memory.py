@@ -12,7 +12,8 @@ def keep_host_memory() -> bool:
 
     By default glibc returns much of it to the system at the end of each step, and the next step gets the same memory as
     fresh pages, whose first touch costs more than norms and activations do. The process then stays as large as its
-    largest step. Any process may call this, at any time; there is no way back.
+    largest step and the gaps between its tensors, which the first steps may add to. Any process may call this, at any
+    time; there is no way back.
 
     Returns:
         Whether the C library can do so: only glibc, the one of most Linux distributions.

@@ -2,6 +2,7 @@
 import ctypes
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -28,12 +29,13 @@ def step() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def last_of_three_steps(keep: bool) -> int:
+def median_of_twenty_steps(keep: bool) -> float:
+    """Not a single step: gaps that small objects leave between the tensors let the heap grow in one or the other."""
     assert not keep or keep_host_memory()
-    return [step() for _ in range(3)][-1]
+    return median(step() for _ in range(20))
 
 
-def step_after_training(photos, work_dir, hooks: dict) -> int:
+def step_after_training(photos, work_dir, hooks: dict) -> float:
     loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
                   collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos))
     cfg = runtime(work_dir) | dict(
@@ -41,18 +43,18 @@ def step_after_training(photos, work_dir, hooks: dict) -> int:
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)), train_cfg=dict(by_epoch=True, max_epochs=1),
         custom_hooks=[dict(type='mmtinyvit.EpochClockHook')])
     Runner.from_cfg(Config(cfg)).train()
-    return last_of_three_steps(keep=False)
+    return median_of_twenty_steps(keep=False)
 
 
-def in_new_process(function, *args) -> int:
+def in_new_process(function, *args) -> float:
     with ProcessPoolExecutor(1, CLEAN) as pool:
         return pool.submit(function, *args).result()
 
 
 @glibc
 def test_memory_is_given_back_unless_it_is_kept():
-    assert in_new_process(last_of_three_steps, False) > PAGES / 2
-    assert in_new_process(last_of_three_steps, True) < PAGES / 100
+    assert in_new_process(median_of_twenty_steps, False) > PAGES / 2
+    assert in_new_process(median_of_twenty_steps, True) < PAGES / 100
 
 
 @glibc
