@@ -35,7 +35,7 @@ def median_of_twenty_steps(keep: bool) -> float:
     return median(step() for _ in range(20))
 
 
-def step_after_training(photos, work_dir, hooks: dict) -> float:
+def steps_after_training(photos, work_dir, hooks: dict) -> float:
     loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
                   collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos))
     cfg = runtime(work_dir) | dict(
@@ -60,8 +60,8 @@ def test_memory_is_given_back_unless_it_is_kept():
 @glibc
 def test_a_run_with_the_hook_keeps_its_memory(photos, tmp_path):
     hook = dict(host_memory=dict(type='mmtinyvit.HostMemoryHook'))
-    assert in_new_process(step_after_training, photos, tmp_path / 'plain', {}) > PAGES / 2
-    assert in_new_process(step_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
+    assert in_new_process(steps_after_training, photos, tmp_path / 'plain', {}) > PAGES / 2
+    assert in_new_process(steps_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
 
 
 @pytest.mark.parametrize('recipe', ['tinyvit/tiny_vit_5m_in1k', 'detection/retinanet_tiny_vit_5m_fpn_1x_coco',

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from store_teacher import dense, manifest, sparsify
@@ -65,12 +66,20 @@ def huge(tmp_path_factory):
     return path
 
 
+def scan_seconds(path) -> float:
+    """How long it takes to go through the list of samples once: what opening and look-ups must not do."""
+    start = time.perf_counter()
+    with open(path / 'samples.txt', 'rb') as text:
+        assert not any(piece.count(b'\n') for piece in iter(partial(text.read, 2**24), b''))  # a hole
+    return time.perf_counter() - start
+
+
 def test_opening_costs_neither_time_nor_memory(huge):
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
     runs = [subprocess.run([sys.executable, '-c', MEASURE, huge], env=env, capture_output=True, text=True, check=True)
             for _ in range(3)]
     seconds, private = (min(column) for column in zip(*(map(float, run.stdout.split()) for run in runs), strict=True))
-    assert seconds < 0.1
+    assert seconds < scan_seconds(huge) / 2
     assert private < 10e6
 
 
@@ -79,7 +88,7 @@ def test_absent_samples_are_found_out_without_a_scan(huge):
     for _ in range(100):
         with pytest.raises(StoreError):
             store.read(random.randrange(90), ['n01440764/absent.JPEG'])
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < scan_seconds(huge) / 2
 
 
 @pytest.mark.parametrize('codec', ['compact', 'smallest'])
