@@ -1,5 +1,6 @@
 """Features of a whole dataset: what a classifier sees before its last layer."""
 from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
 import torch
@@ -21,14 +22,14 @@ def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     Raises:
         UserError: The model has no such features.
     """
+    arguments = signature(model.extract_feat).parameters if hasattr(model, 'extract_feat') else ()
     if hasattr(getattr(model, 'model', None), 'forward_head'):  # a timm model
         found = model.model.forward_head(model.model.forward_features(inputs), pre_logits=True)
+    elif 'stage' in arguments and hasattr(getattr(model, 'head', None), 'pre_logits'):
+        found = model.extract_feat(inputs, stage='pre_logits')
     else:
-        try:
-            found = model.extract_feat(inputs, stage='pre_logits')
-        except (AttributeError, TypeError, NotImplementedError) as error:
-            raise UserError(f'{type(model).__name__} gives no features before its last layer: use an ImageClassifier '
-                            'or a TimmClassifier.') from error
+        raise UserError(f'{type(model).__name__} gives no features before its last layer: use an ImageClassifier or a '
+                        'TimmClassifier, with a head.')
     found = found[-1] if isinstance(found, (tuple, list)) else found
     if found.ndim != 2:
         raise UserError(f'{type(model).__name__} gives features of shape {tuple(found.shape)} before its last layer, '
