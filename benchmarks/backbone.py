@@ -79,7 +79,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--json', metavar='FILE', help='add the table to this file')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.with_cp and (args.quick or args.mode != 'train'):
+        parser.error('--with-cp needs --mode train, without --quick.')
+    return args
 
 
 def names(args: argparse.Namespace) -> list[str]:
@@ -132,7 +135,7 @@ def build(name: str, args: argparse.Namespace) -> nn.Module:
 def random_weights(model: nn.Module) -> dict[str, Tensor]:
     """Weights of which every one matters: norms and attention biases too.
 
-    Matrices are random already. Larger ones would multiply what is rounded: in 21M by some hundreds.
+    Matrices are random already. Larger ones would multiply what is rounded: in 21M by over a hundred.
     """
     weights = model.state_dict()
     for key, value in weights.items():
