@@ -34,7 +34,7 @@ from mmtinyvit.datasets.pcg64 import give_back
 from mmtinyvit.datasets.seeding import derive_seed, rng_scope
 from mmtinyvit.datasets.view_plan import PLAN
 from mmtinyvit.paths import config_root
-from mmtinyvit.store import LogitStore, LogitWriter
+from mmtinyvit.store import LogitStore, LogitWriter, Record
 
 BATCH = 128
 PUBLISHED = {'5m': 3060, '11m': 2468, '21m': 1571}  # images/s in inference on a V100, TinyViT paper, Table 3
@@ -76,7 +76,7 @@ def make_store(folder: Path, keys: list[str], topk: int = 100, num_classes: int 
         for unit in writer.missing([0]):
             log_prob, index = (2 * torch.randn(unit.count, num_classes)).log_softmax(1).topk(topk)
             tail = (1 - log_prob.exp().sum(1)).clamp_(min=0)
-            writer.write_shard(unit, index.numpy(), log_prob.numpy(), tail.numpy())
+            writer.write_shard(unit, Record(index.numpy(), log_prob.numpy(), tail.numpy()))
 
 
 class Loader:

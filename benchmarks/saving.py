@@ -28,7 +28,7 @@ from mmtinyvit.datasets.views_at_once import ViewsAtOnce
 from mmtinyvit.engine.loops import SaveLogitsLoop
 from mmtinyvit.engine.loops.shard_buffer import ShardBuffer
 from mmtinyvit.paths import config_root
-from mmtinyvit.store import LogitWriter
+from mmtinyvit.store import LogitWriter, Record
 
 BATCH = 32
 VIEWS_AT_ONCE = (1, 2, 4, 8)
@@ -85,7 +85,7 @@ def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classe
             return buffer
 
         def write(buffer: ShardBuffer) -> None:
-            writer.write_shard(buffer.unit, *buffer.arrays(), canaries=buffer.canaries)
+            writer.write_shard(buffer.unit, Record(*buffer.arrays()), canaries=buffer.canaries)
 
         ready = [fill()]
 

@@ -20,7 +20,7 @@ from harness import compare, peak_bytes, report
 from teacher_outputs import sparsify, synthetic_outputs
 
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.store import LogitStore, LogitWriter, make_codec
+from mmtinyvit.store import LogitStore, LogitWriter, Record, make_codec
 
 SIDES = (256, 384, 512, 640, 800, 1024, 1333)
 SAMPLES = (1_000, 4_000, 16_000, 64_000, 256_000)
@@ -102,7 +102,7 @@ def write_and_read(folder: Path, samples: int, views: int) -> dict[str, float]:
     start = time.perf_counter()
     with LogitWriter(folder, request, keys) as writer:
         for unit in writer.missing(range(views)):
-            writer.write_shard(unit, *(a[:unit.count] for a in arrays))
+            writer.write_shard(unit, Record(*(a[:unit.count] for a in arrays)))
     written = time.perf_counter() - start
     store, dice = LogitStore(folder), np.random.default_rng(0)
     wanted = [keys[i] for i in dice.integers(0, samples, READS)]

@@ -22,7 +22,7 @@ from harness import compare, report
 from store_bytes import SIZES, codecs, views
 from teacher_outputs import sparsify, synthetic_outputs, synthetic_views
 
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, codec_names, make_codec
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, Record, codec_names, make_codec
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
 from mmtinyvit.store.layout import shard_path
 from mmtinyvit.store.manifest import write_manifest
@@ -81,7 +81,7 @@ def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int =
     with LogitWriter(folder / 'store', request, keys) as writer:
         start = time.perf_counter()
         for unit in writer.missing([0]):
-            writer.write_shard(unit, *arrays)
+            writer.write_shard(unit, Record(*arrays))
         written = num / (time.perf_counter() - start)
     start = time.perf_counter()
     original_write(folder / 'values.bin', arrays, num)
@@ -122,7 +122,7 @@ def reading_relative(folder: Path, json_file: str | None, num: int = 16_384) -> 
             start = time.perf_counter()
             for unit in writer.missing([view]):
                 repeated = [np.tile(a, (16,) + (1,) * (a.ndim - 1)) for a in pair[view]]
-                writer.write_shard(unit, *(a[:unit.count] for a in repeated))
+                writer.write_shard(unit, Record(*(a[:unit.count] for a in repeated)))
             rows[f'write, {name}'] = {'records/s': int(num / (time.perf_counter() - start))}
     store, dice = LogitStore(folder / 'store'), np.random.default_rng(0)
 

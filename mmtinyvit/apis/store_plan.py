@@ -7,13 +7,12 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from mmtinyvit.engine.loops.shard_buffer import CANARY_EVERY
 from mmtinyvit.engine.teacher import sparsify
 from mmtinyvit.engine.view_teacher import ViewTeacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.cut_records import cut_lengths
-from mmtinyvit.store.layout import default_samples_per_shard
+from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
 from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
 __all__ = ['plan_store', 'probe_teacher', 'recommend', 'weigh_codecs']

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtinyvit.store import LogitStore, TeacherLogits
+from mmtinyvit.store import LogitStore, Record
 
 __all__ = ['TeacherTally']
 
@@ -35,7 +35,7 @@ class TeacherTally:
                            label_prob=np.linspace(0, 1, _BINS + 1))
         self._counts = {name: np.zeros(_BINS, np.int64) for name in self._edges}
 
-    def add(self, view: int, rows: slice, record: TeacherLogits) -> None:
+    def add(self, view: int, rows: slice, record: Record) -> None:
         """Takes in what was said about the samples ``rows`` in one view; each sample once per view."""
         label = self.labels[rows, None]
         prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)

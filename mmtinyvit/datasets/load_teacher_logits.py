@@ -8,9 +8,9 @@ from mmpretrain.datasets import PackInputs
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
-from mmtinyvit.store import LogitStore, MissingShard, TeacherLogits, mix_logits
+from mmtinyvit.store import LogitStore, MissingShard, Record, mix_logits
 from mmtinyvit.store.layout import MANIFEST_NAME
-from mmtinyvit.store.mixture import check_weights
+from mmtinyvit.store.record import check_weights
 
 from .clock import iter_transforms
 from .seeding import derive_seed
@@ -125,7 +125,7 @@ class LoadTeacherLogits(BaseTransform):
             results['teacher_partner'] = record.partner_hash
         return results
 
-    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> TeacherLogits:
+    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record:
         """What the store, or the stores together, say about one view of some samples."""
         records = []
         for store in self.stores:

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.random import PCG64
 
-from mmtinyvit.store import TeacherLogits
+from mmtinyvit.store import Record
 
 from .clock import iter_transforms
 
@@ -29,7 +29,7 @@ class ViewPlan:
 
     def __init__(self, name: tuple[int, int, str], seed: int, generator: PCG64) -> None:
         self.name, self.seed, self._generator = name, seed, generator
-        self.record: TeacherLogits | None = None
+        self.record: Record | None = None
 
     def take_generator(self) -> PCG64 | None:
         """A generator seeded with the seed, for the first who asks."""

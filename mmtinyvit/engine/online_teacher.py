@@ -16,10 +16,10 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.weights import fill_module, read_state_dict
 from mmtinyvit.paths import config_root
 from mmtinyvit.registry import MODELS
-from mmtinyvit.store import TeacherLogits, key_hash, make_codec
-from mmtinyvit.store.logits import check_logits
+from mmtinyvit.store import Record, key_hash, make_codec
+from mmtinyvit.store.layout import is_canary
+from mmtinyvit.store.record import check_record
 
-from .loops.shard_buffer import CANARY_EVERY
 from .record_rule import RecordRule
 from .view_teacher import ViewTeacher
 
@@ -121,7 +121,7 @@ class OnlineTeacher:
         if viewed.mixing:
             partners = np.array([key_hash(samples[row ^ 1].sample_key) for row in rows], np.uint64)
         canaries = {position: canary_digest(inputs[row]) for row, position in zip(rows, positions.tolist(), strict=True)
-                    if position % samples_per_shard % CANARY_EVERY == 0}
+                    if is_canary(position, samples_per_shard)}
         keys = [samples[row].sample_key for row in rows]
         records = rule(viewed.logits(data), viewed.augment.base_seed, samples[rows[0]].view, keys)
         return Answers(*records, partners, canaries)
@@ -146,10 +146,10 @@ def attach_records(samples: Sequence[DataSample], answers: Answers, codec: str, 
         StoreError: The teacher gave something that no softmax gives; names the sample.
     """
     topk = answers.index.shape[1]
-    arrays = check_logits(*answers[:3], len(samples), topk, num_classes,
-                          lambda i: f'sample {samples[i].sample_key!r} in view {samples[i].view}')
+    asked = check_record(Record(*answers[:4]), len(samples), topk, num_classes,
+                         lambda i: f'sample {samples[i].sample_key!r} in view {samples[i].view}')
     packer = make_codec(codec, topk, num_classes)
-    record = TeacherLogits(*packer.decode(packer.encode(*arrays)), answers.partner_hash)
+    record = Record(*packer.decode(packer.encode(*asked[:3])), asked.partner_hash)
     for i, sample in enumerate(samples):
         sample.set_field(record.index[i], 'teacher_index')
         sample.set_field(record.log_prob[i], 'teacher_log_prob')

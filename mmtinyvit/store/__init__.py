@@ -4,16 +4,15 @@ from .errors import MissingShard, StoreError
 from .fingerprints import diff_fingerprints
 from .keys import key_hash
 from .layout import Unit, default_samples_per_shard
-from .logits import TeacherLogits
 from .manifest import FORMAT, Manifest, read_manifest
-from .mixture import mix_logits
 from .pending import PendingRecords
 from .reader import Coverage, LogitStore
+from .record import Record, mix_logits
 from .verify import Finding, verify_store
 from .writer import LogitWriter
 
 __all__ = [
     'FORMAT', 'Codec', 'Coverage', 'Finding', 'LogitStore', 'LogitWriter', 'Manifest', 'MissingShard', 'PendingRecords',
-    'StoreError', 'TeacherLogits', 'Unit', 'codec_names', 'default_samples_per_shard', 'diff_fingerprints', 'key_hash',
+    'StoreError', 'Record', 'Unit', 'codec_names', 'default_samples_per_shard', 'diff_fingerprints', 'key_hash',
     'make_codec', 'mix_logits', 'read_manifest', 'verify_store'
 ]

@@ -13,6 +13,7 @@ from .key_table import KeyTable
 from .keys import text_sha256, write_sample_files
 from .layout import Unit, list_shards
 from .reader import LogitStore
+from .record import Record
 from .records import check_written
 from .summary import NO_REPLAY
 from .writer import LogitWriter
@@ -98,7 +99,7 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
                 epoch = _open_epoch(folders[unit.view], topk, table, key_form)
                 _refuse_other(writer, unit.view, epoch)
                 unknown, repeated = unknown + epoch.unknown, repeated + epoch.repeated
-            writer.write_shard(unit, *_logits(epoch, np.arange(unit.first, unit.first + unit.count), num_classes))
+            writer.write_shard(unit, _record(epoch, np.arange(unit.first, unit.first + unit.count), num_classes))
         check_written(writer.root)
     return Imported(topk, views, num_samples, len(missing), unknown, repeated)
 
@@ -125,15 +126,14 @@ def _open_epoch(path: Path, topk: int, table: KeyTable, key_form: str) -> CreamE
     return epoch
 
 
-def _logits(epoch: CreamEpoch, positions: np.ndarray,
-            num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index, log-probability and tail mass, for the writer to check."""
+def _record(epoch: CreamEpoch, positions: np.ndarray, num_classes: int) -> Record:
+    """What the original says, for the writer to check."""
     index, half = epoch.read(positions)
     prob = half.astype(np.float32)
     tail = np.clip(1 - prob.sum(axis=1, dtype=np.float64), 0, 1).astype(np.float32)
     log_prob = np.full_like(prob, np.nan)
     np.log(np.maximum(prob, _LEAST), out=log_prob, where=prob >= 0)  # what is negative or NaN is refused by the writer
-    return index, log_prob, tail if prob.shape[1] < num_classes else np.zeros_like(tail)
+    return Record(index, log_prob, tail if prob.shape[1] < num_classes else np.zeros_like(tail))
 
 
 def _refuse_other(writer: LogitWriter, view: int, epoch: CreamEpoch) -> None:
@@ -142,7 +142,7 @@ def _refuse_other(writer: LogitWriter, view: int, epoch: CreamEpoch) -> None:
     if there:
         first = np.array([min(there) * store.manifest.samples_per_shard])
         codec = make_codec(store.codec, store.topk, store.num_classes)
-        ours = codec.decode(codec.encode(*_logits(epoch, first, store.num_classes)))
+        ours = codec.decode(codec.encode(*_record(epoch, first, store.num_classes)[:3]))
         theirs = store.read_positions(view, first)
         if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=False)):
             raise StoreError(f'The store {writer.root} has view {view} from other files than {epoch.path}: import into '

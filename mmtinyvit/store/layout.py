@@ -7,9 +7,9 @@ from pathlib import Path
 from .errors import StoreError
 
 __all__ = [
-    'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit', 'check_view',
-    'default_samples_per_shard', 'list_shards', 'list_views', 'parse_shard', 'parse_view', 'shard_count', 'shard_name',
-    'shard_path', 'spell_numbers', 'unit_of', 'view_name', 'view_path'
+    'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
+    'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'list_views', 'parse_shard', 'parse_view',
+    'shard_count', 'shard_name', 'shard_path', 'spell_numbers', 'unit_of', 'view_name', 'view_path'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -18,6 +18,7 @@ INDEX_NAME = 'samples.idx'
 LOCK_NAME = '.lock'
 TMP_SUFFIX = '.tmp'
 MAX_VIEW = 999_999
+CANARY_EVERY = 4096
 
 _VIEW = re.compile(r'view-(\d{4,6})')
 _SHARD = re.compile(r'shard-(\d{5,10})\.logits')
@@ -60,6 +61,11 @@ def unit_of(view: int, shard: int, num_samples: int, samples_per_shard: int) -> 
     """The unit of work behind one shard; the last one of a view may be shorter."""
     first = shard * samples_per_shard
     return Unit(view, shard, first, min(samples_per_shard, num_samples - first))
+
+
+def is_canary(position: int, samples_per_shard: int) -> bool:
+    """Whether a shard keeps a digest of this sample's pixels: of its first sample, and of every 4096th after it."""
+    return position % samples_per_shard % CANARY_EVERY == 0
 
 
 def check_view(view: int) -> int:

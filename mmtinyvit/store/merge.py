@@ -155,8 +155,7 @@ def _refuse_strangers(stores: list[LogitStore]) -> None:
 
 
 def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
-    complete = [{view for view, there in store.coverage().items() if there.present == there.expected}
-                for store in stores]
+    complete = [set(store.complete_views()) for store in stores]
     views = sorted(set.intersection(*complete))
     if not views:
         have = '; '.join(f'{store.root} has {sorted(there)}' for store, there in zip(stores, complete, strict=True))

@@ -16,13 +16,12 @@ import numpy as np
 
 from .files import translated
 from .layout import Unit
+from .record import Record
 from .shard import CANARY_BYTES
 
 __all__ = ['PENDING_NAME', 'PendingRecords', 'row_type']
 
 PENDING_NAME = '.pending'
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def row_type(topk: int) -> np.dtype:
@@ -64,26 +63,22 @@ class PendingRecords:
         self._known: dict[int, tuple[np.ndarray, list[np.ndarray], np.ndarray]] = {}
 
     # ---------------------------------------------------------------- adding
-    def add(self, positions: np.ndarray, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-            partner_hash: np.ndarray | None, canaries: Mapping[int, bytes]) -> None:
+    def add(self, positions: np.ndarray, record: Record, canaries: Mapping[int, bytes]) -> None:
         """Takes in ``n`` records.
 
         Args:
             positions: ``(n,)``, in the store.
-            index: ``(n, K)`` whole numbers below 65,536.
-            log_prob: ``(n, K)`` float32.
-            tail_mass: ``(n,)`` float32.
-            partner_hash: ``(n,)`` uint64, None without mixing.
+            record: ``n`` rows, classes below 65,536.
             canaries: Digests by position, of those that have one.
 
         Raises:
             StoreError: The disk is full.
         """
         rows = np.zeros(len(positions), self._type)
-        rows['position'], rows['index'], rows['log_prob'] = positions, index, log_prob
-        rows['tail_mass'] = tail_mass
-        if partner_hash is not None:
-            rows['partner_hash'] = partner_hash
+        rows['position'] = positions
+        for name, part in zip(Record._fields, record, strict=True):
+            if part is not None:
+                rows[name] = part
         for i, position in enumerate(np.asarray(positions).tolist()):
             if position in canaries:
                 rows['has_canary'][i], rows['canary'][i] = 1, np.frombuffer(canaries[position], np.uint8)
@@ -108,15 +103,14 @@ class PendingRecords:
                     file.write(rows[shards == shard].tobytes())
 
     # ---------------------------------------------------------------- looking up
-    def find(self, positions: np.ndarray) -> tuple[np.ndarray, Arrays]:
+    def find(self, positions: np.ndarray) -> tuple[np.ndarray, Record]:
         """What earlier runs left about ``positions``.
 
         Args:
             positions: ``(n,)`` int64.
 
         Returns:
-            ``(n,)`` bool, which are known, and index, log-probabilities, tail masses and partner hashes of all
-            ``n``, zero where unknown.
+            ``(n,)`` bool, which are known, and a record of all ``n``, zero where unknown.
         """
         rows = np.zeros(len(positions), self._type)
         known = np.zeros(len(positions), bool)
@@ -124,7 +118,7 @@ class PendingRecords:
             found = self._row(position)
             if found is not None:
                 rows[i], known[i] = found, True
-        return known, self._arrays(rows)
+        return known, _record(rows)
 
     def _row(self, position: int) -> np.ndarray | None:
         shard = position // self._per_shard
@@ -146,13 +140,13 @@ class PendingRecords:
             number -= len(each)
         return None
 
-    def read(self, unit: Unit) -> tuple[np.ndarray, Arrays, dict[int, bytes]]:
+    def read(self, unit: Unit) -> tuple[np.ndarray, Record, dict[int, bytes]]:
         """All that any process has added about one shard, once that is flushed; of several rows about one sample, the
         first of the lowest rank.
 
         Returns:
-            ``(count,)`` bool, which samples are there; index, log-probabilities, tail masses and partner hashes, zero
-            where not; and the canaries by position.
+            ``(count,)`` bool, which samples are there; a record of all ``count``, zero where not; and the canaries by
+            position.
         """
         there, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
         for path in self._files(unit):
@@ -166,7 +160,7 @@ class PendingRecords:
             rows[places[new]] = found[first[new]]
             there[places[new]] = True
         canaries = {int(row['position']): row['canary'].tobytes() for row in rows[there & (rows['has_canary'] == 1)]}
-        return there, self._arrays(rows), canaries
+        return there, _record(rows), canaries
 
     # ---------------------------------------------------------------- clearing away
     def discard(self, unit: Unit) -> None:
@@ -189,7 +183,6 @@ class PendingRecords:
         data = rows.tobytes()
         return np.array([zlib.crc32(data[i:i + size - 4], self._start) for i in range(0, len(data), size)], np.uint32)
 
-    @staticmethod
-    def _arrays(rows: np.ndarray) -> Arrays:
-        return (rows['index'].astype(np.int64), rows['log_prob'].copy(), rows['tail_mass'].copy(),
-                rows['partner_hash'].copy())
+
+def _record(rows: np.ndarray) -> Record:
+    return Record(rows['index'].astype(np.int64), *(rows[name].copy() for name in Record._fields[1:]))

@@ -11,8 +11,8 @@ from .errors import MissingShard, StoreError
 from .key_table import KeyTable
 from .layout import check_view, shard_count, shard_name, spell_numbers, unit_of, view_name
 from .local_folder import LocalFolder
-from .logits import TeacherLogits
 from .manifest import Manifest
+from .record import Record
 from .remote_folder import is_url
 from .shard import Shard, block_records, check_reference
 
@@ -107,6 +107,10 @@ class LogitStore:
         expected = shard_count(self.num_samples, self._per_shard)
         return {view: Coverage(len(there), expected) for view, there in self.shards().items()}
 
+    def complete_views(self) -> list[int]:
+        """The views with all of their shards, in order; lists every folder."""
+        return [view for view, there in self.coverage().items() if there.present == there.expected]
+
     def shards(self) -> dict[int, set[int]]:
         """The shards that are there, by view; lists every folder."""
         expected = shard_count(self.num_samples, self._per_shard)
@@ -161,11 +165,11 @@ class LogitStore:
         """Does what the first reading would wait for. Processes that are forked later share it."""
         self._codec.prepare()
 
-    def read(self, view: int, keys: Sequence[str]) -> TeacherLogits:
+    def read(self, view: int, keys: Sequence[str]) -> Record:
         """What the teacher said about the samples ``keys`` in ``view``.
 
         Returns:
-            Arrays in the order of ``keys``; see :class:`TeacherLogits`.
+            Arrays in the order of ``keys``; see :class:`Record`.
 
         Raises:
             MissingShard: The view or a shard is not there.
@@ -175,7 +179,7 @@ class LogitStore:
         found = self._keys.find_one(keys[0]) if len(keys) == 1 else -1  # as a training asks: sooner than arrays of one
         return self._read(view, [found] if found >= 0 else self.positions(keys).tolist())
 
-    def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> TeacherLogits:
+    def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
         positions = np.asarray(positions, dtype=np.int64).reshape(-1)
         if len(positions) and not (0 <= positions.min() and positions.max() < self.num_samples):
@@ -183,13 +187,13 @@ class LogitStore:
                              f'{positions.min()} to {positions.max()}.')
         return self._read(check_view(view), positions.tolist())
 
-    def _read(self, view: int, positions: list[int]) -> TeacherLogits:
+    def _read(self, view: int, positions: list[int]) -> Record:
         (rows, partner), references = self._codec.part(self._rows(view, positions), self.mixing), []
         if self._codec.relative and view != self.reference_view:
             self._check_references(view, positions)
             references.append(self._codec.part(self._rows(self.reference_view, positions), self.mixing)[0])
         try:
-            return TeacherLogits(*self._codec.decode(rows, *references), partner)
+            return Record(*self._codec.decode(rows, *references), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error

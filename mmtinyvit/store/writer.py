@@ -13,8 +13,8 @@ from .files import make_folder, translated, write_atomically
 from .key_table import KeyTable
 from .layout import MANIFEST_NAME, Unit, check_view, list_shards, shard_count, shard_path, unit_of, view_path
 from .locks import StoreLock
-from .logits import check_logits
 from .manifest import Manifest
+from .record import Record, check_record
 from .remote_folder import refuse_url
 from .shard import Shard, check_canaries, pack_shard
 
@@ -33,7 +33,7 @@ class LogitWriter:
         with LogitWriter(path, dict(topk=100, num_classes=21841, fingerprints=...), keys) as writer:
             for unit in writer.missing(range(90), rank, world_size):
                 if writer.claim(unit):
-                    writer.write_shard(unit, *run_teacher(unit))
+                    writer.write_shard(unit, run_teacher(unit))  # a Record
 
     Args:
         path: The store's folder; it is created if it does not exist.
@@ -180,8 +180,7 @@ class LogitWriter:
         return shard_path(self.root, unit.view, unit.shard)
 
     # ---------------------------------------------------------------- writing
-    def write_shard(self, unit: Unit, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-                    partner_hash: np.ndarray | None = None, canaries: Mapping[int, bytes] | None = None) -> None:
+    def write_shard(self, unit: Unit, record: Record, canaries: Mapping[int, bytes] | None = None) -> None:
         """Checks, packs and publishes one shard, and gives the claim back.
 
         The file is written under a temporary name, flushed, renamed, and its folder flushed: after a crash or a power
@@ -189,11 +188,9 @@ class LogitWriter:
 
         Args:
             unit: The unit; claimed here if it is not yet.
-            index: ``(count, K)`` whole numbers, the classes of the top K in any order.
-            log_prob: ``(count, K)`` float, natural logarithms.
-            tail_mass: ``(count,)`` float, the probability of all other classes together.
-            partner_hash: ``(count,)`` uint64, :func:`~mmtinyvit.store.key_hash` of each sample's partner, without a
-                salt, so that a reader needs no store to compare it; exactly if the manifest says ``mixing``.
+            record: Of the unit's samples, classes in any order. It has partners exactly if the manifest says
+                ``mixing``: :func:`~mmtinyvit.store.key_hash` of each, without a salt, so that a reader needs no store
+                to compare it.
             canaries: Digests of 16 bytes by position in the store.
 
         Raises:
@@ -207,7 +204,7 @@ class LogitWriter:
                                  'first.')
             raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
         try:
-            records = self._records(unit, index, log_prob, tail_mass, partner_hash)
+            records = self._records(unit, record)
             chunks = self.pack(unit, records, check_canaries(unit, canaries or {}))
             with translated(self.root, sum(map(len, chunks))):
                 make_folder(view_path(self.root, unit.view))
@@ -228,15 +225,14 @@ class LogitWriter:
         return path and Shard(path, self.unit(first, unit.shard), self.manifest.store_id,
                               self._codec.record_bytes + 8 * self.manifest.mixing, True)
 
-    def _records(self, unit: Unit, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-                 partner_hash: np.ndarray | None) -> np.ndarray:
+    def _records(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""
         meta = self.manifest
 
         def name(i: int) -> str:
             return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
 
-        arrays = check_logits(index, log_prob, tail_mass, unit.count, meta.topk, meta.num_classes, name)
+        *arrays, partner_hash = check_record(record, unit.count, meta.topk, meta.num_classes, name)
         if meta.mixing != (partner_hash is not None):
             raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
                              f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')

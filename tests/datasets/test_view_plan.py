@@ -14,7 +14,7 @@ from mmtinyvit.datasets.pcg64 import seeded_pcg64, seeded_pcg64s
 from mmtinyvit.datasets.seeding import rng_scope
 from mmtinyvit.datasets.view_plan import PLAN
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
 
 
 def build(photos, store=None, **pipeline) -> ImageFolder:
@@ -97,8 +97,9 @@ def test_partners_come_with_a_batch(photos, tmp_path):
         partners = writer.key_hash(keys[::-1])
         for unit in writer.missing([0]):
             log_prob = np.log(np.full((unit.count, 2), [.6, .3], np.float32))
-            writer.write_shard(unit, np.tile([1, 4], (unit.count, 1)), log_prob, np.full(unit.count, .1, np.float32),
-                               partners[unit.first:unit.first + unit.count])
+            record = Record(np.tile([1, 4], (unit.count, 1)), log_prob, np.full(unit.count, .1, np.float32),
+                            partners[unit.first:unit.first + unit.count])
+            writer.write_shard(unit, record)
     dataset = build(photos, tmp_path / 'store')
     set_view(dataset, 0)
     batch = dataset.__getitems__([1, 12])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtinyvit.store import LogitStore, LogitWriter, TeacherLogits
+from mmtinyvit.store import LogitStore, LogitWriter, Record
 
 TOPK, CLASSES, SAMPLES, PER_SHARD = 5, 40, 150, 16
 KEYS = [f'n{i % 7:08d}/n{i % 7:08d}_{i}.JPEG' for i in range(SAMPLES)]
@@ -38,11 +38,11 @@ def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: floa
             if writer.claim(unit):
                 positions = range(unit.first, unit.first + unit.count)
                 time.sleep(pause)
-                writer.write_shard(unit, *sparsify(dense(unit.view, positions), TOPK),
+                writer.write_shard(unit, Record(*sparsify(dense(unit.view, positions), TOPK)),
                                    canaries={unit.first: bytes(range(16))})
 
 
-def read_view(store: LogitStore | str, view: int = 2) -> TeacherLogits:
+def read_view(store: LogitStore | str, view: int = 2) -> Record:
     """All records of a view, of a store or of the one at a URL; for processes of their own."""
     return (LogitStore(store) if isinstance(store, str) else store).read(view, KEYS)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from store_teacher import KEYS, contents, manifest, save
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, verify_store
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
@@ -71,7 +71,7 @@ def big(path, num=4000):
         index = np.tile(np.arange(20), (500, 1))
         log_prob = np.full((500, 20), np.log(0.05), np.float32)
         for unit in writer.missing([0]):
-            writer.write_shard(unit, index, log_prob, np.zeros(500, np.float32))
+            writer.write_shard(unit, Record(index, log_prob, np.zeros(500, np.float32)))
 
 
 def limited(path, pipe):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from store_teacher import contents
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError, Unit, verify_store
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, Unit, verify_store
 
 KEYS = ['a/0.png', 'b/1.png', 'a/2.png']
 INDEX = np.array([[0, 4], [2, 1], [3, 0]])
@@ -23,7 +23,8 @@ def make(path, views=(0,), **changes):
         partner = writer.key_hash([KEYS[1], KEYS[0], KEYS[2]])
         for unit in writer.missing(views):
             rows = slice(unit.first, unit.first + unit.count)
-            writer.write_shard(unit, INDEX[rows], LOG_PROB[rows], TAIL[rows], partner[rows], {unit.first: b'c' * 16})
+            record = Record(INDEX[rows], LOG_PROB[rows], TAIL[rows], partner[rows])
+            writer.write_shard(unit, record, {unit.first: b'c' * 16})
         return writer.manifest
 
 
@@ -101,7 +102,8 @@ def test_a_damaged_record_names_its_samples_and_leaves_the_others(tmp_path):
     keys = [str(i) for i in range(20)]
     with LogitWriter(tmp_path / 's', dict(topk=1, num_classes=2, samples_per_shard=20), keys) as writer:
         unit = writer.unit(3, 0)
-        writer.write_shard(unit, np.zeros((20, 1), int), np.zeros((20, 1), np.float32), np.zeros(20, np.float32))
+        zeros = np.zeros((20, 1), np.float32)
+        writer.write_shard(unit, Record(zeros.astype(int), zeros, zeros[:, 0]))
     path = tmp_path / 's' / 'view-0003' / 'shard-00000.logits'
     store = LogitStore(tmp_path / 's')
     at = 64 + 8 * store.record_bytes + 4 + 1  # in the second block of eight
@@ -130,7 +132,7 @@ def test_moved_shards_and_blocks_are_found(tmp_path):
     with LogitWriter(tmp_path / 's', dict(topk=1, num_classes=9, samples_per_shard=16), keys) as writer:
         for unit in writer.missing([0, 1]):
             zeros = np.zeros((16, 1), np.float32)
-            writer.write_shard(unit, np.full((16, 1), unit.view), zeros, zeros[:, 0])
+            writer.write_shard(unit, Record(np.full((16, 1), unit.view), zeros, zeros[:, 0]))
     folder = tmp_path / 's' / 'view-0000'
     first = (folder / 'shard-00000.logits').read_bytes()
     (folder / 'shard-00001.logits').write_bytes(first)  # renamed within the view

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from store_teacher import KEYS, SAMPLES, TOPK, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
 from mmtinyvit.store.keys import text_sha256
 from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.records import read_records
@@ -22,7 +22,7 @@ def save_part(path, part, views=(0,), wrong=None, **changes):
             index, log_prob, tail = sparsify(dense(unit.view, here), TOPK)
             if wrong is not None and wrong in here:
                 log_prob[here.index(wrong)] = np.log((1 - tail[here.index(wrong)]) / TOPK)
-            writer.write_shard(unit, index, log_prob, tail,
+            writer.write_shard(unit, Record(index, log_prob, tail),
                                canaries={unit.first: here[0].to_bytes(16, 'little')})
 
 
@@ -135,6 +135,6 @@ def test_mixed_views_are_of_all_samples(tmp_path):
     for name, keys in (('a', KEYS[:4]), ('b', KEYS[4:8])):
         with LogitWriter(tmp_path / name, manifest(mixing=True), keys) as writer:
             for unit in writer.missing([0]):
-                writer.write_shard(unit, *sparsify(dense(0, range(4)), TOPK), writer.key_hash(keys))
+                writer.write_shard(unit, Record(*sparsify(dense(0, range(4)), TOPK), writer.key_hash(keys)))
     with pytest.raises(StoreError, match='pairs were mixed within each'):
         merge_stores([tmp_path / 'a', tmp_path / 'b'], tmp_path / 'c')

@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from mmtinyvit.models.losses import sparse_soft_target_loss
-from mmtinyvit.store import StoreError, TeacherLogits, mix_logits
-from mmtinyvit.store.mixture import check_weights
+from mmtinyvit.store import Record, StoreError, mix_logits
+from mmtinyvit.store.record import check_weights
 
 
-def record(rng, count: int, topk: int, num_classes: int, partner=None) -> TeacherLogits:
+def record(rng, count: int, topk: int, num_classes: int, partner=None) -> Record:
     """The top K of random distributions, as float32."""
     prob = rng.dirichlet(np.full(num_classes, .3), count)
     index = np.sort(np.argsort(-prob, 1)[:, :topk], 1)
     kept = np.take_along_axis(prob, index, 1)
     tail = np.clip(1 - kept.sum(1), 0, 1) if topk < num_classes else np.zeros(count)
-    return TeacherLogits(index, np.log(kept).astype(np.float32), tail.astype(np.float32), partner)
+    return Record(index, np.log(kept).astype(np.float32), tail.astype(np.float32), partner)
 
 
-def dense(record: TeacherLogits, num_classes: int) -> np.ndarray:
+def dense(record: Record, num_classes: int) -> np.ndarray:
     """``(n, C)`` float64: the recovered target."""
     rest = record.tail_mass.astype(np.float64) / max(num_classes - record.index.shape[1], 1)
     target = np.repeat(rest[:, None], num_classes, 1)
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_the_mean_target(topks, num_classes, temperature):
 
 
 def test_a_class_that_all_rule_out():
-    one = TeacherLogits(np.array([[2]]), np.zeros((1, 1), np.float32), np.zeros(1, np.float32), None)
+    one = Record(np.array([[2]]), np.zeros((1, 1), np.float32), np.zeros(1, np.float32), None)
     mixed = mix_logits([one, one], [.5, .5], 4)
     assert mixed.index.tolist() == [[0, 2]] and np.exp(mixed.log_prob).tolist() == [[0, 1]]
     loss = sparse_soft_target_loss(torch.zeros(1, 4), *(torch.from_numpy(array) for array in mixed[:3]))

@@ -8,7 +8,7 @@ import pytest
 from store_teacher import CLASSES, KEYS, SAMPLES, TOPK, dense, save, sparsify
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError, codec_names
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, codec_names
 
 
 def same(a, b):
@@ -137,7 +137,7 @@ def test_partners(tmp_path):
         for unit in writer.missing([0]):
             rows = slice(unit.first, unit.first + unit.count)
             zeros = np.zeros((unit.count, 1), np.float32)
-            writer.write_shard(unit, zeros.astype(int), zeros, zeros[:, 0], hashes[rows])
+            writer.write_shard(unit, Record(zeros.astype(int), zeros, zeros[:, 0], hashes[rows]))
     store = LogitStore(tmp_path / 's')
     order = np.array([5, 149, 0, 77])
     found = store.read_positions(0, order)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from store_teacher import CLASSES, KEYS, PER_SHARD, SAMPLES, TOPK, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError, make_codec, verify_store
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, make_codec, verify_store
 from mmtinyvit.store.copying import copy_store
 from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.repair import repair_store
@@ -38,7 +38,7 @@ def problems(path):
 
 
 def write(writer, unit):
-    writer.write_shard(unit, *sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK))
+    writer.write_shard(unit, Record(*sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)))
 
 
 def test_what_is_read_is_what_the_codec_makes(whole):
@@ -129,7 +129,7 @@ def test_another_reference_is_noticed(copied, whole):
     with LogitWriter(copied, manifest(codec='smallest'), KEYS) as writer:
         unit = writer.unit(0, 3)
         (copied / 'view-0000/shard-00003.logits').unlink()
-        writer.write_shard(unit, *sparsify(dense(77, range(unit.first, unit.first + unit.count)), TOPK))
+        writer.write_shard(unit, Record(*sparsify(dense(77, range(unit.first, unit.first + unit.count)), TOPK)))
     store = LogitStore(copied)
     assert len(store.read(1, KEYS[:48]).index) == 48
     with pytest.raises(StoreError, match='view-0001/shard-00003.* was coded relative to another .*view-0000/shard'):
@@ -193,7 +193,7 @@ def test_mixed_pairs(tmp_path):
         partner = writer.key_hash(KEYS[::-1])
         for unit in writer.missing([0, 1]):
             rows = range(unit.first, unit.first + unit.count)
-            writer.write_shard(unit, *sparsify(dense(unit.view, rows), TOPK), partner[unit.first:][:unit.count])
+            writer.write_shard(unit, Record(*sparsify(dense(unit.view, rows), TOPK), partner[unit.first:][:unit.count]))
     store = LogitStore(tmp_path / 's')
     record = store.read(1, KEYS[10:90])
     assert np.array_equal(record.partner_hash, partner[10:90])
@@ -205,6 +205,6 @@ def test_long_records(tmp_path):
     keys = [str(i) for i in range(33)]
     arrays = sparsify(dense(0, range(33), 600), 300)
     with LogitWriter(tmp_path / 's', dict(topk=300, num_classes=600, codec='smallest'), keys) as writer:
-        writer.write_shard(writer.unit(0, 0), *arrays)
+        writer.write_shard(writer.unit(0, 0), Record(*arrays))
     assert LogitStore(tmp_path / 's').record_bytes > 255
     assert np.array_equal(LogitStore(tmp_path / 's').read(0, keys).index, np.sort(arrays[0], 1))

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from store_teacher import dense, manifest, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, Record, StoreError
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
 from mmtinyvit.store.layout import shard_path
 from mmtinyvit.store.manifest import write_manifest
@@ -96,7 +96,7 @@ def test_a_forked_worker_reads_with_the_loops_of_its_parent(codec, tmp_path):
     keys = [str(i) for i in range(40)]
     with LogitWriter(tmp_path, dict(topk=10, num_classes=100, codec=codec), keys) as writer:
         for unit in writer.missing([0]):
-            writer.write_shard(unit, *sparsify(dense(0, range(unit.first, unit.first + unit.count), 100), 10))
+            writer.write_shard(unit, Record(*sparsify(dense(0, range(unit.first, unit.first + unit.count), 100), 10)))
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
     run = subprocess.run([sys.executable, '-c', FORK, tmp_path], env=env, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 20e6

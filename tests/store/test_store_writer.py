@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_teacher import KEYS, PER_SHARD, TOPK, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError, Unit, codec_names, default_samples_per_shard
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, Unit, codec_names, default_samples_per_shard
 
 FIRST = Unit(0, 0, 0, PER_SHARD)
 
@@ -47,12 +47,12 @@ def test_two_ranks_share_a_view_and_take_over(tmp_path, saved):
     for turn, unit in enumerate(ours):
         if first.claim(unit):
             seen.append((unit.view, unit.shard))
-            first.write_shard(unit, *arrays(unit), canaries={unit.first: bytes(range(16))})
+            first.write_shard(unit, Record(*arrays(unit)), canaries={unit.first: bytes(range(16))})
         if turn < 4:
             unit = next(theirs)
             assert second.claim(unit)
             if turn < 3:
-                second.write_shard(unit, *arrays(unit), canaries={unit.first: bytes(range(16))})
+                second.write_shard(unit, Record(*arrays(unit)), canaries={unit.first: bytes(range(16))})
         elif turn == 12:
             second.close()  # its claim on (0, 8) ends
     assert (0, 8) in seen and (0, 5) not in seen and len(seen) == len(set(seen)) == 17
@@ -65,11 +65,11 @@ def test_claims(tmp_path):
     unit = first.unit(0, 0)
     assert first.claim(unit) and first.claim(unit) and not second.claim(unit)
     with pytest.raises(StoreError, match='written already, or is being written'):
-        second.write_shard(unit, *arrays())
+        second.write_shard(unit, Record(*arrays()))
     first.release(unit)
     first.release(unit)
     assert second.claim(unit)
-    second.write_shard(unit, *arrays())
+    second.write_shard(unit, Record(*arrays()))
     assert not first.claim(unit) and not second.claim(unit)
     for wrong in (Unit(0, 10, 160, 16), Unit(0, 0, 0, 15), Unit(-1, 0, 0, 16)):
         with pytest.raises(StoreError):
@@ -90,12 +90,12 @@ def test_waiting_ends_when_others_finish(tmp_path, monkeypatch):
     def sleep(_):
         rounds.append(1)
         if len(rounds) == 3:
-            second.write_shard(last, *arrays(last))
+            second.write_shard(last, Record(*arrays(last)))
 
     monkeypatch.setattr('time.sleep', sleep)
     for unit in first.missing([0], wait=True):
         if first.claim(unit):
-            first.write_shard(unit, *arrays(unit))
+            first.write_shard(unit, Record(*arrays(unit)))
     assert len(rounds) == 3 and LogitStore(tmp_path).coverage() == {0: (10, 10)}
     first.close()
     second.close()
@@ -147,9 +147,9 @@ def test_bad_values_name_the_sample_and_leave_nothing(tmp_path, spoil, words):
         bad = arrays(unit)
         spoil(*bad)
         with pytest.raises(StoreError, match=f"The teacher gave sample '{KEYS[19]}' in view 2 .*{words}"):
-            writer.write_shard(unit, *bad)
+            writer.write_shard(unit, Record(*bad))
         assert not (tmp_path / 'view-0002').exists()
-        writer.write_shard(unit, *arrays(unit))  # and the claim is free again
+        writer.write_shard(unit, Record(*arrays(unit)))  # and the claim is free again
 
 
 @pytest.mark.parametrize('spoil, words', [
@@ -157,26 +157,32 @@ def test_bad_values_name_the_sample_and_leave_nothing(tmp_path, spoil, words):
     (lambda i, p, t: (i.astype(float), p, t), 'index must hold whole numbers'),
     (lambda i, p, t: (i, p[:, :4], t), 'log_prob must hold floats'),
     (lambda i, p, t: (i, p, t[:, None]), 'tail_mass must hold floats of shape'),
-    (lambda i, p, t: (i, p, t, np.zeros(16, np.uint64)), 'mixing=False, so its records cannot have'),
-    (lambda i, p, t: (i, p, t, None, {16: bytes(16)}), 'A canary must be 16 bytes for a position from 0 to 15'),
-    (lambda i, p, t: (i, p, t, None, {0: bytes(15)}), 'not 15 bytes for 0')])
+    (lambda i, p, t: (i, p, t, np.zeros(16, np.uint64)), 'mixing=False, so its records cannot have')])
 def test_bad_arrays(tmp_path, spoil, words):
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
         with pytest.raises(StoreError, match=words):
-            writer.write_shard(writer.unit(0, 0), *spoil(*arrays()))
+            writer.write_shard(writer.unit(0, 0), Record(*spoil(*arrays())))
+
+
+@pytest.mark.parametrize('canaries, words', [
+    ({16: bytes(16)}, 'A canary must be 16 bytes for a position from 0 to 15'), ({0: bytes(15)}, 'not 15 bytes for 0')])
+def test_bad_canaries(tmp_path, canaries, words):
+    with LogitWriter(tmp_path, manifest(), KEYS) as writer:
+        with pytest.raises(StoreError, match=words):
+            writer.write_shard(writer.unit(0, 0), Record(*arrays()), canaries)
 
 
 @pytest.mark.parametrize('partner', [None, np.zeros(16), np.zeros(15, np.uint64)])
 def test_bad_partners(tmp_path, partner):
     with LogitWriter(tmp_path, manifest(mixing=True), KEYS) as writer:
         with pytest.raises(StoreError, match='partner'):
-            writer.write_shard(writer.unit(0, 0), *arrays(), partner)
+            writer.write_shard(writer.unit(0, 0), Record(*arrays(), partner))
 
 
 def test_rounding_is_forgiven(tmp_path):
     with LogitWriter(tmp_path, dict(topk=2, num_classes=2), ['a']) as writer:
-        writer.write_shard(writer.unit(0, 0), np.array([[1, 0]], np.int32), np.array([[1e-6, -16]], np.float64),
-                           np.array([-1e-7], np.float32))
+        writer.write_shard(writer.unit(0, 0), Record(np.array([[1, 0]], np.int32), np.array([[1e-6, -16]], np.float64),
+                                                     np.array([-1e-7], np.float32)))
     found = LogitStore(tmp_path).read(0, ['a'])
     assert found.index.tolist() == [[0, 1]] and found.log_prob[0, 1] <= 0 and found.tail_mass.tolist() == [0]
 
@@ -207,7 +213,7 @@ def test_order_of_a_power_cut(tmp_path, monkeypatch):
             real(*args))[1])
     with LogitWriter(tmp_path / 's', manifest(), KEYS) as writer:
         calls.clear()
-        writer.write_shard(writer.unit(0, 0), *arrays())
+        writer.write_shard(writer.unit(0, 0), Record(*arrays()))
     folder = str(tmp_path / 's' / 'view-0000')
     assert calls == [('fsync', str(tmp_path / 's')), ('fsync', f'{folder}/shard-00000.logits.tmp'),
                      ('replace', f'{folder}/shard-00000.logits'), ('fsync', folder)]
@@ -228,7 +234,7 @@ def test_failing_disk_leaves_no_temporary_file(tmp_path, monkeypatch, where, cod
             fail()
 
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
-        writer.write_shard(writer.unit(0, 1), *arrays(writer.unit(0, 1)))
+        writer.write_shard(writer.unit(0, 1), Record(*arrays(writer.unit(0, 1))))
         before = contents(tmp_path)
         with monkeypatch.context() as patch:
             if where == 'write':
@@ -236,9 +242,9 @@ def test_failing_disk_leaves_no_temporary_file(tmp_path, monkeypatch, where, cod
             else:
                 patch.setattr(os, where, fail)
             with pytest.raises(StoreError, match=words):
-                writer.write_shard(writer.unit(0, 0), *arrays())
+                writer.write_shard(writer.unit(0, 0), Record(*arrays()))
         assert contents(tmp_path) == before
-        writer.write_shard(writer.unit(0, 0), *arrays())
+        writer.write_shard(writer.unit(0, 0), Record(*arrays()))
 
 
 @pytest.mark.parametrize('num, size', [(1, 64), (150, 64), (7500, 64), (16385, 128), (1_281_167, 8192),
@@ -262,7 +268,7 @@ def test_round_trip(tmp_path_factory, data):
     with LogitWriter(path, request, keys) as writer:
         for unit in writer.missing([0]):
             rows = slice(unit.first, unit.first + unit.count)
-            writer.write_shard(unit, index[rows], log_prob[rows], tail[rows])
+            writer.write_shard(unit, Record(index[rows], log_prob[rows], tail[rows]))
     store = LogitStore(path)
     found = store.read(0, keys)
     assert (found.index == np.sort(index, axis=1)).all()

@@ -20,7 +20,7 @@ from mmtinyvit.engine.store_request import (
 )
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Unit
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit
 from mmtinyvit.store.creation import agree
 from mmtinyvit.store.layout import MANIFEST_NAME
 
@@ -189,7 +189,7 @@ class CacheLogitsHook(SparseLogitDistillHook):
         attach_records(lacking, Answers(*answers[:3], answers[3] if meta.mixing else None, {}), meta.codec,
                        meta.num_classes)
         if told:  # not before they were found to be sound
-            self._pending.add(positions[new], *told)
+            self._pending.add(positions[new], Record(*told[:4]), told.canaries)
 
     def _ask(self, batch: dict, rows: list[int], positions: np.ndarray) -> Answers:
         meta = self._plan.manifest
@@ -227,7 +227,7 @@ class CacheLogitsHook(SparseLogitDistillHook):
             _fill(answers, positions - unit.first, told)
             canaries |= told.canaries
             self._asked += len(positions)
-        self._writer.write_shard(unit, *answers[:3], answers[3] if meta.mixing else None, canaries)
+        self._writer.write_shard(unit, Record(*answers[:3], answers[3] if meta.mixing else None), canaries)
         self._pending.discard(unit)
 
     def after_train(self, runner: Runner) -> None:

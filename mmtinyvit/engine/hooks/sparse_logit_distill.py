@@ -142,7 +142,7 @@ def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> l
     """The views to train on. Raises :class:`UserError` if one that is wanted is not complete, or none is."""
     common: set[int] | None = None
     for store in stores:
-        complete = [view for view, there in store.coverage().items() if there.present == there.expected]
+        complete = store.complete_views()
         missing = sorted(set(wanted or []) - set(complete))
         if missing or not complete:
             what = f'views {spell_views(missing)}' if missing else 'any view'

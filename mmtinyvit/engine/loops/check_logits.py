@@ -4,7 +4,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
-from mmtinyvit.store import LogitStore, TeacherLogits, diff_fingerprints
+from mmtinyvit.store import LogitStore, Record, diff_fingerprints
 
 from ..record_rule import RecordRule
 from ..store_check import check_dataset
@@ -13,7 +13,7 @@ from ..view_teacher import ViewTeacher
 __all__ = ['CheckLogitsLoop', 'target_divergence']
 
 
-def target_divergence(fresh: TeacherLogits, stored: TeacherLogits, num_classes: int) -> np.ndarray:
+def target_divergence(fresh: Record, stored: Record, num_classes: int) -> np.ndarray:
     """KL(fresh || stored) of the recovered targets: top K classes, and the tail spread evenly on the others.
 
     Args:
@@ -28,7 +28,7 @@ def target_divergence(fresh: TeacherLogits, stored: TeacherLogits, num_classes: 
     return (p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-12)))).sum(1)
 
 
-def _dense(record: TeacherLogits, num_classes: int) -> np.ndarray:
+def _dense(record: Record, num_classes: int) -> np.ndarray:
     others = max(num_classes - record.index.shape[1], 1)
     target = np.repeat(record.tail_mass[:, None].astype(np.float64) / others, num_classes, 1)
     np.put_along_axis(target, record.index.astype(np.int64), np.exp(record.log_prob.astype(np.float64)), 1)
@@ -78,7 +78,7 @@ class CheckLogitsLoop(BaseLoop):
         if lines:
             raise UserError(f"The store {store.root} was not saved with this config (stored != config): "
                             f"{'; '.join(lines)}.")
-        views = [view for view, there in store.coverage().items() if there.present == there.expected]
+        views = store.complete_views()
         if not views:
             raise UserError(f'The store {store.root} has no complete view to compare.')
         rng = np.random.RandomState(np.random.PCG64(store.base_seed))
@@ -91,7 +91,7 @@ class CheckLogitsLoop(BaseLoop):
                 positions = wanted[start:start + self.batch_size]
                 data = teacher.collate([teacher.dataset[name] for name in teacher.names(view, positions)])
                 keys = [store.key(position) for position in positions]
-                fresh = TeacherLogits(*self.rule(teacher.logits(data), store.base_seed, view, keys), None)
+                fresh = Record(*self.rule(teacher.logits(data), store.base_seed, view, keys), None)
                 stored = store.read_positions(view, positions)
                 kl.append(target_divergence(fresh, stored, store.num_classes))
                 changed += int((_first(fresh) != _first(stored)).sum())
@@ -99,5 +99,5 @@ class CheckLogitsLoop(BaseLoop):
         return dict(records=len(kl), mean_kl=float(kl.mean()), max_kl=float(kl.max()), top1_changed=changed)
 
 
-def _first(record: TeacherLogits) -> np.ndarray:
+def _first(record: Record) -> np.ndarray:
     return np.take_along_axis(record.index.astype(np.int64), record.log_prob.argmax(1)[:, None], 1)[:, 0]

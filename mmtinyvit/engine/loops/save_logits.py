@@ -15,7 +15,7 @@ from mmtinyvit.datasets.identity import canary_digest
 from mmtinyvit.datasets.views_at_once import ViewsAtOnce
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
-from mmtinyvit.store import LogitStore, LogitWriter, Unit, key_hash
+from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit, key_hash
 
 from ..record_rule import RecordRule
 from ..store_check import check_canaries
@@ -117,7 +117,7 @@ class SaveLogitsLoop(BaseLoop):
     def _check_replay(self) -> None:
         """Going on with a store: the libraries must still make the same pixels."""
         store = LogitStore(self.store_path)
-        done = [view for view, there in store.coverage().items() if there.present == there.expected]
+        done = store.complete_views()
         if done:
             check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
 
@@ -159,7 +159,7 @@ class SaveLogitsLoop(BaseLoop):
                         buffer = buffers.pop(unit)
                         while len(writing) >= self.views_at_once:
                             writing.popleft().result()
-                        writing.append(disk.submit(writer.write_shard, unit, *buffer.arrays(),
+                        writing.append(disk.submit(writer.write_shard, unit, Record(*buffer.arrays()),
                                                    canaries=buffer.canaries))
                         if self.join:
                             progress.look(partial(self._missing, writer))

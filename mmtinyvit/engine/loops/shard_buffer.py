@@ -2,10 +2,9 @@
 import numpy as np
 
 from mmtinyvit.store import Unit
+from mmtinyvit.store.layout import is_canary
 
 __all__ = ['ShardBuffer']
-
-CANARY_EVERY = 4096
 
 
 class ShardBuffer:
@@ -48,4 +47,4 @@ class ShardBuffer:
 
     def is_canary(self, position: int) -> bool:
         """Whether the pixels of this sample are hashed: the shard's first, and every 4096th after it."""
-        return (position - self.unit.first) % CANARY_EVERY == 0
+        return is_canary(position - self.unit.first, self.unit.count)

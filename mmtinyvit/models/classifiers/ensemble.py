@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
-from mmtinyvit.store.mixture import check_weights
+from mmtinyvit.store.record import check_weights
 
 from ..weights import fill_module, read_state_dict
 

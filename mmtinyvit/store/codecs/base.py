@@ -67,7 +67,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
-        """Packs records that have passed :func:`~mmtinyvit.store.logits.check_logits`.
+        """Packs records that have passed :func:`~mmtinyvit.store.record.check_record`.
 
         Args:
             index: ``(n, K)`` int64, distinct classes in any order.
