@@ -15,6 +15,7 @@ from harness import compare, peak_bytes, report
 from torch import Tensor
 
 from mmtinyvit.models.losses import SparseSoftTargetLoss
+from mmtinyvit.store import Record
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,15 +33,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def record(batch: int, num_classes: int, topk: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Index ``(B, K)``, log-probability ``(B, K)`` and tail mass ``(B,)`` of random normal logits."""
+def random_record(batch: int, num_classes: int, topk: int, device: str) -> Record:
+    """Of random normal logits."""
     log_prob, index = (2 * torch.randn(batch, num_classes, device=device)).log_softmax(1).topk(topk)
-    return index, log_prob, (1 - log_prob.exp().sum(1)).clamp_(min=0)
+    return Record(index, log_prob, (1 - log_prob.exp().sum(1)).clamp_(min=0))
 
 
-def dense_target(index: Tensor, log_prob: Tensor, tail_mass: Tensor, num_classes: int, temperature: float,
-                 smoothing: float) -> Tensor:
+def dense_target(record: Record, num_classes: int, temperature: float, smoothing: float) -> Tensor:
     """The recovered target ``(B, C)``."""
+    index, log_prob, tail_mass, _ = record
     others = num_classes - index.shape[1]
     if temperature == 1:
         target = (tail_mass / others)[:, None].repeat(1, num_classes).scatter_(1, index, log_prob.exp())
@@ -71,15 +72,15 @@ def main() -> None:
                 f', label smoothing {args.label_smoothing:g}': (1., args.label_smoothing)}
     for batch in args.batch_size:
         torch.manual_seed(0)
-        records = record(batch, args.num_classes, args.topk, args.device)
+        record = random_record(batch, args.num_classes, args.topk, args.device)
         logits = torch.randn(batch, args.num_classes, device=args.device, requires_grad=True)
         for variant, (temperature, smoothing) in variants.items():
             title = f'forward and backward, B={batch}, C={args.num_classes:,}, K={args.topk}{variant}, {args.device}'
-            report(title, measure(records, logits, temperature, smoothing, args.repeats), args.json, batch_size=batch,
+            report(title, measure(record, logits, temperature, smoothing, args.repeats), args.json, batch_size=batch,
                    temperature=temperature, label_smoothing=smoothing)
 
 
-def measure(records: tuple[Tensor, ...], logits: Tensor, temperature: float, smoothing: float,
+def measure(record: Record, logits: Tensor, temperature: float, smoothing: float,
             repeats: int) -> dict[str, dict]:
     """Time and memory of the three; refuses to time losses whose gradients differ."""
     sparse = SparseSoftTargetLoss(temperature, label_smoothing=smoothing)
@@ -88,14 +89,14 @@ def measure(records: tuple[Tensor, ...], logits: Tensor, temperature: float, smo
         return z if temperature == 1 else z / temperature
 
     def dense(z: Tensor) -> Tensor:
-        target = dense_target(*records, z.shape[1], temperature, smoothing)
+        target = dense_target(record, z.shape[1], temperature, smoothing)
         return F.cross_entropy(scaled(z), target) * temperature**2
 
     def written_out(z: Tensor) -> Tensor:
-        target = dense_target(*records, z.shape[1], temperature, smoothing)
+        target = dense_target(record, z.shape[1], temperature, smoothing)
         return -(target * scaled(z).log_softmax(1)).sum(1).mean() * temperature**2
 
-    steps = {'sparse': step(lambda z: sparse(z, *records), logits), 'dense': step(dense, logits),
+    steps = {'sparse': step(lambda z: sparse(z, record), logits), 'dense': step(dense, logits),
              'log-softmax': step(written_out, logits)}
     gradients = {name: run().clone() for name, run in steps.items()}
     error = max((gradient - gradients['sparse']).abs().max().item() for gradient in gradients.values())

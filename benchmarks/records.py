@@ -27,11 +27,11 @@ from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.config import use_checkpoint
 from mmtinyvit.apis.runner import build_teacher
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.view_teacher import ViewTeacher
+from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.losses.sparse_soft_target import sparse_soft_target_loss
+from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import mim_root
-from mmtinyvit.store import make_codec
+from mmtinyvit.store import Record, make_codec
 from mmtinyvit.store.cut_records import cut_lengths
 
 CLASSES, SIDE, BATCH = 1000, 48, 64
@@ -64,35 +64,34 @@ class Photos:
         labels: N classes among the teacher's 1,000.
     """
 
-    def __init__(self, teacher: ViewTeacher, num: int, views: int, index: list[int]) -> None:
+    def __init__(self, teacher: Teacher, num: int, views: int, index: list[int]) -> None:
         dataset = teacher.dataset.dataset
         where = np.unique(np.linspace(0, len(dataset) - 1, min(num, len(dataset))).round().astype(int))
         self.keys = [key for i, key in enumerate(teacher.keys()) if i in set(where.tolist())]
         self.labels = torch.tensor([index[dataset.get_data_info(int(i))['gt_label']] for i in where])
         images, logits = [], []
         for view in range(views):
-            for start in range(0, len(where), BATCH):
-                data = teacher.collate([teacher.dataset[view, int(i)] for i in where[start:start + BATCH]])
+            for _, data in teacher.batches(view, where, BATCH):
                 logits.append(teacher.logits(data).float())
                 images.append(F.interpolate(data['inputs'].float(), SIDE, mode='bilinear', antialias=True).byte())
         self.images = torch.cat(images).view(views, len(where), 3, SIDE, SIDE)
         self.logits = torch.cat(logits).view(views, len(where), CLASSES)
 
 
-def make_records(photos: Photos, codec_name: str, rule: RecordRule) -> tuple[list[tuple[Tensor, ...]], float]:
+def make_records(photos: Photos, codec_name: str, rule: RecordRule) -> tuple[list[Record], float]:
     """The records of each view as a store would give them back, and their mean bytes."""
     codec, reference, records, sizes = make_codec(codec_name, rule.topk, CLASSES), [], [], []
     for view, logits in enumerate(photos.logits):
-        index, log_prob, tail = rule(logits, 0, view, photos.keys)
+        index, log_prob, tail, _ = rule(logits, 0, view, photos.keys)
         packed = codec.encode(index.astype(np.int64), log_prob, tail, *reference)
         sizes.append(cut_lengths(packed).mean() if codec.variable else codec.record_bytes)
-        records.append(tuple(torch.from_numpy(array) for array in codec.decode(packed, *reference)))
+        records.append(Record(*codec.decode(packed, *reference)).to('cpu'))
         if codec.relative and not reference:
             reference = [packed]
     return records, float(np.mean(sizes))
 
 
-def train(photos: Photos, records: list[tuple[Tensor, ...]], epochs: int, seed: int) -> torch.nn.Module:
+def train(photos: Photos, records: list[Record], epochs: int, seed: int) -> torch.nn.Module:
     """The student after ``epochs`` epochs; order and weights follow from the seed."""
     torch.manual_seed(seed)
     student = MODELS.build(STUDENT)
@@ -106,7 +105,7 @@ def train(photos: Photos, records: list[tuple[Tensor, ...]], epochs: int, seed: 
         view = epoch % len(records)
         for rows in torch.randperm(len(photos.keys)).split(BATCH):
             logits = student(normalised(photos.images[view, rows]), mode='tensor')
-            loss = sparse_soft_target_loss(logits, *(array[rows] for array in records[view])).mean()
+            loss = sparse_soft_target_loss(logits, Record(*(part[rows] for part in records[view][:3]))).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
@@ -145,8 +144,8 @@ def main() -> None:
     use_checkpoint(cfg, str(next(Path(data, 'teacher_mobilenetv2').glob('*.pth'))))
     model, dataset, index = build_teacher(cfg).model, cfg.test_dataloader.dataset, list(cfg.imagenet_index)
     init_default_scope('mmpretrain')
-    photos = Photos(ViewTeacher(model, dataset), args.photos, args.views, index)
-    unseen = Photos(ViewTeacher(model, dataset | dict(data_prefix='val')), args.photos // 3, 1, index)
+    photos = Photos(Teacher(model, dataset), args.photos, args.views, index)
+    unseen = Photos(Teacher(model, dataset | dict(data_prefix='val')), args.photos // 3, 1, index)
     kinds = {'all 1,000 classes': (dense_records(photos), 4.0 * CLASSES)}
     kinds |= {name: make_records(photos, codec, RecordRule(**rule)) for name, (codec, rule) in RULES.items()}
     rows = {}
@@ -161,10 +160,10 @@ def main() -> None:
     report(f'{args.photos} photos, {args.views} views, {args.epochs} epochs, {args.seeds} seeds', rows, args.json)
 
 
-def dense_records(photos: Photos) -> list[tuple[Tensor, ...]]:
+def dense_records(photos: Photos) -> list[Record]:
     """The whole distribution in the form of a record with K = C."""
     everything = torch.arange(CLASSES).expand(len(photos.keys), -1)
-    return [(everything, logits.log_softmax(1), torch.zeros(len(logits))) for logits in photos.logits]
+    return [Record(everything, logits.log_softmax(1), torch.zeros(len(logits))) for logits in photos.logits]
 
 
 if __name__ == '__main__':

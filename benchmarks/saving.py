@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,8 +24,8 @@ from replay import find_photos
 
 from mmtinyvit.datasets import ViewDataset
 from mmtinyvit.datasets.views_at_once import ViewsAtOnce
-from mmtinyvit.engine.loops import SaveLogitsLoop
-from mmtinyvit.engine.loops.shard_buffer import ShardBuffer
+from mmtinyvit.engine.record_rule import RecordRule
+from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitWriter, Record
 
@@ -69,23 +68,22 @@ def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classe
         type='TimmClassifier', model_name=args.model, pretrained=False, num_classes=num_classes,
         data_preprocessor=dict(type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)))
     model.to('cuda' if torch.cuda.is_available() else 'cpu')
-    loader = dict(dataset=dataset(folder, photos), batch_size=BATCH)
-    loop = SaveLogitsLoop(SimpleNamespace(model=model), loader, store='', topk=topk, amp=args.amp)
-    teacher = loop.teacher
+    teacher = Teacher(model, dataset(folder, photos), RecordRule(topk), amp=args.amp)
     data = teacher.collate([teacher.dataset[0, i] for i in range(BATCH)])
     batches = [np.arange(first, first + BATCH) for first in range(0, args.samples, BATCH)]
     request = dict(topk=topk, num_classes=num_classes, samples_per_shard=args.samples)
     keys, views = [f'{i:04d}.jpg' for i in range(args.samples)], count()
     with LogitWriter(folder / 'store', request, keys) as writer, ThreadPoolExecutor(1) as disk:
 
-        def fill() -> ShardBuffer:
-            buffer = ShardBuffer(writer.unit(next(views), 0), topk, False)
+        def fill() -> Record:
+            canaries, records = {}, []
             for positions in batches:
-                loop._add_records(buffer, data, positions)
-            return buffer
+                records.append(teacher.ask(data))
+                canaries |= teacher.canaries(data, positions, args.samples)
+            return Record.concat(records)
 
-        def write(buffer: ShardBuffer) -> None:
-            writer.write_shard(buffer.unit, Record(*buffer.arrays()), canaries=buffer.canaries)
+        def write(record: Record) -> None:
+            writer.write_shard(writer.unit(next(views), 0), record)
 
         ready = [fill()]
 
@@ -103,20 +101,13 @@ def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classe
         parts = compare({
             'the teacher': alone,
             'the teacher, and all that saving adds': whole,
-            '- its top K and tail': lambda: [loop.rule(logits, 0, 0, names) for _ in batches],
-            '- packing and writing, by themselves': lambda: write(renamed(ready[0], writer, next(views))),
+            '- its top K and tail': lambda: [teacher.rule(logits, 0, 0, names) for _ in batches],
+            '- packing and writing, by themselves': lambda: write(ready[0]),
         }, args.repeats)
     per_view = {name: {'per view (us)': 1e6 * row['median_s'] / args.samples, '% of the teacher': 100 * row['ratio']}
                 for name, row in parts.items()}
     report(f'saving the top {topk} of {num_classes:,}, {args.model}{", autocast" * args.amp}', per_view, args.json,
            **vars(args))
-
-
-def renamed(buffer: ShardBuffer, writer: LogitWriter, view: int) -> ShardBuffer:
-    """The same records for another view."""
-    other = ShardBuffer(writer.unit(view, 0), buffer.index.shape[1], False)
-    other.index, other.log_prob, other.tail_mass = buffer.index, buffer.log_prob, buffer.tail_mass
-    return other
 
 
 # ---------------------------------------------------------------- several views at once

@@ -38,7 +38,7 @@ from PIL import Image
 from mmtinyvit.datasets import SeededAugment
 from mmtinyvit.datasets.clock import iter_transforms
 from mmtinyvit.datasets.load_teacher_logits import find_reader
-from mmtinyvit.models.classifiers.distill import stack_teacher
+from mmtinyvit.models.classifiers.distill import stored_record
 from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import config_root
 
@@ -236,7 +236,7 @@ def parts(args: argparse.Namespace, root: Path, folder: Path) -> None:
         return lambda: loads(bytes(ForkingPickler.dumps(default_collate([dict(data_samples=s) for s in batch]))))
 
     def sparse() -> None:
-        sparse_soft_target_loss(logits, *stack_teacher(samples, logits.device)).mean().backward()
+        sparse_soft_target_loss(logits, stored_record(samples, logits.device)).mean().backward()
 
     read = per_image(lambda: [(reader.plan(batch), *map(reader, map(dict, batch))) for batch in batches], len(named))
     moved = per_image(transfer(samples), count) - per_image(transfer(plain), count)

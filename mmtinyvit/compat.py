@@ -1,14 +1,17 @@
-"""The check at import: are the OpenMMLab libraries here, and new enough?
+"""Are the OpenMMLab libraries here, and new enough?
 
-It reads installed metadata only and imports none of the libraries, so it costs milliseconds.
+The check at import reads installed metadata only and imports none of the libraries, so it costs milliseconds. Those
+that only some configs need are checked when such a config is read.
 """
 import re
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from .errors import UserError
 
-__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'check_libraries', 'installed_version']
+__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'OPTIONAL', 'check_libraries', 'installed_version',
+           'require_library']
 
 # Import name: (distributions that provide it, the maintained fork first; the lowest version that has what we use).
 MINIMUM_VERSIONS = {
@@ -17,7 +20,8 @@ MINIMUM_VERSIONS = {
     'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.2.0'),
     'mmdet': (('onedl-mmdetection', 'mmdet'), '3.3.0'),
 }
-_OPTIONAL = {'mmdet'}  # detection only
+# What only detectors and segmenters need, with the distribution that provides it.
+OPTIONAL = {'mmdet': 'onedl-mmdetection', 'mmseg': 'onedl-mmsegmentation'}
 
 
 class IncompatibleLibraryError(UserError, ImportError):
@@ -49,7 +53,7 @@ def check_libraries() -> None:
                                        'install torch and torchvision as https://pytorch.org says.')
     for module, (distributions, minimum) in MINIMUM_VERSIONS.items():
         if find_spec(module) is None:
-            if module in _OPTIONAL:
+            if module in OPTIONAL:
                 continue
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, which is not installed: run '
                                            f'`make env` in a clone, or `pip install {distributions[0]}`.')
@@ -57,3 +61,25 @@ def check_libraries() -> None:
         if found is not None and _numbers(found) < _numbers(minimum):
             raise IncompatibleLibraryError(f'mmtinyvit needs {module} {minimum} or newer, but {found} is installed: '
                                            f'run `pip install --upgrade {distributions[0]}`.')
+
+
+def require_library(library: str, what: str) -> None:
+    """Make sure that models of one of the :data:`OPTIONAL` libraries can be built here.
+
+    Args:
+        library: ``'mmdet'`` or ``'mmseg'``.
+        what: What needs it, for the error.
+
+    Raises:
+        UserError: It is not installed, or onedl-mmcv was built without its compiled operators.
+    """
+    if find_spec(library) is None:
+        raise UserError(f'{what} needs {library}, which is not installed: run `make env` in a clone, or '
+                        f'`pip install {OPTIONAL[library]}`.')
+    try:
+        import torch  # noqa: F401  the operators link against it
+        import_module('mmcv._ext')
+    except ImportError as error:
+        raise UserError(f"{what} needs mmcv's compiled operators, which this environment does not have ({error}): run "
+                        '`make env` in a clone, or `pip install --no-build-isolation --no-cache-dir --force-reinstall '
+                        '--no-deps onedl-mmcv` where torch is installed.') from error

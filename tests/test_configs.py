@@ -21,7 +21,7 @@ from tiny_recipes import (
     write_world,
 )
 
-from mmtinyvit.engine.online_teacher import read_saving_config
+from mmtinyvit.engine.hooks.cache_logits import read_saving_config
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 

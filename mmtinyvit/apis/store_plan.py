@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch.utils.data import DataLoader
 
-from mmtinyvit.engine.teacher import sparsify
-from mmtinyvit.engine.view_teacher import ViewTeacher
+from mmtinyvit.engine.record_rule import sparsify
+from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.cut_records import cut_lengths
@@ -23,11 +22,11 @@ _MIXING_BYTES = 8
 _LEAST = 1e-12  # a class that a store rules out, but the teacher does not, would make the divergence infinite
 
 
-def probe_teacher(teacher: ViewTeacher, loader: dict, view: int, num_images: int) -> tuple[np.ndarray, float]:
+def probe_teacher(teacher: Teacher, loader: dict, view: int, num_images: int) -> tuple[np.ndarray, float]:
     """Runs a teacher on images spread evenly over its dataset, as saving does.
 
     Args:
-        teacher: The teacher.
+        teacher: The teacher, whose records keep all classes.
         loader: The config's dataloader: ``batch_size`` and ``num_workers``.
         view: Which view of them.
         num_images: How many.
@@ -41,17 +40,16 @@ def probe_teacher(teacher: ViewTeacher, loader: dict, view: int, num_images: int
     count = min(num_images, len(teacher.dataset))
     positions = np.unique(np.linspace(0, len(teacher.dataset) - 1, count).round().astype(np.int64))
     size = loader['batch_size']
-    batches = [positions[i:i + size] for i in range(0, len(positions), size)]
-    data_loader = DataLoader(teacher.dataset, batch_sampler=[teacher.names(view, batch) for batch in batches],
-                             num_workers=loader.get('num_workers', 0), collate_fn=teacher.collate)
     outputs, start, timed = [], time.perf_counter(), 0
-    for data in data_loader:
-        outputs.append(teacher.logits(data).float().log_softmax(1).cpu())
-        if len(outputs) == 1 and len(batches) > 1:
+    for _, batch in teacher.batches(view, positions, size, loader.get('num_workers', 0)):
+        record = teacher.ask(batch)
+        outputs.append(np.empty_like(record.log_prob))
+        np.put_along_axis(outputs[-1], record.index, record.log_prob, 1)
+        if len(outputs) == 1 and len(positions) > size:
             start = time.perf_counter()
         else:
             timed += len(outputs[-1])
-    return torch.cat(outputs).numpy(), timed / (time.perf_counter() - start)
+    return np.concatenate(outputs), timed / (time.perf_counter() - start)
 
 
 def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndarray | None = None,
@@ -74,7 +72,7 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
     num_classes = log_prob.shape[1]
     rows = []
     for topk in [k for k in TRY_TOPK if k < num_classes] + [num_classes] * (num_classes <= TRY_TOPK[-1]):
-        index, top, tail = sparsify(torch.from_numpy(log_prob), topk)
+        index, top, tail, _ = sparsify(torch.from_numpy(log_prob), topk)
         index = index.astype(np.int64)
         cut = _divergence(log_prob, index, top, tail)
         other = None if other_view is None else sparsify(torch.from_numpy(other_view), topk)
@@ -86,7 +84,7 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
             if codec.variable:
                 size = float(cut_lengths(records).mean())
                 if other is not None:
-                    relative = codec.encode(other[0].astype(np.int64), *other[1:], records)
+                    relative = codec.encode(other.index.astype(np.int64), other.log_prob, other.tail_mass, records)
                     size = round((size + (views - 1) * float(cut_lengths(relative).mean())) / views, 1)
             rows.append(dict(topk=topk, codec=name, bytes=size + _MIXING_BYTES * mixing,
                              mass=float(np.exp(top).sum(1).mean()), mean_kl=float(kl.mean()),
@@ -136,7 +134,7 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
     if min(views, num_images) < 1 or not max_kl > 0:
         raise UserError('--views, --images and --max-kl must be positive.')
     loader = cfg.test_dataloader
-    teacher = ViewTeacher(model, loader['dataset'], loop.get('mixing'), loop.get('amp', False))
+    teacher = Teacher(model, loader['dataset'], None, loop.get('mixing'), loop.get('amp', False))
     teacher.probe(first)
     log_prob, per_second = probe_teacher(teacher, loader, first, num_images)
     samples = len(teacher.dataset)

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from mmtinyvit.datasets.seeding import derive_seed
 from mmtinyvit.errors import UserError
+from mmtinyvit.store import Record
 
-from .teacher import sparsify
-
-__all__ = ['RecordRule', 'draw_entries', 'keep_entries']
+__all__ = ['RecordRule', 'draw_entries', 'keep_entries', 'sparsify']
 
 _NOTHING = 1e-12  # the probability of an entry that only fills a record up
-Record = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class RecordRule:
@@ -75,29 +73,43 @@ class RecordRule:
             keys: The samples' keys; with ``view``, they seed the draws.
 
         Returns:
-            Index ``(B, K)`` int32, log-probability ``(B, K)`` float32 and tail mass ``(B,)`` float32, on the host.
+            Record: Of ``B`` rows, as :func:`sparsify` gives it.
         """
         if self.draws is None:
             record = sparsify(logits, self.topk)
-            return record if self.keep_mass is None else keep_entries(*record, logits.shape[1], self.keep_mass)
+            return record if self.keep_mass is None else keep_entries(record, logits.shape[1], self.keep_mass)
         seeds = [derive_seed(base_seed, view, f'{key}\ndraws') for key in keys]  # no key has a line break
         return draw_entries(logits, seeds, self.draws, self.power, self.topk)
 
 
-def keep_entries(index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, num_classes: int,
-                 mass: float) -> Record:
+def sparsify(logits: Tensor, topk: int) -> Record:
+    """The top K classes of a batch and the mass of all others.
+
+    Args:
+        logits: ``(B, C)``, any float type; the softmax is computed in float32 on the logits' device.
+        topk: K.
+
+    Returns:
+        Record: Index ``(B, K)`` int32, the most probable class first, log-probability ``(B, K)`` float32 and tail mass
+        ``(B,)`` float32, on the host.
+    """
+    log_prob, index = logits.float().log_softmax(1).topk(topk, dim=1)
+    tail = (1 - log_prob.exp().sum(1)).clamp_(min=0) if topk < logits.shape[1] else log_prob.new_zeros(len(logits))
+    return Record(index.int().cpu().numpy(), log_prob.cpu().numpy(), tail.cpu().numpy())
+
+
+def keep_entries(record: Record, num_classes: int, mass: float) -> Record:
     """Lets entries beyond a mass say no more than the tail does.
 
     They get the mean probability of all classes that are not kept, which is what the loss recovers for the classes of
     the tail. So the target is that of a shorter record, and the arrays keep their shape.
 
     Args:
-        index: ``(B, K)``, the most probable class first.
-        log_prob: ``(B, K)``.
-        tail_mass: ``(B,)``.
+        record: ``B`` rows, the most probable class first.
         num_classes: C.
         mass: How much the kept classes hold together, at least, if K of them do.
     """
+    index, log_prob, tail_mass, _ = record
     prob = np.exp(log_prob.astype(np.float64))
     kept = prob.cumsum(axis=1) - prob < mass
     kept[:, 0] = True
@@ -106,7 +118,7 @@ def keep_entries(index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
     share = rest / np.maximum(num_classes - count, 1)
     least = np.log(np.maximum(share, _NOTHING))[:, None]
     tail = share * (num_classes - index.shape[1])
-    return index, np.where(kept, log_prob, least).astype(np.float32), tail.astype(np.float32)
+    return Record(index, np.where(kept, log_prob, least).astype(np.float32), tail.astype(np.float32))
 
 
 def draw_entries(logits: Tensor, seeds: Sequence[int], draws: int, power: float, topk: int) -> Record:
@@ -145,4 +157,4 @@ def draw_entries(logits: Tensor, seeds: Sequence[int], draws: int, power: float,
         number = len(classes)
         index[row, :number], found[row, :number] = classes[order], (weight - np.logaddexp.reduce(weight))[order]
         index[row, number:] = np.setdiff1d(np.arange(min(topk + number, logits.shape[1])), classes)[:topk - number]
-    return index, found.astype(np.float32), np.zeros(len(seeds), np.float32)
+    return Record(index, found.astype(np.float32), np.zeros(len(seeds), np.float32))

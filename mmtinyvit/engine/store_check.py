@@ -1,12 +1,15 @@
-"""Does this store belong to this training? Each check names what differs, and both sides."""
+"""Does a store belong to a training? Each check names what differs, and both sides."""
+import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from timm.utils import unwrap_model
 from torch import nn
 
 from mmtinyvit.datasets.identity import (
@@ -18,53 +21,194 @@ from mmtinyvit.datasets.identity import (
     library_versions,
     pipeline_identity,
 )
+from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.paired_sampler import PairedSampler
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store.layout import spell_numbers
 from mmtinyvit.store.summary import is_replayable
 
-from .store_request import PlannedStore
-
-__all__ = ['check_canaries', 'check_dataset', 'check_model', 'check_pipeline']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'check_model', 'check_pipeline', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
+Place = str | Path
 
 
-def check_model(store: LogitStore | PlannedStore, model: nn.Module) -> None:
+class StoreCheck:
+    """Holds a training to the stores that it reads, or is going to write.
+
+    Args:
+        num_canaries: How many stored pixel hashes to compare with replayed views; 0 turns the comparison off.
+        teacher: Beginning of the hash of the teacher's weights that the store must come from; of several stores a
+            list, in their order. None accepts any.
+        topk: K that the store must have, or a list; None accepts any.
+        any_order: Whether the dataset may list all samples of the store in another order.
+    """
+
+    def __init__(self, num_canaries: int = 8, teacher: str | Sequence[str] | None = None,
+                 topk: int | Sequence[int] | None = None, any_order: bool = False) -> None:
+        self.num_canaries, self.any_order = num_canaries, any_order
+        self.wanted = dict(teacher=teacher, topk=topk)
+
+    def stores(self, runner: Runner, wanted: Sequence[int] | None) -> list[int]:
+        """Compare the stores that a training reads with its config, dataset, pipeline and model, and log what they are.
+
+        Args:
+            runner: The training's.
+            wanted: The views that must be complete; None for all that every store has completely.
+
+        Returns:
+            list: The views to train on, in order.
+
+        Raises:
+            UserError: A store differs, or lacks a view; names both sides.
+        """
+        reader = find_reader(runner.train_dataloader.dataset)
+        stores = reader.stores
+        views = _complete_views(stores, wanted)
+        for number, (store, weight) in enumerate(zip(stores, reader.weights, strict=True)):
+            self.config(runner, store.root, store.manifest, number, len(stores))
+            checked = self.content(runner, store, views)
+            share = f', weight {weight:.3g}' if len(stores) > 1 else ''
+            runner.logger.info(f'{_describe(store, len(views))}{share}; {checked} canaries replayed')
+        if len(views) < runner.max_epochs:
+            runner.logger.info(f'{runner.max_epochs} epochs read {len(views)} stored views: epoch e uses view '
+                               f'number e % {len(views)} of {spell_numbers(views)}.')
+        return views
+
+    def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
+        """Compare what a store is of with the config; reads no record.
+
+        Args:
+            runner: The training's.
+            place: The store's folder or URL, which need not exist.
+            manifest: The store's.
+            number: Which of several stores it is.
+            count: How many there are.
+
+        Raises:
+            UserError: They differ.
+        """
+        loader = runner.train_dataloader
+        check_model(place, manifest, runner.model)
+        check_pipeline(place, manifest, loader.dataset, loader.sampler, runner.model)
+        teacher, topk = (_each_of(value, count, name)[number] for name, value in self.wanted.items())
+        saved = manifest.fingerprints.get('teacher', {})
+        if teacher and not str(saved.get('weights_hash', '')).startswith(teacher):
+            raise UserError(f"The store {place} comes from the teacher {saved.get('weights_hash')} "
+                            f"({saved.get('name')}), not from {teacher}: train from the right store, or correct "
+                            'teacher= of the hook.')
+        if topk not in (None, manifest.topk):
+            raise UserError(f'The store {place} has the top {manifest.topk} classes of each view, and the hook wants '
+                            f'topk={topk}: train from the right store, or correct topk=.')
+
+    def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
+        """Compare samples and pixels with the dataset; returns how many canaries were replayed.
+
+        Raises:
+            UserError: They differ.
+        """
+        dataset = runner.train_dataloader.dataset
+        if self.num_canaries and views:
+            return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order)
+        check_dataset(store, dataset, any_order=self.any_order)
+        return 0
+
+    @staticmethod
+    def resumed(checkpoint: dict, identity: dict[str, str]) -> None:
+        """Refuses to go on with a checkpoint that was trained from another store.
+
+        Args:
+            checkpoint: As loaded; one without ``teacher_store`` is not compared.
+            identity: Of this run's stores, see :func:`store_identity`.
+        """
+        saved = checkpoint.get('teacher_store')
+        if saved is not None and saved['store_id'] != identity['store_id']:  # the folder may have moved
+            raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
+                            f"and this run reads {identity['path']} ({identity['store_id'][:12]}), which is another "
+                            'one: resume with the same store, or use load_from without --resume.')
+
+
+def _describe(store: LogitStore, num_views: int) -> str:
+    """One line about a store."""
+    teacher = store.manifest.fingerprints.get('teacher', {})
+    width = store.bytes_per_view
+    return (f'Teacher store {store.root}: {store.num_samples:,} samples x {num_views} views, top {store.topk} of '
+            f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
+            f'{width * store.num_samples * num_views:,.0f} bytes, '
+            f"teacher {teacher.get('name')} {str(teacher.get('weights_hash'))[:12]}")
+
+
+def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> list[int]:
+    """The views to train on. Raises :class:`UserError` if one that is wanted is not complete, or none is."""
+    complete = [store.complete_views() for store in stores]
+    for store, views in zip(stores, complete, strict=True):
+        missing = sorted(set(wanted or []) - set(views))
+        if missing or not views:
+            what = f'views {spell_numbers(missing)}' if missing else 'any view'
+            raise UserError(f'The store {store.root} does not have {what} completely (complete: '
+                            f'{spell_numbers(views)}): run tools/save_logits.py again, it does only what is missing.')
+    common = sorted(set.intersection(*map(set, complete)))
+    if not common:
+        raise UserError(f"The stores {' and '.join(str(store.root) for store in stores)} have no complete view in "
+                        'common: save the same views with each teacher.')
+    return list(wanted) if wanted else common
+
+
+def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> dict[str, str]:
+    """Path and identity of a store; of several, one identity that their weights are part of."""
+    paths, ids = [str(store.root) for store in stores], [store.manifest.store_id.hex() for store in stores]
+    if len(ids) == 1:
+        return dict(path=paths[0], store_id=ids[0])
+    text = ' '.join(f'{each} {weight:.9f}' for each, weight in zip(ids, weights, strict=True))
+    return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+def _each_of(value: Any, count: int, name: str) -> list:
+    """A setting for each of several stores."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise UserError(f'{name}= of SparseLogitDistillHook lists {len(value)} values for {count} stores: give one for '
+                        'each.')
+    return list(value)
+
+
+def check_model(place: Place, manifest: Manifest, model: nn.Module) -> None:
     """The student's head must have the teacher's classes."""
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap_model(model)
     head = getattr(model, 'head', None)
     classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
-    if classes is not None and classes != store.num_classes:
-        raise UserError(f'The student has {classes} classes and the store {store.root} has {store.num_classes}: set '
-                        f'num_classes={store.num_classes} in the head, or point LoadTeacherLogits to another store.')
+    if classes is not None and classes != manifest.num_classes:
+        raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
+                        f'num_classes={manifest.num_classes} in the head, or train from another store.')
 
 
-def check_pipeline(store: LogitStore | PlannedStore, dataset: Any, sampler: Any, model: nn.Module) -> None:
+def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any, model: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
-    if not is_replayable(store.manifest):
-        raise UserError(f'The views of the store {store.root} cannot be made again (it was imported without the seeds '
+    if not is_replayable(manifest):
+        raise UserError(f'The views of the store {place} cannot be made again (it was imported without the seeds '
                         'of its images): save a store with tools/save_logits.py to train from.')
     augment = find_seeded_augment(dataset)
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap_model(model)
     mixing = getattr(model.data_preprocessor, 'mixing', None)
     if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
     lines = []
-    if augment.base_seed != store.base_seed:
-        lines.append(f'base_seed: {store.base_seed} != {augment.base_seed}')
+    if augment.base_seed != manifest.base_seed:
+        lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
     ours = pipeline_identity(augment, mixing.config if mixing else None)
-    lines += diff_fingerprints(store.manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
-    if mixing and mixing.base_seed != store.base_seed:
-        lines.append(f'base_seed of mixing: {store.base_seed} != {mixing.base_seed}')
+    lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
+    if mixing and mixing.base_seed != manifest.base_seed:
+        lines.append(f'base_seed of mixing: {manifest.base_seed} != {mixing.base_seed}')
     if mixing and not isinstance(sampler, PairedSampler):
         lines.append(f'sampler: mmtinyvit.PairedSampler != {type(sampler).__name__}')
-    elif mixing and sampler.base_seed != store.base_seed:
-        lines.append(f'base_seed of PairedSampler: {store.base_seed} != {sampler.base_seed}')
+    elif mixing and sampler.base_seed != manifest.base_seed:
+        lines.append(f'base_seed of PairedSampler: {manifest.base_seed} != {sampler.base_seed}')
     if lines:
-        raise UserError(f'The store {store.root} holds other views than this training makes (stored != config): '
+        raise UserError(f'The store {place} holds other views than this training makes (stored != config): '
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 

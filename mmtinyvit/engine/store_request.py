@@ -2,7 +2,6 @@
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,29 @@ from mmtinyvit.store.codecs import is_relative
 from mmtinyvit.store.keys import SampleFiles, text_sha256
 from mmtinyvit.store.layout import MANIFEST_NAME
 
-from .record_rule import RecordRule
-from .view_teacher import ViewTeacher
+from .teacher import Teacher
 
-__all__ = ['PlannedStore', 'check_reference_view', 'join_store', 'listed_keys', 'plan_store_of', 'request_manifest']
+__all__ = ['check_reference_view', 'join_store', 'listed_keys', 'planned_manifest', 'request_manifest']
 
 
-def request_manifest(teacher: ViewTeacher, view: int, model_config: dict, rule: RecordRule,
-                     num_classes: int | None = None, codec: str = 'compact', samples_per_shard: int | None = None,
+def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classes: int | None = None,
+                     codec: str = 'compact', samples_per_shard: int | None = None,
                      reference_view: int | None = None) -> dict[str, Any]:
-    """What a store of this teacher's answers is to be; replays one sample of ``view`` twice to make sure.
+    """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
 
     Raises:
         UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
-            the codec does not suit the rule.
+            the codec does not suit the teacher's record rule.
     """
-    rule.check_codec(codec)
-    classes = teacher.probe(view)
+    teacher.rule.check_codec(codec)
+    classes, topk = teacher.probe(view), teacher.rule.topk
     if num_classes not in (None, classes):
         raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
-    if rule.topk > classes:
-        raise UserError(f'topk={rule.topk} is more than the {classes} classes of the teacher.')
-    return dict(
-        topk=rule.topk,
-        num_classes=classes,
-        codec=codec,
-        base_seed=teacher.augment.base_seed,
-        mixing=teacher.mixing is not None,
-        samples_per_shard=samples_per_shard,
-        reference_view=reference_view,
-        fingerprints=teacher.fingerprints(model_config) | rule.identity())
+    if topk > classes:
+        raise UserError(f'topk={topk} is more than the {classes} classes of the teacher.')
+    return dict(topk=topk, num_classes=classes, codec=codec, base_seed=teacher.augment.base_seed,
+                mixing=teacher.mixing is not None, samples_per_shard=samples_per_shard, reference_view=reference_view,
+                fingerprints=teacher.fingerprints(model_config))
 
 
 def check_reference_view(path: str, request: dict[str, Any], views: Collection[int]) -> None:
@@ -59,7 +51,7 @@ def check_reference_view(path: str, request: dict[str, Any], views: Collection[i
 
 
 @contextmanager
-def listed_keys(teacher: ViewTeacher) -> Iterator[Path]:
+def listed_keys(teacher: Teacher) -> Iterator[Path]:
     """A text file with the sample keys; 14 million names do not belong in memory."""
     with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:
         keys.writelines(f'{key}\n' for key in teacher.keys())
@@ -87,40 +79,8 @@ def join_store(path: str, request: dict[str, Any], keys: Path, rank: int, join: 
     return writer
 
 
-@dataclass(frozen=True)
-class PlannedStore:
-    """The identity of a store that need not exist; has what the checks of a training ask a store for.
-
-    Attributes:
-        root: Where it is, or would be.
-        manifest: Complete, but for the hash of the samples' index.
-    """
-    root: Path
-    manifest: Manifest
-
-    @property
-    def num_samples(self) -> int:
-        """Samples per view."""
-        return self.manifest.num_samples
-
-    @property
-    def num_classes(self) -> int:
-        """The teacher's classes, C."""
-        return self.manifest.num_classes
-
-    @property
-    def topk(self) -> int:
-        """Classes per record, K."""
-        return self.manifest.topk
-
-    @property
-    def base_seed(self) -> int:
-        """The seed that names the views."""
-        return self.manifest.base_seed
-
-
-def plan_store_of(path: str, request: dict[str, Any], keys: Path) -> PlannedStore:
-    """The store that :func:`join_store` would create, without writing anything."""
+def planned_manifest(request: dict[str, Any], keys: Path) -> Manifest:
+    """What :func:`join_store` would create, complete but for the hash of the samples' index; writes nothing."""
     text_sha, num_samples = text_sha256(keys)
     manifest = Manifest.parse(request, 'The requested store')
-    return PlannedStore(Path(path), manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0)))
+    return manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0))

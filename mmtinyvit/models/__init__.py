@@ -1,7 +1,6 @@
-"""Models: backbones, heads, losses, classifiers, pretraining and data preprocessors."""
+"""Models: backbones, losses, classifiers, pretraining and data preprocessors."""
 from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
 from .data_preprocessors import *  # noqa: F403
-from .heads import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .selfsup import *  # noqa: F403

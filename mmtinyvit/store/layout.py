@@ -1,6 +1,7 @@
 """Where things are in a store: file names, and how samples are cut into shards."""
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,11 +127,12 @@ def list_shards(root: Path, view: int) -> set[int]:
     return found - {None}
 
 
-def spell_numbers(numbers: list[int]) -> str:
-    """``'0-3, 7'``."""
-    parts, start = [], numbers[0]
-    for here, following in zip(numbers, [*numbers[1:], None], strict=True):
-        if following != here + 1:
-            parts.append(f'{start}-{here}' if start < here else str(here))
-            start = following
-    return ', '.join(parts)
+def spell_numbers(numbers: Sequence[int]) -> str:
+    """``'0-3, 7'`` for views, shards and other numbers; ``'none'`` if there are none."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ', '.join(f'{first}-{last}' if first < last else str(first) for first, last in runs) or 'none'

@@ -5,15 +5,15 @@ import torch
 from mmengine.runner import Runner
 from tiny_flow import CLASSES, TOPK, contents, saving
 
-from mmtinyvit.engine.record_rule import RecordRule, draw_entries, keep_entries
-from mmtinyvit.engine.teacher import sparsify
+from mmtinyvit.engine.record_rule import RecordRule, draw_entries, keep_entries, sparsify
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.losses.sparse_soft_target import sparse_soft_target_loss
-from mmtinyvit.store import LogitStore
+from mmtinyvit.models.losses import sparse_soft_target_loss
+from mmtinyvit.store import LogitStore, Record
 
 
-def target(index, log_prob, tail, num_classes):
+def target(record, num_classes):
     """``(n, C)`` float64: what a student learns from."""
+    index, log_prob, tail, _ = record
     rest = tail.astype(np.float64) / max(num_classes - index.shape[1], 1)
     dense = np.repeat(rest[:, None], num_classes, 1)
     np.put_along_axis(dense, index.astype(np.int64), np.exp(log_prob.astype(np.float64)), 1)
@@ -27,19 +27,18 @@ def some_logits(num=6, num_classes=40):
 @pytest.mark.parametrize('mass', [0.1, 0.5, 0.9, 0.999])
 def test_a_kept_mass_is_the_target_of_a_shorter_record(mass):
     logits = some_logits()
-    kept = keep_entries(*sparsify(logits, 10), 40, mass)
-    assert [a.dtype for a in kept] == [np.int32, np.float32, np.float32]
+    kept = keep_entries(sparsify(logits, 10), 40, mass)
+    assert [a.dtype for a in kept[:3]] == [np.int32, np.float32, np.float32]
     prob = logits.double().softmax(1)
     for row in range(6):
         ordered = prob[row].sort(descending=True)
         number = min(10, 1 + int((ordered.values.cumsum(0) < mass).sum()))
         shorter = sparsify(logits[row:row + 1], number)
-        expected = target(*shorter, 40)
-        np.testing.assert_allclose(target(*(a[row:row + 1] for a in kept), 40), expected, rtol=1e-5, atol=1e-8)
+        expected = target(shorter, 40)
+        one = Record(*(a[row:row + 1] for a in kept[:3]))
+        np.testing.assert_allclose(target(one, 40), expected, rtol=1e-5, atol=1e-8)
         student = torch.randn(1, 40, dtype=torch.float64)
-        losses = [sparse_soft_target_loss(student, *(torch.from_numpy(a).long() if a.dtype == np.int32
-                                                     else torch.from_numpy(a) for a in record), 1.)
-                  for record in (tuple(a[row:row + 1] for a in kept), shorter)]
+        losses = [sparse_soft_target_loss(student, record.to('cpu')) for record in (one, shorter)]
         assert abs(losses[0] - losses[1]) < 1e-5
 
 
@@ -48,16 +47,16 @@ def test_drawn_records_are_right_on_average_and_top_k_is_not(power, bias):
     logits, draws, num = some_logits(1), 8, 6000
     exact = logits.double().softmax(1).numpy()
     drawn = draw_entries(logits.expand(num, -1), range(num), draws, power, draws)
-    dense = target(*drawn, 40)
-    assert np.abs(dense.sum(1) - 1).max() < 1e-5 and (drawn[2] == 0).all()
+    dense = target(drawn, 40)
+    assert np.abs(dense.sum(1) - 1).max() < 1e-5 and (drawn.tail_mass == 0).all()
     error = 5 * dense.std(0) / np.sqrt(num) + 1e-4 + bias
     assert (np.abs(dense.mean(0) - exact) < error).all()
-    assert (np.abs(target(*sparsify(logits, draws), 40) - exact) > error).any()
+    assert (np.abs(target(sparsify(logits, draws), 40) - exact) > error).any()
 
 
 def test_draws_are_counts_in_order_without_repetition():
     logits, draws = some_logits(50), 20
-    index, log_prob, _ = draw_entries(logits, range(50), draws, 1.0, 25)
+    index, log_prob, *_ = draw_entries(logits, range(50), draws, 1.0, 25)
     assert index.shape == (50, 25) and (np.sort(index, 1)[:, 1:] > np.sort(index, 1)[:, :-1]).all()
     assert index.min() >= 0 and index.max() < 40
     counts = np.exp(log_prob.astype(np.float64)) * draws
@@ -74,8 +73,9 @@ def test_draws_depend_on_the_name_alone():
     rule = RecordRule(10, sampling=dict(draws=10))
     whole = rule(logits, 3, 5, keys)
     for row in range(6):
-        for one, all_of_them in zip(rule(logits[row:row + 1], 3, 5, keys[row:row + 1]), whole, strict=True):
-            assert np.array_equal(one[0], all_of_them[row])
+        one = rule(logits[row:row + 1], 3, 5, keys[row:row + 1])
+        for ours, theirs in zip(one.row(0)[:3], whole.row(row)[:3], strict=True):
+            assert np.array_equal(ours, theirs)
     assert not np.array_equal(rule(logits, 3, 6, keys)[0], whole[0])
     assert not np.array_equal(rule(logits, 4, 5, keys)[0], whole[0])
 

@@ -16,7 +16,7 @@ from tiny_flow import (
 )
 
 from mmtinyvit.datasets import ViewDataset
-from mmtinyvit.engine.view_teacher import ViewTeacher
+from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models import ReplayDataPreprocessor
 
@@ -117,7 +117,7 @@ def mixed_store(tmp_path_factory, photos, teacher_checkpoint):
     """A store of mixed views, and the digests by view of what the teacher saw."""
     folder, seen = tmp_path_factory.mktemp('mixed'), {}
 
-    class Watched(ViewTeacher):
+    class Watched(Teacher):
         def logits(self, data):
             shown = []
             handle = self.model.register_forward_pre_hook(lambda model, inputs: shown.extend(inputs[0]))
@@ -128,7 +128,7 @@ def mixed_store(tmp_path_factory, photos, teacher_checkpoint):
             return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmtinyvit.engine.loops.save_logits.ViewTeacher', Watched)
+        patch.setattr('mmtinyvit.engine.loops.save_logits.Teacher', Watched)
         Runner.from_cfg(mixed_saving(photos, folder / 'store', folder / 'work', teacher_checkpoint)).test()
     return folder / 'store', seen
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, init_default_scope
 from tiny_flow import NORM, photo_dataset
 
-from mmtinyvit.engine.view_teacher import ViewTeacher
+from mmtinyvit.engine.teacher import Teacher
 
 CUT = dict(mixup_alpha=0., cutmix_alpha=1.)
 
@@ -29,12 +29,12 @@ def preprocessor(**kwargs) -> torch.nn.Module:
 @pytest.mark.parametrize('mixing', [CUT, dict(mixup_alpha=0.8, cutmix_alpha=0.)], ids=['cutmix', 'mixup'])
 def test_the_mix_is_the_students_at_another_size(photos, mixing):
     init_default_scope('mmpretrain')
-    teacher = ViewTeacher(Looking(), photo_dataset(photos), mixing)
+    teacher = Teacher(Looking(), photo_dataset(photos), mixing=mixing)
     student = preprocessor(mixing=mixing | dict(base_seed=7), **NORM)
-    data = teacher.collate([teacher.dataset[name] for name in teacher.names(1, torch.arange(6).numpy())])
+    data = teacher.collate([teacher.dataset[item] for item in teacher.items(1, torch.arange(6).numpy())])
     mixed = student(dict(data), training=True)['inputs'][::2]
     assert not torch.equal(mixed, student(dict(data))['inputs'][::2])
     pixels = mixed * student.std + student.mean
-    teacher.logits(data)
+    teacher.ask(data)
     assert torch.allclose(teacher.model.seen, F.interpolate((pixels - 127.5) / 127.5, (51, 51), mode='bicubic',
                                                             antialias=True), atol=1e-5)

@@ -1,44 +1,68 @@
-"""CacheLogitsHook: where the store has no record yet, the teacher answers, and the answer is kept."""
+"""CacheLogitsHook: where the store has no record yet, the teacher is asked, and what it says is kept."""
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import barrier, get_dist_info
-from mmengine.model import is_model_wrapper
+from mmengine.dist import barrier, get_dist_info, master_only
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from timm.utils import unwrap_model
 
+from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import find_reader
-from mmtinyvit.engine.online_teacher import Answers, OnlineTeacher, attach_records, read_saving_config
 from mmtinyvit.engine.record_rule import RecordRule
+from mmtinyvit.engine.store_check import StoreCheck, store_identity
 from mmtinyvit.engine.store_request import (
-    PlannedStore,
     check_reference_view,
     join_store,
     listed_keys,
-    plan_store_of,
+    planned_manifest,
     request_manifest,
 )
+from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.classifiers import build_teacher
 from mmtinyvit.registry import HOOKS
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit, make_codec
 from mmtinyvit.store.creation import agree
-from mmtinyvit.store.layout import MANIFEST_NAME
+from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
+from mmtinyvit.store.record import check_record
 
 from .epoch_clock import advance_clock
-from .sparse_logit_distill import SparseLogitDistillHook, each_of, spell_views
 
-__all__ = ['CacheLogitsHook']
+__all__ = ['SAVING_SETTINGS', 'CacheLogitsHook', 'read_saving_config']
 
-DEFAULT_CODEC = 'compact'
+SAVING_SETTINGS = ('topk', 'codec', 'samples_per_shard', 'amp', 'keep_mass', 'sampling', 'reference_view')
+
+
+def read_saving_config(path: str) -> dict:
+    """What a teacher's config says about its store.
+
+    Args:
+        path: A config with ``SaveLogitsLoop``, from here or within the library's ``configs/``.
+
+    Returns:
+        dict: ``teacher_model``, ``checkpoint`` and, where they are set, those of :data:`SAVING_SETTINGS`.
+
+    Raises:
+        UserError: There is no such config, or it saves nothing.
+    """
+    cfg = read_config(path)
+    loop = saving_loop(cfg, path)
+    model = cfg.model.to_dict()
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    settings = {name: loop[name] for name in SAVING_SETTINGS if name in loop}
+    return dict(settings, teacher_model=model, checkpoint=cfg.get('load_from'))
 
 
 @HOOKS.register_module()
-class CacheLogitsHook(SparseLogitDistillHook):
-    """``SparseLogitDistillHook`` with a teacher at hand. What it does follows ``mode`` of ``LoadTeacherLogits``:
+class CacheLogitsHook(Hook):
+    """A training with the store's teacher at hand. What it does follows ``mode`` of ``LoadTeacherLogits``:
 
     - ``stored``: the same as ``SparseLogitDistillHook``; no teacher is built.
-    - ``online``: before each iteration, the teacher answers for the whole batch. Nothing is read or written.
-    - ``auto``: it answers for those samples that have no record. Their records are kept, and at the end of the epoch
+    - ``online``: before each iteration, the teacher is asked about the whole batch. Nothing is read or written.
+    - ``auto``: it is asked about those samples that have no record. Their records are kept, and at the end of the epoch
       the whole shards are published, with the samples that no process has seen; so the epoch's view is complete. The
       store is created if there is none, and is the one that ``tools/save_logits.py`` would write: either goes on
       with what the other began. A training that was killed takes up what it had already asked.
@@ -51,7 +75,7 @@ class CacheLogitsHook(SparseLogitDistillHook):
             such as ``configs/teachers/timm_in1k.py``, which also knows the arguments up to ``reference_view``.
         checkpoint: The teacher's weights, file or URL; None if the model's config loads them.
         topk: K.
-        codec: See ``mmtinyvit/store/README.md``.
+        codec: See ``mmtinyvit/store/README.md``; ``compact`` by default.
         samples_per_shard: Of a store that is created here; by default it suits the dataset.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
         keep_mass: As for ``SaveLogitsLoop``.
@@ -59,185 +83,221 @@ class CacheLogitsHook(SparseLogitDistillHook):
         reference_view: As for ``SaveLogitsLoop``.
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
-        **kwargs: ``num_canaries`` and ``teacher``, as for ``SparseLogitDistillHook``.
+        num_canaries: As for ``SparseLogitDistillHook``.
+        teacher: As for ``SparseLogitDistillHook``.
     """
+    priority = 'NORMAL'
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
                  keep_mass: float | None = None, sampling: dict | None = None, reference_view: int | None = None,
-                 views: Sequence[int] | None = None, flush_seconds: float = 5., **kwargs) -> None:
-        super().__init__(views=views, topk=topk, **kwargs)
+                 views: Sequence[int] | None = None, flush_seconds: float = 5., num_canaries: int = 8,
+                 teacher: str | None = None) -> None:
         self.teacher_model = teacher_model
         self.settings = dict(checkpoint=checkpoint, topk=topk, codec=codec, samples_per_shard=samples_per_shard,
                              amp=amp, keep_mass=keep_mass, sampling=sampling, reference_view=reference_view)
+        self.check = StoreCheck(num_canaries, teacher, topk)
+        self.wanted_views, self.views = views, []
         self.flush_seconds = flush_seconds
-        self.online: OnlineTeacher | None = None
-        self._plan: PlannedStore | None = None
+        self.teacher: Teacher | None = None
+        self._place: Path | None = None  # of the store
+        self._manifest: Manifest | None = None  # of the store, which need not exist yet
         self._request: dict = {}
-        self._rule: RecordRule | None = None
         self._writer: LogitWriter | None = None
-        self._store: LogitStore | None = None
-        self._pending: PendingRecords | None = None
-        self._known = self._asked = 0
+        self._view: _CachedView | None = None
 
     # ---------------------------------------------------------------- before training
     def before_train(self, runner: Runner) -> None:
-        reader = find_reader(runner.train_dataloader.dataset)
-        if reader.mode == 'stored':
-            super().before_train(runner)
+        mode = find_reader(runner.train_dataloader.dataset).mode
+        if mode == 'stored':
+            self.views = self.check.stores(runner, self.wanted_views)
             return
         self.views = list(self.wanted_views or range(runner.max_epochs))
-        plan = self._prepare(runner)
-        self._check_config(runner, plan, each_of(self.teacher, 1, 'teacher')[0], None)
+        self._prepare(runner)
+        self.check.config(runner, self._place, self._manifest)
         coming = sorted({self.views[epoch % len(self.views)] for epoch in range(runner.epoch, runner.max_epochs)})
-        stored = self._open(runner, plan, coming) if reader.mode == 'auto' else []
-        teacher = plan.manifest.fingerprints['teacher']
+        stored = self._open(runner, coming) if mode == 'auto' else []
+        meta, teacher = self._manifest, self._manifest.fingerprints['teacher']
         runner.logger.info(
-            f'Teacher store {plan.root}, mode {reader.mode}: {len(coming)} views are coming, {len(stored)} of them are '
-            f"stored ({spell_views(stored)}), for {len(coming) - len(stored)} the teacher {teacher['name']} "
-            f"{teacher['weights_hash'][:12]} is asked; {plan.num_samples:,} samples, top {plan.topk} of "
-            f'{plan.num_classes:,} classes, {plan.manifest.codec}')
+            f'Teacher store {self._place}, mode {mode}: {len(coming)} views are coming, {len(stored)} of them are '
+            f"stored ({spell_numbers(stored)}), for {len(coming) - len(stored)} the teacher {teacher['name']} "
+            f"{teacher['weights_hash'][:12]} is asked; {meta.num_samples:,} samples, top {meta.topk} of "
+            f'{meta.num_classes:,} classes, {meta.codec}')
         if len(stored) == len(coming):
-            self.online = None  # its memory is the student's
+            self.teacher = None  # its memory is the student's
 
-    def _prepare(self, runner: Runner) -> PlannedStore:
-        """Build the teacher, and name the store that its answers belong to."""
-        if self._plan is not None:
-            return self._plan
+    def _prepare(self, runner: Runner) -> None:
+        """Build the teacher, and name the store that its records belong to."""
+        if self._manifest is not None:
+            return
         settings = read_saving_config(self.teacher_model) if isinstance(self.teacher_model, str) else dict(
             teacher_model=self.teacher_model)
         settings |= {name: value for name, value in self.settings.items() if value is not None}
         if settings.get('topk') is None:
             raise UserError('CacheLogitsHook does not know how many classes to keep of each view: set topk=.')
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model, dataset = unwrap_model(runner.model), runner.train_dataloader.dataset
         mixing = getattr(model.data_preprocessor, 'mixing', None)
-        dataset = runner.train_dataloader.dataset
-        self.online = OnlineTeacher(settings['teacher_model'], settings.get('checkpoint'), dataset,
-                                    mixing.config if mixing else None, bool(settings.get('amp')),
-                                    next(model.parameters()).device)
-        viewed = self.online.viewed
-        view = (self.wanted_views or [0])[0]
-        self._rule = RecordRule(settings['topk'], settings.get('keep_mass'), settings.get('sampling'))
-        self._request = request_manifest(viewed, view, self.online.config, self._rule,
-                                         codec=settings.get('codec') or DEFAULT_CODEC,
+        config = settings['teacher_model']
+        built = build_teacher(config, settings.get('checkpoint')).to(next(model.parameters()).device)
+        rule = RecordRule(settings['topk'], settings.get('keep_mass'), settings.get('sampling'))
+        self.teacher = Teacher(built, dataset, rule, mixing.config if mixing else None, bool(settings.get('amp')))
+        self._request = request_manifest(self.teacher, (self.wanted_views or [0])[0], config,
+                                         codec=settings.get('codec') or 'compact',
                                          samples_per_shard=settings.get('samples_per_shard'),
                                          reference_view=settings.get('reference_view'))
-        path = find_reader(dataset).paths[0]
-        with listed_keys(viewed) as keys:
-            found = Path(path) / MANIFEST_NAME
-            self._plan = plan_store_of(path, self._request, keys)
-            if find_reader(dataset).mode == 'auto' and found.exists():
-                asked = Manifest.parse(self._request, 'The requested store')
-                self._plan = PlannedStore(Path(path), agree(Path(path), asked, keys))
-        return self._plan
+        reader = find_reader(dataset)
+        self._place = Path(reader.paths[0])
+        with listed_keys(self.teacher) as keys:
+            if reader.mode == 'auto' and (self._place / MANIFEST_NAME).exists():
+                self._manifest = agree(self._place, Manifest.parse(self._request, 'The requested store'), keys)
+            else:
+                self._manifest = planned_manifest(self._request, keys)
 
-    def _open(self, runner: Runner, plan: PlannedStore, coming: list[int]) -> list[int]:
+    def _open(self, runner: Runner, coming: list[int]) -> list[int]:
         """Create the store, or check the one that is there; returns those of the coming views that are complete."""
-        rank, _ = get_dist_info()
         stored: list[int] = []
-        if (plan.root / MANIFEST_NAME).exists():
-            self._store = LogitStore(plan.root)
-            there = self._store.coverage()
-            stored = [view for view in coming if view in there and there[view].present == there[view].expected]
-            self._check_content(runner, self._store, [view for view in coming if view in there])
+        if (self._place / MANIFEST_NAME).exists():
+            store = LogitStore(self._place)
+            stored = sorted(set(coming) & set(store.complete_views()))
+            self.check.content(runner, store, sorted(set(coming) & set(store.views)))
         if len(stored) < len(coming):
-            check_reference_view(str(plan.root), self._request, coming)
-            with listed_keys(self.online.viewed) as keys:
-                self._writer = join_store(str(plan.root), self._request, keys, rank)
-            self._store = LogitStore(plan.root)
+            check_reference_view(str(self._place), self._request, coming)
+            with listed_keys(self.teacher) as keys:
+                self._writer = join_store(str(self._place), self._request, keys, get_dist_info()[0])
         return stored
-
-    def _identity(self, runner: Runner) -> dict[str, str]:
-        if find_reader(runner.train_dataloader.dataset).mode == 'stored':
-            return super()._identity(runner)
-        plan = self._prepare(runner)
-        return dict(path=str(plan.root), store_id=plan.manifest.store_id.hex())
 
     # ---------------------------------------------------------------- each epoch
     def before_train_epoch(self, runner: Runner) -> None:
         view = advance_clock(runner, self.views)
-        if self._writer is None or next(self._writer.missing([view]), None) is None:
-            return
-        meta, (rank, _) = self._writer.manifest, get_dist_info()
-        self._known = self._asked = 0
-        self._pending = PendingRecords(self._writer.root, meta.store_id, view, meta.topk, meta.samples_per_shard, rank,
-                                       self.flush_seconds)
-        barrier()  # all have seen what earlier runs left before anyone adds to it
+        if self._writer is not None and next(self._writer.missing([view]), None) is not None:
+            self._view = _CachedView(self.teacher, self._writer, view, self.flush_seconds)
+            barrier()  # all have seen what earlier runs left before anyone adds to it
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        if self._plan is None:
+        meta = self._manifest
+        if meta is None:  # all is stored
             return
         samples = data_batch['data_samples']
         rows = [row for row, sample in enumerate(samples) if 'teacher_index' not in sample]
         if not rows:
             return
-        meta = self._plan.manifest
-        lacking = [samples[row] for row in rows]
-        if self._store is None:  # online
-            attach_records(lacking, self._ask(data_batch, rows, np.full(len(rows), -1)), meta.codec, meta.num_classes)
-            return
-        if self._pending is None:
-            raise UserError(f'View {lacking[0].view} of the store {self._plan.root} lost shards while this training '
+        if self._view is not None:
+            record = self._view.records(data_batch, rows)
+        elif find_reader(runner.train_dataloader.dataset).mode == 'online':
+            record = _ask(self.teacher, self.teacher.select(data_batch, rows), meta)
+        else:
+            raise UserError(f'View {samples[rows[0]].view} of the store {self._place} lost shards while this training '
                             'was reading it: start again with --resume.')
-        positions = self._store.positions([sample.sample_key for sample in lacking])
-        known, answers = self._pending.find(positions)
-        new = np.flatnonzero(~known)
-        told = self._ask(data_batch, [rows[i] for i in new], positions[new]) if len(new) else None
-        if told:
-            _fill(answers, new, told)
-        self._known += int(known.sum())
-        attach_records(lacking, Answers(*answers[:3], answers[3] if meta.mixing else None, {}), meta.codec,
-                       meta.num_classes)
-        if told:  # not before they were found to be sound
-            self._pending.add(positions[new], Record(*told[:4]), told.canaries)
-
-    def _ask(self, batch: dict, rows: list[int], positions: np.ndarray) -> Answers:
-        meta = self._plan.manifest
-        self._asked += len(rows)
-        return self.online.answer(batch['inputs'], batch['data_samples'], rows, positions, self._rule,
-                                  meta.samples_per_shard)
+        codec = make_codec(meta.codec, meta.topk, meta.num_classes)
+        rounded = Record(*codec.decode(codec.encode(*record[:3])), record.partner_hash)
+        for i, row in enumerate(rows):
+            _attach(samples[row], rounded.row(i))
 
     def after_train_epoch(self, runner: Runner) -> None:
-        if self._pending is None:
-            return
-        writer, pending, (rank, world_size) = self._writer, self._pending, get_dist_info()
-        seen = self._asked
-        pending.flush()
-        barrier()  # every process has its rows on disk
-        written = 0
-        for unit in writer.missing([pending.view], rank, world_size, wait=True):
-            if writer.claim(unit):
-                self._publish(runner, unit)
-                written += 1
-        barrier()  # nobody reads them any more
-        if rank == 0:
-            pending.close()
-        self._pending = None
-        runner.logger.info(f'View {pending.view} is stored. This process asked the teacher {seen:,} times in training '
-                           f'and {self._asked - seen:,} times for what nobody saw, found {self._known:,} answers of '
-                           f'an earlier run, and wrote {written} shards.')
-
-    def _publish(self, runner: Runner, unit: Unit) -> None:
-        """Write one shard; what no process has seen in the epoch is asked now."""
-        meta, loader = self._writer.manifest, runner.train_dataloader
-        there, answers, canaries = self._pending.read(unit)
-        absent = unit.first + np.flatnonzero(~there)
-        for positions, told in self.online.ask(unit.view, absent, self._rule, meta.samples_per_shard,
-                                               loader.batch_size or 1, loader.num_workers):
-            _fill(answers, positions - unit.first, told)
-            canaries |= told.canaries
-            self._asked += len(positions)
-        self._writer.write_shard(unit, Record(*answers[:3], answers[3] if meta.mixing else None), canaries)
-        self._pending.discard(unit)
+        if self._view is not None:
+            loader = runner.train_dataloader
+            runner.logger.info(self._view.publish(loader.batch_size or 1, loader.num_workers))
+            self._view = None
 
     def after_train(self, runner: Runner) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
+    # ---------------------------------------------------------------- checkpoints
+    @master_only
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['teacher_store'] = self._identity(runner)
 
-def _fill(arrays: Sequence[np.ndarray | None], rows: np.ndarray, told: Answers) -> None:
-    """Write answers into some rows of index, log-probabilities, tail masses and partner hashes."""
-    for array, values in zip(arrays, told[:4], strict=True):
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.check.resumed(checkpoint, self._identity(runner))
+
+    def _identity(self, runner: Runner) -> dict[str, str]:
+        reader = find_reader(runner.train_dataloader.dataset)
+        if reader.mode == 'stored':
+            return store_identity(reader.stores, reader.weights)
+        self._prepare(runner)
+        return dict(path=str(self._place), store_id=self._manifest.store_id.hex())
+
+
+class _CachedView:
+    """What the teacher has said about one view, kept on disk until the store has it.
+
+    Args:
+        teacher: Asked about what nobody knows yet.
+        writer: Of the store.
+        view: The view.
+        flush_seconds: See :class:`~mmtinyvit.store.PendingRecords`.
+    """
+
+    def __init__(self, teacher: Teacher, writer: LogitWriter, view: int, flush_seconds: float) -> None:
+        self.teacher, self.writer, self.view = teacher, writer, view
+        self.meta, (rank, _) = writer.manifest, get_dist_info()
+        self.store = LogitStore(writer.root)
+        self.pending = PendingRecords(writer.root, self.meta.store_id, view, self.meta.topk,
+                                      self.meta.samples_per_shard, rank, flush_seconds)
+        self.known = self.asked = 0
+
+    def records(self, batch: Batch, rows: Sequence[int]) -> Record:
+        """What the teacher says, or has said in an earlier run, about some rows of a training's batch."""
+        positions = self.store.positions([batch['data_samples'][row].sample_key for row in rows])
+        known, record = self.pending.find(positions)
+        new = np.flatnonzero(~known)
+        if len(new):
+            part = self.teacher.select(batch, [rows[i] for i in new])
+            answer = _ask(self.teacher, part, self.meta)
+            self.pending.add(positions[new], answer,
+                             self.teacher.canaries(part, positions[new], self.meta.samples_per_shard))
+            _fill(record, new, answer)
+        self.known, self.asked = self.known + int(known.sum()), self.asked + len(new)
+        return record if self.meta.mixing else record._replace(partner_hash=None)
+
+    def publish(self, batch_size: int, num_workers: int) -> str:
+        """Write the view's shards, and ask about what no process has seen; returns a line about it."""
+        (rank, world_size), seen, written = get_dist_info(), self.asked, 0
+        self.pending.flush()
+        barrier()  # every process has its rows on disk
+        for unit in self.writer.missing([self.view], rank, world_size, wait=True):
+            if self.writer.claim(unit):
+                self._write(unit, batch_size, num_workers)
+                written += 1
+        barrier()  # nobody reads them any more
+        if rank == 0:
+            self.pending.close()
+        return (f'View {self.view} is stored. This process asked the teacher {seen:,} times in training and '
+                f'{self.asked - seen:,} times for what nobody saw, found {self.known:,} records of an earlier run, and '
+                f'wrote {written} shards.')
+
+    def _write(self, unit: Unit, batch_size: int, num_workers: int) -> None:
+        present, record, canaries = self.pending.read(unit)
+        absent = unit.first + np.flatnonzero(~present)
+        for positions, batch in self.teacher.batches(self.view, absent, batch_size, num_workers):
+            _fill(record, positions - unit.first, _ask(self.teacher, batch, self.meta))
+            canaries |= self.teacher.canaries(batch, positions, self.meta.samples_per_shard)
+            self.asked += len(positions)
+        self.writer.write_shard(unit, record if self.meta.mixing else record._replace(partner_hash=None), canaries)
+        self.pending.discard(unit)
+
+
+def _ask(teacher: Teacher, batch: Batch, meta: Manifest) -> Record:
+    """Ask, and refuse what no softmax gives. Raises :class:`StoreError`, which names the sample."""
+    samples, record = batch['data_samples'][::2 if meta.mixing else 1], teacher.ask(batch)
+    return check_record(record, len(samples), meta.topk, meta.num_classes,
+                        lambda i: f'sample {samples[i].sample_key!r} in view {samples[i].view}')
+
+
+def _fill(record: Record, rows: np.ndarray, answer: Record) -> None:
+    """Write an answer into some rows of a record."""
+    for array, values in zip(record, answer, strict=True):
         if values is not None:
             array[rows] = values
+
+
+def _attach(sample: DataSample, record: Record) -> None:
+    """Put one row where ``LoadTeacherLogits`` puts it."""
+    sample.set_field(record.index, 'teacher_index')
+    sample.set_field(record.log_prob, 'teacher_log_prob')
+    sample.set_field(record.tail_mass, 'teacher_tail_mass')
+    if record.partner_hash is not None:
+        sample.set_field(record.partner_hash, 'teacher_partner')

@@ -8,7 +8,7 @@ from mmtinyvit.store import LogitStore, Record, diff_fingerprints
 
 from ..record_rule import RecordRule
 from ..store_check import check_dataset
-from ..view_teacher import ViewTeacher
+from ..teacher import Teacher
 
 __all__ = ['CheckLogitsLoop', 'target_divergence']
 
@@ -57,9 +57,9 @@ class CheckLogitsLoop(BaseLoop):
         self.store = LogitStore(store)
         amp = self.store.manifest.fingerprints.get('teacher', {}).get('precision') == 'autocast'
         self.num_records = num_records
-        self.rule = RecordRule(self.store.topk, keep_mass, sampling)
         self.batch_size = dataloader['batch_size']
-        self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
+        rule = RecordRule(self.store.topk, keep_mass, sampling)
+        self.teacher = Teacher(runner.model, dataloader['dataset'], rule, mixing, amp)
 
     def run(self) -> dict[str, float]:
         """Compare.
@@ -72,7 +72,7 @@ class CheckLogitsLoop(BaseLoop):
         """
         store, teacher = self.store, self.teacher
         check_dataset(store, teacher.dataset.dataset)
-        ours = teacher.fingerprints(self.runner.cfg.get('model', {})) | self.rule.identity()
+        ours = teacher.fingerprints(self.runner.cfg.get('model', {}))
         lines = [line for part in ('pipeline', 'teacher', 'records')
                  for line in diff_fingerprints(store.manifest.fingerprints.get(part, {}), ours.get(part, {}), part)]
         if lines:
@@ -87,12 +87,8 @@ class CheckLogitsLoop(BaseLoop):
         for view in views:
             wanted = np.sort(rng.choice(store.num_samples, min(store.num_samples, -(-self.num_records // len(views))),
                                         replace=False))
-            for start in range(0, len(wanted), self.batch_size):
-                positions = wanted[start:start + self.batch_size]
-                data = teacher.collate([teacher.dataset[name] for name in teacher.names(view, positions)])
-                keys = [store.key(position) for position in positions]
-                fresh = Record(*self.rule(teacher.logits(data), store.base_seed, view, keys), None)
-                stored = store.read_positions(view, positions)
+            for positions, batch in teacher.batches(view, wanted, self.batch_size):
+                fresh, stored = teacher.ask(batch), store.read_positions(view, positions)
                 kl.append(target_divergence(fresh, stored, store.num_classes))
                 changed += int((_first(fresh) != _first(stored)).sum())
         kl = np.concatenate(kl)

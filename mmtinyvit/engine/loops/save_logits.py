@@ -3,6 +3,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -11,18 +12,16 @@ from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets.identity import canary_digest
 from mmtinyvit.datasets.views_at_once import ViewsAtOnce
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
-from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit, key_hash
+from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
 from ..record_rule import RecordRule
 from ..store_check import check_canaries
 from ..store_request import check_reference_view, join_store, listed_keys, request_manifest
-from ..view_teacher import ViewTeacher
+from ..teacher import Teacher
 from .progress import SavingProgress
-from .shard_buffer import ShardBuffer
 
 __all__ = ['SaveLogitsLoop']
 
@@ -85,12 +84,12 @@ class SaveLogitsLoop(BaseLoop):
             raise UserError(f'views_at_once={views_at_once} must be 1 or more, and 1 with mixing, whose partners '
                             'change from view to view.')
         self.views_at_once = views_at_once
-        self.topk, self.num_classes, self.codec = topk, num_classes, codec
-        self.samples_per_shard, self.reference_view = samples_per_shard, reference_view
-        self.rule = RecordRule(topk, keep_mass, sampling)
+        self.settings = dict(num_classes=num_classes, codec=codec, samples_per_shard=samples_per_shard,
+                             reference_view=reference_view)
         self.join = join
         self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
-        self.teacher = ViewTeacher(runner.model, dataloader['dataset'], mixing, amp)
+        rule = RecordRule(topk, keep_mass, sampling)
+        self.teacher = Teacher(runner.model, dataloader['dataset'], rule, mixing, amp)
 
     def run(self) -> dict[str, float]:
         """Save what is missing.
@@ -99,8 +98,7 @@ class SaveLogitsLoop(BaseLoop):
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
         rank, world_size = get_dist_info()
-        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), self.rule,
-                                   self.num_classes, self.codec, self.samples_per_shard, self.reference_view)
+        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
         check_reference_view(self.store_path, request, self.views)
         start = time.perf_counter()
         with listed_keys(self.teacher) as keys:
@@ -138,29 +136,27 @@ class SaveLogitsLoop(BaseLoop):
 
     def _save_claimable(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """One round over the shards that nobody else holds."""
-        plan: deque[tuple[list[Unit], np.ndarray]] = deque()
+        plan: deque[tuple[list[_Shard], np.ndarray]] = deque()
         loader = DataLoader(
             ViewsAtOnce(self.teacher.dataset),
-            batch_sampler=_Batches(self._batches(writer, plan, rank, world_size)),
+            batch_sampler=self._batches(writer, plan, rank, world_size),
             num_workers=self.num_workers,
             collate_fn=self.teacher.collate_views,
             pin_memory=torch.cuda.is_available())
-        saved = 0
-        buffers: dict[Unit, ShardBuffer] = {}
+        saved, per_shard = 0, writer.manifest.samples_per_shard
         writing: deque[Future] = deque()
         with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
             for batches in loader:
-                units, positions = plan.popleft()
-                for unit, data in zip(units, batches, strict=True):
-                    if unit not in buffers:
-                        buffers[unit] = ShardBuffer(unit, self.topk, self.teacher.mixing is not None)
-                    self._add_records(buffers[unit], data, positions)
-                    if buffers[unit].full:
-                        buffer = buffers.pop(unit)
+                shards, positions = plan.popleft()
+                for shard, batch in zip(shards, batches, strict=True):
+                    shard.records.append(self.teacher.ask(batch))
+                    shard.canaries |= self.teacher.canaries(batch, positions, per_shard)
+                    if positions[-1] + 1 == shard.unit.first + shard.unit.count:
                         while len(writing) >= self.views_at_once:
                             writing.popleft().result()
-                        writing.append(disk.submit(writer.write_shard, unit, Record(*buffer.arrays()),
-                                                   canaries=buffer.canaries))
+                        writing.append(disk.submit(writer.write_shard, shard.unit, Record.concat(shard.records),
+                                                   shard.canaries))
+                        shard.records.clear()
                         if self.join:
                             progress.look(partial(self._missing, writer))
                     saved += len(positions)
@@ -170,41 +166,25 @@ class SaveLogitsLoop(BaseLoop):
         return saved
 
     def _batches(self, writer: LogitWriter, plan: deque, rank: int, world_size: int) -> Iterator[list[tuple]]:
-        """Names of samples, batch by batch, of the shards that this process gets; notes them in ``plan``."""
+        """Items of the dataset, batch by batch, of the shards that this process gets; notes them in ``plan``."""
         groups: dict[tuple[int, int], list[Unit]] = {}  # by the views that go together, and by shard
         for unit in dict.fromkeys(writer.missing(self.views, rank, world_size)):
             groups.setdefault((self.views.index(unit.view) // self.views_at_once, unit.shard), []).append(unit)
         for group in groups.values():
-            units = [unit for unit in group if writer.claim(unit)]
-            if not units:
+            shards = [_Shard(unit) for unit in group if writer.claim(unit)]
+            if not shards:
                 continue
-            end = units[0].first + units[0].count
-            for first in range(units[0].first, end, self.batch_size):
-                positions = np.arange(first, min(first + self.batch_size, end))
-                plan.append((units, positions))
-                names = [self.teacher.names(unit.view, positions) for unit in units]
-                yield [([view for view, _ in same], same[0][1]) for same in zip(*names, strict=True)]
-
-    def _add_records(self, buffer: ShardBuffer, data: dict, positions: np.ndarray) -> None:
-        """Run the teacher on one batch and keep what it says, with the hashes of a few inputs."""
-        mixing = self.teacher.mixing is not None
-        partners = None
-        if mixing:
-            partners = np.array([key_hash(s.sample_key) for s in data['data_samples'][1::2]], np.uint64)
-        inputs = data['inputs'][::2] if mixing else data['inputs']
-        canaries = {int(p): canary_digest(image) for p, image in zip(positions, inputs, strict=True)
-                    if buffer.is_canary(int(p))}
-        samples = data['data_samples'][::2] if mixing else data['data_samples']
-        records = self.rule(self.teacher.logits(data), self.teacher.augment.base_seed, samples[0].view,
-                            [sample.sample_key for sample in samples])
-        buffer.add(positions, *records, partners, canaries)
+            first, end = shards[0].unit.first, shards[0].unit.first + shards[0].unit.count
+            for start in range(first, end, self.batch_size):
+                positions = np.arange(start, min(start + self.batch_size, end))
+                plan.append((shards, positions))
+                items = [self.teacher.items(shard.unit.view, positions) for shard in shards]
+                yield [([view for view, _ in same], same[0][1]) for same in zip(*items, strict=True)]
 
 
-class _Batches:
-    """A generator as the iterable that ``DataLoader`` asks for."""
-
-    def __init__(self, batches: Iterator[list[tuple]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[tuple]]:
-        return self.batches
+@dataclass
+class _Shard:
+    """What is known of a shard until it is whole."""
+    unit: Unit
+    records: list[Record] = field(default_factory=list)
+    canaries: dict[int, bytes] = field(default_factory=dict)

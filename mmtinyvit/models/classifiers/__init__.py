@@ -1,7 +1,10 @@
 """Classifiers: students of a store or of a teacher beside them, and several teachers as one."""
-from .deit_distill import DeiTDistillClassifier
+from .deit_distill import DeiTDistillClassifier, DeiTDistillHead
 from .distill import DistillClassifier, DistillTimmClassifier
 from .ensemble import EnsembleClassifier
-from .frozen_teacher import FrozenTeacher
+from .frozen_teacher import FrozenTeacher, build_teacher
 
-__all__ = ['DeiTDistillClassifier', 'DistillClassifier', 'DistillTimmClassifier', 'EnsembleClassifier', 'FrozenTeacher']
+__all__ = [
+    'DeiTDistillClassifier', 'DeiTDistillHead', 'DistillClassifier', 'DistillTimmClassifier', 'EnsembleClassifier',
+    'FrozenTeacher', 'build_teacher'
+]

@@ -1,5 +1,4 @@
 """Students of a store: ordinary mmpretrain classifiers whose loss reads the teacher's record."""
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier, TimmClassifier
@@ -8,21 +7,22 @@ from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
+from mmtinyvit.store import Record
 
-from ..losses.teacher_record import TeacherRecord, teacher_class
+from ..losses import teacher_class
 
-__all__ = ['DistillClassifier', 'DistillTimmClassifier', 'stack_teacher']
+__all__ = ['DistillClassifier', 'DistillTimmClassifier', 'stored_record']
 
 
-def stack_teacher(data_samples: list[DataSample], device: torch.device) -> TeacherRecord:
-    """The teacher's records of a batch.
+def stored_record(data_samples: list[DataSample], device: torch.device) -> Record:
+    """What a store says about a batch.
 
     Args:
         data_samples: With the fields that ``LoadTeacherLogits`` adds.
-        device: Where to put them.
+        device: Where to put it.
 
     Returns:
-        TeacherRecord: Index ``(B, K)`` int64, log-probability ``(B, K)`` float32 and tail mass ``(B,)`` float32.
+        Record: Tensors, see :meth:`~mmtinyvit.store.Record.to`.
 
     Raises:
         UserError: A sample has no record.
@@ -30,12 +30,8 @@ def stack_teacher(data_samples: list[DataSample], device: torch.device) -> Teach
     if 'teacher_index' not in data_samples[0]:
         raise UserError("The samples carry no teacher's record: put mmtinyvit.LoadTeacherLogits into the training "
                         'pipeline, and mmtinyvit.PackViewInputs at its end.')
-
-    def stack(name: str) -> Tensor:
-        values = np.stack([sample.get(name) for sample in data_samples])
-        return torch.from_numpy(values).to(device, non_blocking=True)
-
-    return TeacherRecord(stack('teacher_index'), stack('teacher_log_prob'), stack('teacher_tail_mass'))
+    rows = [Record(s.teacher_index, s.teacher_log_prob, s.teacher_tail_mass) for s in data_samples]
+    return Record.stack(rows).to(device)
 
 
 class _DistillMixin:
@@ -59,15 +55,15 @@ class _DistillMixin:
             whose first class is the teacher's.
         """
         logits = self(inputs, mode='tensor')  # (B, C)
-        teacher = stack_teacher(data_samples, logits.device)
-        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, *teacher))
+        record = stored_record(data_samples, logits.device)
+        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, record))
         if self.label_weight > 0:
             if 'gt_score' in data_samples[0]:
                 target = torch.stack([sample.gt_score for sample in data_samples]).to(logits)
             else:
                 target = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
             losses['loss_label'] = self.label_weight * F.cross_entropy(logits.float(), target)
-        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class(teacher)).float().mean() * 100
+        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class(record)).float().mean() * 100
         return losses
 
 

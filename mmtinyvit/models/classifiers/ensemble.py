@@ -1,5 +1,4 @@
 """Several classifiers as one teacher: the weighted mean of their probabilities."""
-import copy
 import math
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.record import check_weights
 
-from ..weights import fill_module, read_state_dict
+from .frozen_teacher import build_teacher
 
 __all__ = ['EnsembleClassifier']
 
@@ -42,7 +41,12 @@ class EnsembleClassifier(BaseModel):
         if not teachers:
             raise UserError('EnsembleClassifier has no teachers: list the configs of one or more classifiers.')
         self.weights = check_weights(weights, len(teachers))
-        self.teachers = nn.ModuleList(_build(config, data_preprocessor) for config in teachers)
+        self.teachers = nn.ModuleList()
+        for config in teachers:
+            own = {name: value for name, value in config.items() if name != 'checkpoint'}
+            if data_preprocessor is not None and own.get('data_preprocessor') is None:
+                own['data_preprocessor'] = data_preprocessor
+            self.teachers.append(build_teacher(own, config.get('checkpoint')))
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | list[DataSample]:
@@ -73,17 +77,3 @@ class EnsembleClassifier(BaseModel):
         for sample, row in zip(samples, mean.exp(), strict=True):
             sample.set_pred_score(row).set_pred_label(row.argmax())
         return samples
-
-
-def _build(config: dict, data_preprocessor: dict | None) -> nn.Module:
-    """One teacher with its weights, in eval mode."""
-    config = copy.deepcopy(dict(config))
-    checkpoint = config.pop('checkpoint', None)
-    if data_preprocessor is not None and config.get('data_preprocessor') is None:
-        config['data_preprocessor'] = copy.deepcopy(data_preprocessor)
-    teacher = MODELS.build(config)
-    if checkpoint is not None:
-        fill_module(teacher, read_state_dict(checkpoint), checkpoint)
-    elif (config.get('init_cfg') or {}).get('type') == 'Pretrained':
-        teacher.init_weights()  # MMEngine calls it before training only
-    return teacher.eval()

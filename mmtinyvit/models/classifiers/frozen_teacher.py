@@ -1,7 +1,8 @@
-"""FrozenTeacher: a model that is asked and never trained, outside the module tree of the one that asks."""
+"""Teachers of a training: models that are asked and never trained."""
 import copy
 
 import torch
+from mmengine.model import revert_sync_batchnorm
 from mmpretrain.models import TimmClassifier
 from torch import Tensor, nn
 
@@ -11,7 +12,35 @@ from mmtinyvit.registry import MODELS
 from ..data_preprocessors.renormalise import Renormalise
 from ..weights import fill_module, read_state_dict
 
-__all__ = ['FrozenTeacher']
+__all__ = ['FrozenTeacher', 'build_teacher', 'names_weights']
+
+
+def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
+    """A model with all of its weights, in eval mode and without gradients.
+
+    Args:
+        config: Config of the model. It is left as it is.
+        checkpoint: File or URL that must fill the model. Without one, the weights are those that the config names
+            (``pretrained`` of timm, or an ``init_cfg`` of type ``Pretrained`` at any depth); if it names none, they
+            are random.
+
+    Raises:
+        UserError: The checkpoint does not fill the model.
+    """
+    model = MODELS.build(copy.deepcopy(config))
+    if checkpoint is not None:
+        fill_module(model, read_state_dict(checkpoint), checkpoint)
+    elif names_weights(config) and not isinstance(model, TimmClassifier):  # timm has loaded its weights already
+        model.init_weights()  # MMEngine calls it before training only
+    return revert_sync_batchnorm(model).eval().requires_grad_(False)
+
+
+def names_weights(config: object) -> bool:
+    """Whether a config says ``pretrained``, or has an ``init_cfg`` of type ``Pretrained``, at any depth."""
+    if isinstance(config, dict):
+        return bool(config.get('pretrained')) or config.get('type') == 'Pretrained' or any(
+            map(names_weights, config.values()))
+    return isinstance(config, (list, tuple)) and any(map(names_weights, config))
 
 
 class FrozenTeacher:
@@ -46,8 +75,7 @@ class FrozenTeacher:
         if self._model is None:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 model = self.config if isinstance(self.config, nn.Module) else self._build(copy.deepcopy(self.config))
-            model.eval()
-            self._model = model.requires_grad_(False).to(memory_format=torch.channels_last)
+            self._model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         return self._model
 
     @torch.no_grad()
@@ -84,25 +112,12 @@ class FrozenTeacher:
 
     def _build(self, config: dict) -> nn.Module:
         name = config.get('model_name') or config.get('backbone', {}).get('type') or config.get('type')
-        if not (self.checkpoint or _names_weights(config)):
+        if not (self.checkpoint or names_weights(config)):
             raise UserError(f'The teacher {name} has no weights: give teacher=dict(model=..., checkpoint=FILE), or '
                             'pretrained=True in its model.')
         if not config.get('data_preprocessor'):
             config['data_preprocessor'] = _timm_preprocessor(config, name)
-        model = MODELS.build(config)
-        if not isinstance(model, TimmClassifier):  # timm has loaded its weights, and would draw them anew
-            model.init_weights()
-        if self.checkpoint:
-            fill_module(model, read_state_dict(self.checkpoint), self.checkpoint)
-        return model
-
-
-def _names_weights(config: object) -> bool:
-    """Whether a config says ``pretrained``, or has an ``init_cfg`` of type ``Pretrained``, at any depth."""
-    if isinstance(config, dict):
-        return bool(config.get('pretrained')) or config.get('type') == 'Pretrained' or any(
-            map(_names_weights, config.values()))
-    return isinstance(config, (list, tuple)) and any(map(_names_weights, config))
+        return build_teacher(config, self.checkpoint)
 
 
 def _timm_preprocessor(config: dict, name: str) -> dict:

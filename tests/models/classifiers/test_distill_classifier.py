@@ -10,6 +10,7 @@ from tiny_flow import CLASSES, student
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.losses import sparse_soft_target_loss
+from mmtinyvit.store import Record
 
 TIMM = dict(type='mmtinyvit.DistillTimmClassifier', model_name='test_efficientnet', num_classes=CLASSES)
 
@@ -44,9 +45,9 @@ def samples(num: int = 4, topk: int = 3, teacher: bool = True, label: str = 'gt_
     return found
 
 
-def teacher_of(batch: list[DataSample]) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(np.stack([s.get(name) for s in batch]))
-                 for name in ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass'))
+def teacher_of(batch: list[DataSample]) -> Record:
+    return Record(*(torch.from_numpy(np.stack([s.get(name) for s in batch]))
+                    for name in ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass')))
 
 
 @pytest.mark.parametrize('config, plain', [(student(), 'ImageClassifier'), (TIMM, 'TimmClassifier')],
@@ -67,8 +68,7 @@ def test_teacher_loss_agreement_and_gradients(config):
     batch, inputs = samples(label=''), torch.randn(4, 3, 32, 32)
     losses = model(inputs, batch, mode='loss')
     logits = model(inputs, mode='tensor')
-    index, log_prob, tail = teacher_of(batch)
-    expected = sparse_soft_target_loss(logits, index, log_prob, tail).mean()
+    expected = sparse_soft_target_loss(logits, teacher_of(batch)).mean()
     assert set(losses) == {'loss_teacher', 'teacher_agreement'}
     assert torch.allclose(losses['loss_teacher'], expected)
     top = [int(s.teacher_index[s.teacher_log_prob.argmax()]) for s in batch]
@@ -107,7 +107,7 @@ def test_label_weight(config, label):
 def test_the_loss_is_configured():
     hot = build(student(), distill=dict(type='mmtinyvit.SparseSoftTargetLoss', temperature=2., loss_weight=0.5)).eval()
     batch, inputs = samples(), torch.randn(4, 3, 32, 32)
-    expected = sparse_soft_target_loss(hot(inputs, mode='tensor'), *teacher_of(batch), 2.).mean() / 2
+    expected = sparse_soft_target_loss(hot(inputs, mode='tensor'), teacher_of(batch), 2.).mean() / 2
     assert torch.allclose(hot(inputs, batch, mode='loss')['loss_teacher'], expected)
 
 

@@ -7,6 +7,7 @@ from torch.autograd import gradcheck
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.losses import SparseSoftTargetLoss, sparse_soft_target_loss
+from mmtinyvit.store import Record
 
 CASES = [(2, 1), (2, 2), (3, 2), (10, 1), (10, 5), (10, 9), (10, 10), (1000, 10), (1000, 999), (21841, 100)]
 
@@ -41,7 +42,7 @@ def test_forward_and_gradient(classes, topk, temperature):
     weights = torch.rand(4, dtype=torch.float64)
     sparse = torch.randn(4, classes, dtype=torch.float64).mul_(4).requires_grad_()
     dense = sparse.detach().clone().requires_grad_()
-    loss = sparse_soft_target_loss(sparse, index, log_prob, tail, temperature)
+    loss = sparse_soft_target_loss(sparse, Record(index, log_prob, tail), temperature)
     target = dense_target(classes, index, log_prob, tail, temperature)
     naive = -(target * (dense / temperature).log_softmax(1)).sum(1) * temperature**2
     (loss * weights).sum().backward()
@@ -56,14 +57,14 @@ def test_forward_and_gradient(classes, topk, temperature):
 def test_gradcheck(classes, topk, temperature):
     index, log_prob, tail = record(3, classes, topk)
     logits = torch.randn(3, classes, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(lambda z: sparse_soft_target_loss(z, index, log_prob, tail, temperature), logits)
+    assert gradcheck(lambda z: sparse_soft_target_loss(z, Record(index, log_prob, tail), temperature), logits)
 
 
 def test_the_minimum_is_the_teacher():
     index, log_prob, tail = record(3, 8, 3)
     target = dense_target(8, index, log_prob, tail, 1.)
     logits = target.log().requires_grad_()
-    loss = sparse_soft_target_loss(logits, index, log_prob, tail)
+    loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail))
     loss.sum().backward()
     assert logits.grad.abs().max() < 1e-12
     assert torch.allclose(loss, -(target * target.log()).sum(1))
@@ -73,7 +74,7 @@ def test_the_minimum_is_the_teacher():
 def test_no_tail_and_a_sure_teacher(temperature):
     index, log_prob = torch.tensor([[0, 4]]), torch.tensor([[0., -math.inf]])
     logits = torch.randn(1, 7, requires_grad=True)
-    loss = sparse_soft_target_loss(logits, index, log_prob, torch.zeros(1), temperature)
+    loss = sparse_soft_target_loss(logits, Record(index, log_prob, torch.zeros(1)), temperature)
     loss.sum().backward()
     expected = torch.nn.functional.cross_entropy(logits / temperature, torch.tensor([0])) * temperature**2
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -87,9 +88,9 @@ def test_half_precision(dtype, temperature):
     logits = (torch.randn(4, 1000) * 8).to(dtype).requires_grad_()
     exact = logits.detach().double().requires_grad_()
     with torch.autocast('cpu', torch.bfloat16):
-        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+        loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail), temperature)
     loss.mean().backward()
-    sparse_soft_target_loss(exact, index, log_prob.double(), tail.double(), temperature).mean().backward()
+    sparse_soft_target_loss(exact, Record(index, log_prob.double(), tail.double()), temperature).mean().backward()
     assert loss.dtype == torch.float32 and logits.grad.dtype == dtype
     assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
     assert torch.allclose(logits.grad.double(), exact.grad, rtol=0.03, atol=1e-4)
@@ -99,7 +100,7 @@ def test_a_head_under_autocast():
     index, log_prob, tail = (t.float() if t.is_floating_point() else t for t in record(4, 50, 5))
     head = torch.nn.Linear(16, 50)
     with torch.autocast('cpu', torch.bfloat16):
-        loss = SparseSoftTargetLoss()(head(torch.randn(4, 16)), index, log_prob, tail)
+        loss = SparseSoftTargetLoss()(head(torch.randn(4, 16)), Record(index, log_prob, tail))
     loss.backward()
     assert loss.dtype == torch.float32 and torch.isfinite(head.weight.grad).all() and head.weight.grad.any()
 
@@ -107,36 +108,33 @@ def test_a_head_under_autocast():
 def test_huge_logits_stay_finite():
     index, log_prob, tail = record(2, 20, 3)
     logits = torch.tensor([[1e4] + [0.] * 19, [-3e4] + [3e4] * 19], requires_grad=True)
-    loss = sparse_soft_target_loss(logits, index, log_prob, tail)
+    loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
 
 
 @pytest.mark.parametrize('temperature', [1., 2.])
-def test_nothing_as_large_as_the_logits_is_kept_but_them_and_the_gradient_to_be(temperature):
+def test_only_the_logits_and_the_gradient_to_be_are_kept(temperature):
+    """What a training step keeps until the backward pass, in the size of the logits."""
     index, log_prob, tail = record(4, 1000, 10)
     logits = torch.randn(4, 1000, dtype=torch.float64, requires_grad=True)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+        sparse_soft_target_loss(logits, Record(index, log_prob, tail), temperature)
     large = [t for t in kept if t.numel() >= logits.numel()]
     assert len(large) == 1 and torch.equal(large[0], logits)
-    function = loss.grad_fn.next_functions[0][0]
-    memory = function.softmax.data_ptr()
-    loss.sum().backward()
-    assert function.softmax is None and logits.grad.data_ptr() == memory
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize('temperature, smoothing', [(1., 0.), (2.5, 0.), (1., 0.1), (2., 0.3)])
 def test_more_rows_than_a_block(monkeypatch, dtype, temperature, smoothing):
     """12 rows make a block; the last one here is short."""
-    monkeypatch.setattr('mmtinyvit.models.losses.sparse_soft_target.BLOCK', 2**18)
+    monkeypatch.setattr('mmtinyvit.models.losses.distillation.BLOCK', 2**18)
     index, log_prob, tail = record(29, 21841, 100)
     weights = torch.rand(29, dtype=torch.float64)
     sparse = torch.randn(29, 21841, dtype=torch.float64).to(dtype).requires_grad_()
     dense = sparse.detach().double().requires_grad_()
-    loss = sparse_soft_target_loss(sparse, index, log_prob, tail, temperature, smoothing)
+    loss = sparse_soft_target_loss(sparse, Record(index, log_prob, tail), temperature, smoothing)
     target = dense_target(21841, index, log_prob, tail, temperature) * (1 - smoothing) + smoothing / 21841
     naive = -(target * (dense / temperature).log_softmax(1)).sum(1) * temperature**2
     (loss * weights).sum().backward()
@@ -149,7 +147,7 @@ def test_more_rows_than_a_block(monkeypatch, dtype, temperature, smoothing):
 def test_a_second_backward_pass_gives_the_same_gradient():
     index, log_prob, tail = record(4, 50, 5)
     logits = torch.randn(4, 50, dtype=torch.float64, requires_grad=True)
-    loss = sparse_soft_target_loss(logits, index, log_prob, tail, 2.).sum()
+    loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail), 2.).sum()
     first, = torch.autograd.grad(loss, logits, retain_graph=True)
     before = first.clone()
     second, = torch.autograd.grad(3 * loss, logits)
@@ -159,7 +157,7 @@ def test_a_second_backward_pass_gives_the_same_gradient():
 def test_a_second_derivative_is_refused():
     index, log_prob, tail = record(2, 20, 3)
     logits = torch.randn(2, 20, requires_grad=True)
-    loss = sparse_soft_target_loss(logits, index, log_prob, tail).square().sum()
+    loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail)).square().sum()
     gradient, = torch.autograd.grad(loss, logits, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
         gradient.sum().backward()
@@ -169,11 +167,10 @@ def test_a_second_derivative_is_refused():
 def test_without_gradients(temperature):
     index, log_prob, tail = record(4, 50, 5)
     logits = torch.randn(4, 50, dtype=torch.float64, requires_grad=True)
-    expected = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
+    expected = sparse_soft_target_loss(logits, Record(index, log_prob, tail), temperature)
     with torch.no_grad():
-        loss = sparse_soft_target_loss(logits, index, log_prob, tail, temperature)
-    assert loss.grad_fn is None and torch.allclose(loss, expected, rtol=1e-12)
-    assert sparse_soft_target_loss(logits.detach(), index, log_prob, tail, temperature).grad_fn is None
+        loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail), temperature)
+    assert not loss.requires_grad and torch.allclose(loss, expected, rtol=1e-12)
 
 
 def test_compiled():
@@ -181,7 +178,7 @@ def test_compiled():
     compiled = torch.compile(sparse_soft_target_loss, fullgraph=True, backend='eager')
     ours, theirs = (torch.randn(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
                     for _ in range(2))
-    loss, expected = (function(z, index, log_prob, tail, 2.) for function, z in ((compiled, ours),
+    loss, expected = (function(z, Record(index, log_prob, tail), 2.) for function, z in ((compiled, ours),
                                                                                  (sparse_soft_target_loss, theirs)))
     loss.sum().backward()
     expected.sum().backward()
@@ -189,10 +186,10 @@ def test_compiled():
 
 
 def test_the_module_is_the_weighted_mean():
-    index, log_prob, tail = record(5, 30, 4)
+    stored = Record(*record(5, 30, 4))
     logits = torch.randn(5, 30, dtype=torch.float64)
-    each = sparse_soft_target_loss(logits, index, log_prob, tail, 2., 0.2)
-    loss = SparseSoftTargetLoss(temperature=2., loss_weight=0.25, label_smoothing=0.2)(logits, index, log_prob, tail)
+    each = sparse_soft_target_loss(logits, stored, 2., 0.2)
+    loss = SparseSoftTargetLoss(temperature=2., loss_weight=0.25, label_smoothing=0.2)(logits, stored)
     assert loss.shape == () and loss.item() == pytest.approx(each.mean().item() / 4, rel=1e-12)
 
 
@@ -207,9 +204,12 @@ def test_the_module_is_the_weighted_mean():
 def test_wrong_shapes(change):
     shapes = dict(logits=torch.zeros(2, 8), index=torch.zeros(2, 3, dtype=torch.long), log_prob=torch.zeros(2, 3),
                   tail_mass=torch.zeros(2))
-    sparse_soft_target_loss(**shapes)
+    def loss(logits, **record):
+        return sparse_soft_target_loss(logits, Record(**record))
+
+    loss(**shapes)
     with pytest.raises(UserError, match=r'which do not fit'):
-        sparse_soft_target_loss(**shapes | change)
+        loss(**shapes | change)
 
 
 def test_wrong_label_smoothing():

@@ -4,7 +4,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmtinyvit.models.heads import DeiTDistillHead
+from mmtinyvit.models.classifiers import DeiTDistillHead
 
 
 @pytest.fixture(autouse=True)
