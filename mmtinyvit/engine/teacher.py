@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS
+from timm.utils import unwrap_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -49,8 +49,7 @@ class Teacher:
 
     def __init__(self, model: nn.Module, dataset: Any, rule: RecordRule | None = None, mixing: dict | None = None,
                  amp: bool = False) -> None:
-        model = model.module if is_model_wrapper(model) else model
-        self.model = model.to(memory_format=torch.channels_last)  # convolutions run about twice as fast
+        self.model = unwrap_model(model).to(memory_format=torch.channels_last)  # convolutions run about twice as fast
         self.model.eval()
         self.dataset = ViewDataset(DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
         self.augment = find_seeded_augment(self.dataset.dataset)

@@ -4,7 +4,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from tiny_flow import photo_dataset, runtime, student
 
-from mmtinyvit.engine.hooks.map_head import map_rows
+from mmtinyvit.engine.hooks.start import map_rows
 from mmtinyvit.evaluation.class_map import in21k_to_in1k_index
 
 

@@ -3,10 +3,8 @@ from .average_weights import AverageWeightsHook
 from .cache_logits import CacheLogitsHook
 from .epoch_clock import EpochClockHook
 from .host_memory import HostMemoryHook
-from .map_head import MapHeadHook
-from .new_head import NewHeadHook
-from .require_weights import RequireWeightsHook
 from .sparse_logit_distill import SparseLogitDistillHook
+from .start import MapHeadHook, NewHeadHook, RequireWeightsHook
 from .token_cache import TokenCacheHook
 
 __all__ = [

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from timm.utils import unwrap_model
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.selfsup.tiny_mim import TinyMIM
@@ -40,7 +40,7 @@ class TokenCacheHook(EpochClockHook):
         self.max_gb = max_gb
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         if not isinstance(model, TinyMIM) or model.features != ('qkv', ):
             raise UserError('TokenCacheHook keeps the relations of a mmtinyvit.TinyMIM: remove it from custom_hooks, '
                             'or use RelationDistillationLoss alone.')

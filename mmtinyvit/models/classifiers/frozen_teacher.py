@@ -32,7 +32,13 @@ def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
         fill_module(model, read_state_dict(checkpoint), checkpoint)
     elif names_weights(config) and not isinstance(model, TimmClassifier):  # timm has loaded its weights already
         model.init_weights()  # MMEngine calls it before training only
-    return revert_sync_batchnorm(model).eval().requires_grad_(False)
+    return _frozen(revert_sync_batchnorm(model))
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """``model`` in eval mode and without gradients."""
+    model.eval()  # which returns None in mmpretrain's backbones
+    return model.requires_grad_(False)
 
 
 def names_weights(config: object) -> bool:
@@ -75,7 +81,7 @@ class FrozenTeacher:
         if self._model is None:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 model = self.config if isinstance(self.config, nn.Module) else self._build(copy.deepcopy(self.config))
-            self._model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            self._model = _frozen(model).to(memory_format=torch.channels_last)
         return self._model
 
     @torch.no_grad()

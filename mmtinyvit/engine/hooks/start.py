@@ -1,0 +1,124 @@
+"""What a training starts from: a checkpoint whose head is mapped, left out, or must fill the model."""
+from collections.abc import Sequence
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, Runner
+from timm.utils import unwrap_model
+from torch import Tensor
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, in21k_to_in1k_index
+from mmtinyvit.models.weights import fill_module
+from mmtinyvit.registry import HOOKS
+
+__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows']
+
+HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain and timm; Cream
+
+
+def _starts_training(runner: Runner) -> bool:
+    """Whether the checkpoint is what a new training starts from, neither a test's nor that of an interrupted one."""
+    return isinstance(runner._train_loop, BaseLoop) and not runner._resume
+
+
+def _state_of(checkpoint: dict) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: the very dict, so that a hook can change it."""
+    return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
+
+
+def map_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Select rows of a large head; a class without a match gets the mean row.
+
+    Args:
+        rows: ``(C, ...)``, weight or bias of the large head.
+        index: ``(c,)`` int64, the large head's class for each class of the small one, -1 for none.
+
+    Returns:
+        Tensor: ``(c, ...)``.
+    """
+    mapped = rows[index.clamp(min=0)].clone()
+    mapped[index < 0] = rows.float().mean(0).to(rows.dtype)
+    return mapped
+
+
+@HOOKS.register_module()
+class MapHeadHook(Hook):
+    """After loading a checkpoint with an ImageNet-21K head, before the model takes it: keep the 1,000 matching rows.
+
+    Classes are matched by synset. Does nothing on resuming, or if the head fits already.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        state = _state_of(checkpoint)
+        names = [name for name in HEADS if f'{name}.weight' in state]
+        wanted = unwrap_model(runner.model).head.num_classes
+        if runner._resume or not names:
+            return
+        weight, bias = f'{names[0]}.weight', f'{names[0]}.bias'
+        found = len(state[weight])
+        if found == wanted:
+            return
+        if wanted != 1000 or found not in IN21K_LAYOUTS:
+            raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}: MapHeadHook '
+                            f'maps {", ".join(map(str, IN21K_LAYOUTS))} classes to 1000; replace it by '
+                            'mmtinyvit.NewHeadHook in custom_hooks to start with a new head.')
+        index = torch.from_numpy(in21k_to_in1k_index(found).copy())
+        for name in (weight, bias):
+            state[name] = map_rows(state[name], index)
+        matched = int((index >= 0).sum())
+        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched} rows matched by synset, '
+                           f'{wanted - matched} set to the mean row')
+
+
+@HOOKS.register_module()
+class NewHeadHook(Hook):
+    """After loading a checkpoint to start training from, before the model takes it: leave its classifier out.
+
+    For a linear probe, or another set of classes. Does nothing in a test or on resuming.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not _starts_training(runner):
+            return
+        state = _state_of(checkpoint)
+        for name in [name for name in HEADS if f'{name}.weight' in state]:
+            runner.logger.info(f'The checkpoint\'s head of {len(state[f"{name}.weight"]):,} classes is left out')
+            del state[f'{name}.weight']
+            state.pop(f'{name}.bias', None)
+
+
+@HOOKS.register_module()
+class RequireWeightsHook(Hook):
+    """Before training: refuse to start from random weights, or from a checkpoint that does not fill the model.
+
+    MMEngine trains without a word if ``load_from`` is not set, and only warns of tensors that do not match. Runs after
+    :class:`MapHeadHook`, before the model takes the checkpoint.
+
+    Args:
+        fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
+        unused: Prefixes of what the checkpoint may hold beyond the model, for example what only pretraining needs.
+    """
+    priority = 'LOW'
+
+    def __init__(self, fresh: Sequence[str] = (), unused: Sequence[str] = ()) -> None:
+        self.fresh = tuple(fresh)
+        self.unused = tuple(unused)
+        self.loaded = False
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.loaded = True
+        if runner._resume:  # its checkpoint came from this very model
+            return
+        model = unwrap_model(runner.model)
+        starts = _starts_training(runner)
+        state = {name.removeprefix('module.'): value for name, value in _state_of(checkpoint).items()}
+        state = {name: value for name, value in state.items() if not (starts and name.startswith(self.unused))}
+        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts else ())
+        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {runner._load_from}')
+
+    def before_train(self, runner: Runner) -> None:
+        if not self.loaded:
+            raise UserError('This recipe starts from trained weights: name them with --cfg-options '
+                            'load_from=CHECKPOINT, or take mmtinyvit.RequireWeightsHook out of custom_hooks to start '
+                            'from random ones.')
