@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, MODELS
 from mmpretrain.models import ImageClassifier
 from PIL import Image
+from timm.utils import unwrap_model
 
 TOPK, CLASSES = 5, 12
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
@@ -137,7 +138,7 @@ class RecordInputs(Hook):
                 for image, sample in zip(kwargs['inputs'], kwargs['data_samples'], strict=True):
                     file.write(json.dumps([runner.epoch, sample.view, sample.sample_key, digest(image)]) + '\n')
 
-        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        model = unwrap_model(runner.model)
         self.handle = model.register_forward_pre_hook(note, with_kwargs=True)
 
     def after_train(self, runner) -> None:

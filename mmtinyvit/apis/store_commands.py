@@ -14,12 +14,12 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import Finding, LogitStore, verify_store
 from mmtinyvit.store import import_cream as cream
 from mmtinyvit.store.copying import copy_store
-from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME
+from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.remote_folder import is_url
 from mmtinyvit.store.repair import repair_store
 from mmtinyvit.store.reshard import reshard_store
-from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names, spell_views
+from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names
 
 from .store_tables import fact_table, info_table, plan_tables, sample_table, stats_tables
 
@@ -71,7 +71,7 @@ def verify(args: argparse.Namespace) -> None:
     emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
                     views={view: there._asdict() for view, there in coverage.items()}, incomplete_views=partial),
          fact_table({'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged),
-                     'complete views': len(coverage) - len(partial), 'incomplete views': spell_views(partial),
+                     'complete views': len(coverage) - len(partial), 'incomplete views': spell_numbers(partial),
                      'problems': '\n'.join(problems)}))
     if damaged:
         repair = '' if is_url(args.store) else f'run "python tools/logit_store.py repair {args.store}", or '
@@ -120,7 +120,7 @@ def gallery(args: argparse.Namespace) -> None:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
         out = draw_views(store, dataset, args.out, rows, views, args.top)
     emit(args, dict(path=args.store, picture=str(out), rows=rows, views=views),
-         fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_views(views)}))
+         fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_numbers(views)}))
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -164,7 +164,7 @@ def repair(args: argparse.Namespace) -> None:
          fact_table({'store': args.store, f'{verb}: damaged shards': '\n'.join(shards) or '0',
                      f'{verb}: leftovers': '\n'.join(leftovers) or '0',
                      'samples.idx': ('made again' if found.done else 'would be made again') * found.rebuild_index,
-                     'incomplete views': spell_views(views)}))
+                     'incomplete views': spell_numbers(views)}))
     if following and not args.json:
         print(f'Run next: {following}')
     if found.problems:
@@ -175,17 +175,18 @@ def repair(args: argparse.Namespace) -> None:
 def copy(args: argparse.Namespace) -> None:
     copied = copy_store(args.source, args.destination, args.views and range(*args.views), watched_units)
     emit(args, dict(path=args.destination, **copied._asdict()),
-         fact_table({'copied': args.source, 'to': args.destination, 'views': spell_views(copied.views),
+         fact_table({'copied': args.source, 'to': args.destination, 'views': spell_numbers(copied.views),
                      'shards copied': copied.copied, 'there already': copied.present, 'bytes copied': copied.num_bytes,
-                     'incomplete at the source': spell_views(copied.incomplete_views) * bool(copied.incomplete_views)}))
+                     'incomplete at the source':
+                         copied.incomplete_views and spell_numbers(copied.incomplete_views)}))
 
 
 def merge(args: argparse.Namespace) -> None:
     merged = merge_stores(args.stores, args.out, watched_units)
     emit(args, dict(path=args.out, **vars(merged)),
          fact_table({'merged': f'{merged.kind} of {len(args.stores)} stores', 'into': args.out,
-                     'samples': merged.num_samples, 'views': spell_views(merged.views),
-                     'views left out': spell_views(merged.left_out) * bool(merged.left_out),
+                     'samples': merged.num_samples, 'views': spell_numbers(merged.views),
+                     'views left out': merged.left_out and spell_numbers(merged.left_out),
                      'found in several': merged.overlaps, 'shards written': merged.written,
                      'versions differ (first kept)': '\n'.join(merged.versions)}))
 
@@ -194,7 +195,7 @@ def reshard(args: argparse.Namespace) -> None:
     views = range(*args.views) if args.views else None
     result = reshard_store(args.store, args.out, args.samples_per_shard, views, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
-         fact_table({'resharded': args.store, 'into': args.out, 'views': spell_views(result.views),
+         fact_table({'resharded': args.store, 'into': args.out, 'views': spell_numbers(result.views),
                      'shards per view': result.shards, 'shards written': result.written,
                      'canaries kept': result.canaries, 'shards without a canary': result.without_canary or None}))
 
@@ -205,6 +206,6 @@ def import_cream(args: argparse.Namespace) -> None:
                                 args.codec, args.teacher, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
          fact_table({'imported': args.folder, 'into': args.out, 'samples': result.num_samples,
-                     'views': spell_views(result.views), 'top K': result.topk, 'shards written': result.written,
+                     'views': spell_numbers(result.views), 'top K': result.topk, 'shards written': result.written,
                      'records of unlisted samples': result.unknown, 'records found twice': result.repeated,
                      'replay': 'NONE: these views cannot be made again, so no student can be trained on them'}))

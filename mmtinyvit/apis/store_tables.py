@@ -5,7 +5,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from mmtinyvit.store.summary import NO_REPLAY, spell_views
+from mmtinyvit.store.layout import spell_numbers
+from mmtinyvit.store.summary import NO_REPLAY
 
 __all__ = ['fact_table', 'info_table', 'plan_tables', 'sample_table', 'stats_tables']
 
@@ -36,7 +37,7 @@ def info_table(store: dict[str, Any]) -> Table:
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
-        'complete views': f"{len(store['complete_views'])} ({spell_views(store['complete_views'])})",
+        'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
         'incomplete views': ', '.join(f"{view} ({there['present']} of {there['expected']} shards)"
                                       for view, there in partial.items()),
         'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
@@ -76,7 +77,7 @@ def stats_tables(path: str, stats: dict[str, Any], classes: Sequence[str] | None
 
     numbers = fact_table({
         'store': path,
-        'samples, views': f"{stats['samples']:,}, {spell_views(stats['views'])}",
+        'samples, views': f"{stats['samples']:,}, {spell_numbers(stats['views'])}",
         "teacher's top-1, top-5": f"{stats['top1']:.2%}, {stats['top5']:.2%}",
         'same top-1 in all views': f"{stats['same_top1']:.2%}",
         'mean entropy': f"{stats['entropy']:.3f} nats",

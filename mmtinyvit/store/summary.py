@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 
 from .errors import StoreError
-from .layout import spell_numbers
 from .manifest import Manifest
 from .reader import LogitStore
 
-__all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names',
-           'spell_views']
+__all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names']
 
 NO_REPLAY = 'none'  # fingerprints.pipeline.replay of a store whose views nobody can make again
 
@@ -20,11 +18,6 @@ def is_replayable(manifest: Manifest) -> bool:
     """Whether the views of a store can be made again; not so if another program augmented them."""
     pipeline = manifest.fingerprints.get('pipeline')
     return not (isinstance(pipeline, dict) and pipeline.get('replay') == NO_REPLAY)
-
-
-def spell_views(views: list[int]) -> str:
-    """``'0-3, 7'``, or ``'none'``."""
-    return spell_numbers(views) if views else 'none'
 
 
 def describe_store(path: str | Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_one_line_about_the_store_and_one_about_the_views(tmp_path, photos, save
     for part in (str(saved_store), '14 samples x 2 views', 'top 5 of 12 classes', 'ResNet_CIFAR', weights[:12],
                  f'{8 * 28} bytes', '4 canaries'):
         assert part in line
-    assert '3 epochs read 2 stored views: epoch e uses view number e % 2 of 0 to 1.' in log
+    assert '3 epochs read 2 stored views: epoch e uses view number e % 2 of 0-1.' in log
     assert runner.message_hub.get_scalar('train/teacher_agreement').current() >= 0
     assert 'teacher_agreement' in log
 
@@ -58,7 +58,7 @@ def test_the_views_can_be_chosen(tmp_path, photos, saved_store):
 
 
 @pytest.mark.parametrize('hook, names', [
-    (dict(views=[0, 2]), 'does not have views 2 completely .complete: 0 to 1'),
+    (dict(views=[0, 2]), 'does not have views 2 completely .complete: 0-1'),
     (dict(topk=10), 'has the top 5 classes .* wants topk=10'),
     (dict(teacher='00'), 'comes from the teacher .*ResNet_CIFAR.*, not from 00'),
 ], ids=['views', 'topk', 'teacher'])
