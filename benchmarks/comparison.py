@@ -18,8 +18,8 @@ from harness import compare, machine
 from rich.progress import track
 from torch import nn
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.cost import count_macs, count_parameters
+from mmtinyvit.apis.networks import count_macs, count_parameters
+from mmtinyvit.cli.command import run_command
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs/en/comparison.md'
 HEAD = '''# Comparison

@@ -17,7 +17,7 @@ from imagenette import OUT, run, schedule, top1
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
 RUNS = dict(deit_none='labels alone', deit_hard="labels, and the teacher's first class",

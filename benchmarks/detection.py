@@ -20,7 +20,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

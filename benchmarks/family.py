@@ -24,9 +24,9 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.cost import count_macs, count_parameters
-from mmtinyvit.apis.runner import build_runner, build_teacher
+from mmtinyvit.apis.networks import count_macs, count_parameters
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.runner import build_runner, build_teacher
 from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

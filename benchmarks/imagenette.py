@@ -19,7 +19,7 @@ from harness import machine
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
@@ -65,7 +65,7 @@ def main() -> None:
     console = Console()
     seconds = run('tools/save_logits.py', config, str(weights), '--views', f'0:{args.views}')
     console.print(f'saved {args.views} views in {seconds:.0f} s')
-    run('tools/check_logits.py', str(OUT / 'store'), '--teacher', config, '--checkpoint', str(weights))
+    run('tools/logit_store.py', 'verify', str(OUT / 'store'), '--teacher', config, '--checkpoint', str(weights))
     for name in RUNS:
         epochs = args.epochs * (10 if name == 'labels_tenth_long' else 1)
         seconds = run('tools/train.py', f'configs/imagenette/{name}.py', '--work-dir', str(OUT / name),

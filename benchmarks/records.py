@@ -23,9 +23,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import use_checkpoint
-from mmtinyvit.apis.runner import build_teacher
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.runner import build_teacher, use_checkpoint
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError

@@ -18,7 +18,7 @@ from harness import compare, peak_bytes, report
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.models.losses import RelationDistillationLoss
 from mmtinyvit.models.selfsup import TinyMIM
 from mmtinyvit.models.selfsup.vit_tap import tap_vit

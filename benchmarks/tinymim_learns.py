@@ -25,7 +25,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.datasets.digits import write_digits
 from mmtinyvit.errors import UserError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtinyvit.apis.cost import count_macs, count_parameters
+from mmtinyvit.apis.networks import count_macs, count_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / 'benchmarks'))

@@ -40,7 +40,7 @@ def test_save_check_and_distil(weights, tmp_path, run_tool):
     assert (record.index == labels[:, None]).any(1).mean() > .7
 
     options = ['--cfg-options', f'test_dataloader.dataset.indices={subset}']
-    checked = run_tool('check_logits', store, '--teacher', CONFIGS / 'save_logits.py', '--checkpoint', weights,
+    checked = run_tool('logit_store', 'verify', store, '--teacher', CONFIGS / 'save_logits.py', '--checkpoint', weights,
                        '--records', 24, *options)
     assert checked.status == 0, checked.err
 

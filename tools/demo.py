@@ -18,9 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.curves import draw_curves
-from mmtinyvit.apis.detection import require_detection
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.compat import require_library
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
@@ -53,12 +53,12 @@ def steps(detect: bool) -> list[tuple[str, str, list[str]]]:
         ('save', "save the teacher's logits for every view",
          ['tools/save_logits.py', config, weights, '--work-dir', f'{OUT}/saving']),
         ('check', 'check the store, and ask the teacher again',
-         ['tools/check_logits.py', f'{OUT}/store', '--teacher', config, '--checkpoint', weights]),
+         ['tools/logit_store.py', 'verify', f'{OUT}/store', '--teacher', config, '--checkpoint', weights]),
         ('distill', 'distil the student from the store, without labels', train('distill')),
         ('label_only', 'train the same student with labels', train('label_only')),
         *((f'test_{name}', f'test {name}', test(name)) for name in MODELS.values()),
-        ('views', 'draw replayed views', ['tools/browse_views.py', 'configs/demo/distill.py', '--out',
-                                          f'{OUT}/views.png']),
+        ('views', 'draw replayed views', ['tools/logit_store.py', 'gallery', '--config',
+                                          'configs/demo/distill.py', '--out', f'{OUT}/views.png']),
         *(detection if detect else ()),
     ]
 
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument('--detect', action='store_true', help='also train two detectors (needs mmdet)')
     args = parser.parse_args()
     if args.detect:
-        require_detection('--detect')
+        require_library('mmdet', '--detect')
     if args.fresh:
         shutil.rmtree(OUT, ignore_errors=True)
     (OUT / 'logs').mkdir(parents=True, exist_ok=True)

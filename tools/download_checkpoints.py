@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.zoo.checkpoints import checkpoint_folder, recorded_sha256
 from mmtinyvit.zoo.index import Entry, find_entries, find_entry
 

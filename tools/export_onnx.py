@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.models import get_model
 from mmtinyvit.apis.onnx_export import export_onnx
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
 

@@ -6,18 +6,15 @@ Draws episodes of N classes with k labelled images of each (N-way, k-shot), clas
 mean accuracy with its 95 % interval. The images are the test data of the config, or the class folders below --data.
 """
 import argparse
-import json
-from pathlib import Path
 
 from mmengine.config import ConfigDict
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
-from mmtinyvit.apis.features import extract_features
-from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.apis.networks import extract_features
+from mmtinyvit.cli.command import run_command, write_json
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.few_shot import CLASSIFIERS, few_shot_accuracy
 
@@ -77,12 +74,7 @@ def main() -> None:
     if args.out:
         facts = dict(config=args.config, checkpoint=args.checkpoint, images=len(labels), query=args.query,
                      episodes=args.episodes, seed=args.seed)
-        try:
-            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.out).write_text(json.dumps(facts | dict(results=rows), indent=2) + '\n')
-        except OSError as error:
-            raise UserError(f'The results cannot be written to {args.out} ({error.strerror}): choose another --out.'
-                            ) from error
+        write_json(args.out, facts | dict(results=rows))
 
 
 if __name__ == '__main__':

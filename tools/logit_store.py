@@ -3,8 +3,10 @@
     python tools/logit_store.py plan configs/teachers/clip_vit_l14_in21k.py CHECKPOINT
     python tools/logit_store.py info data/in21k_logits
     python tools/logit_store.py verify data/in21k_logits
+    python tools/logit_store.py verify data/in21k_logits --teacher configs/teachers/clip_vit_l14_in21k.py --checkpoint T
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
+    python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
     python tools/logit_store.py copy data/in21k_logits s3://bucket/in21k_logits --views 0:10
@@ -17,18 +19,10 @@ With ``--json``, each subcommand prints one JSON object for machines.
 import argparse
 from collections.abc import Callable
 
-from mmtinyvit.apis import store_commands as commands
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.ranges import parse_range
+from mmtinyvit.cli import store_commands as commands
+from mmtinyvit.cli.command import add_config_options, parse_range, positive, run_command
 from mmtinyvit.store import codec_names
 from mmtinyvit.store.import_cream import KEY_FORMS
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
-    return int(text)
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,8 +38,14 @@ def parse_args() -> argparse.Namespace:
     sub = command(commands.info, 'What a store is a store of, and how much of it is there.')
     sub.add_argument('store', help='folder or URL of the store')
 
-    sub = command(commands.verify, 'Check every byte; exit with status 1 if anything is damaged.')
+    sub = command(commands.verify, 'Check every byte, and with --teacher some records; status 1 if anything is wrong.')
     sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--teacher', metavar='CONFIG', dest='config', help='the config that saved it: ask the teacher too')
+    sub.add_argument('--checkpoint', help="the teacher's checkpoint, file or URL")
+    sub.add_argument('--records', type=positive, default=64, help='how many records to ask about (default: 64)')
+    sub.add_argument('--tolerance', type=float, default=1e-3,
+                     help='mean KL divergence in nats beyond which the check fails (default: 0.001)')
+    add_config_options(sub)
 
     sub = command(commands.show, 'What the teacher said about one sample.')
     sub.add_argument('store', help='folder or URL of the store')
@@ -94,18 +94,20 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--worst', type=positive, default=20, help='how many pairs and samples to list (default: 20)')
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
-    sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
+    add_config_options(sub)
 
     sub = command(commands.gallery, 'Draw views as the teacher saw them, with what it said and the label.')
-    sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('store', nargs='?', help='folder or URL of the store (default: the one that the config names)')
     sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
     sub.add_argument('--out', default='gallery.png', help='picture to write (default: gallery.png)')
     sub.add_argument('--rows', type=positive, default=6, help='how many samples, spread evenly (default: 6)')
-    sub.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
+    rows = sub.add_mutually_exclusive_group()
+    rows.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
+    rows.add_argument('--index', type=int, nargs='+', help='instead these samples')
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     sub.add_argument('--views', type=parse_range, default=(0, 4), metavar='A:B', help='views A to B - 1 (default: 0:4)')
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
-    sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
+    add_config_options(sub)
 
     sub = command(commands.plan, 'Probe a teacher: what a store would cost, and how much of the teacher it would keep.')
     sub.add_argument('config', help='config of the teacher: one that saves logits')
@@ -117,7 +119,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--hours', type=float, metavar='H', help='time for saving (default: any)')
     sub.add_argument('--max-kl', type=float, default=0.05,
                      help='nats that the stored target may differ from the teacher on average (default: 0.05)')
-    sub.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override the config')
+    add_config_options(sub)
     return parser.parse_args()
 
 

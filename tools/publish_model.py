@@ -9,14 +9,13 @@ recipe, store, teacher and versions. `mmtinyvit.get_model(file)` needs nothing e
 import argparse
 from pathlib import Path
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import read_config
 from mmtinyvit.apis.publish import publish
-from mmtinyvit.apis.weight_files import file_table
+from mmtinyvit.cli.command import add_config_options, run_command
+from mmtinyvit.cli.tables import file_table
+from mmtinyvit.config import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,8 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='the checkpoint, file or URL')
     parser.add_argument('destination', type=Path, help='NAME.pth or NAME.safetensors; the hash is put behind NAME')
     parser.add_argument('--store', help='the store that it was distilled from, if that has moved since')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -11,10 +11,9 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
-from mmtinyvit.apis.ranges import parse_range
-from mmtinyvit.apis.runner import build_teacher, saving_loop
+from mmtinyvit.cli.command import parse_range, run_command
+from mmtinyvit.cli.runner import add_common_flags, build_teacher, check_data, load_config, use_checkpoint
+from mmtinyvit.config import saving_loop
 from mmtinyvit.store.remote_folder import refuse_url
 
 

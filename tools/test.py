@@ -3,13 +3,9 @@
     python tools/test.py configs/tinyvit/distill_in21k.py work_dirs/distill_in21k/epoch_90.pth
 """
 import argparse
-import json
-from pathlib import Path
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import add_common_flags, check_data, load_config, use_checkpoint
-from mmtinyvit.apis.runner import build_runner
-from mmtinyvit.errors import UserError
+from mmtinyvit.cli.command import run_command, write_json
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,12 +23,7 @@ def main() -> None:
     check_data(cfg, 'test_dataloader')
     metrics = build_runner(cfg).test()
     if args.out:
-        try:
-            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.out).write_text(json.dumps(metrics, indent=2, default=float) + '\n')
-        except OSError as error:
-            raise UserError(f'The metrics cannot be written to {args.out} ({error.strerror}): choose another --out; '
-                            f'they are {metrics}.') from error
+        write_json(args.out, metrics)
 
 
 if __name__ == '__main__':

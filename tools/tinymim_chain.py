@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.apis.chain import Step, check_steps, run_step
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import load_config
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
 CONFIGS = [f'configs/tinymim/{name}.py' for name in ('mae_large_to_base', 'tinymim_base_to_small',
@@ -59,8 +58,7 @@ def plan(args: argparse.Namespace) -> list[Step]:
 def main() -> None:
     args = parse_args()
     steps = plan(args)
-    check_steps(steps, lambda config: load_config(argparse.Namespace(
-        config=config, cfg_options={}, launcher='none', work_dir=None, local_rank=0)))
+    check_steps(steps)
     console, table = Console(), Table('training', 'began with', 'seconds', 'weights', title='TinyMIM')
     for step in steps:
         console.print(f'[bold]{step.config}[/bold] from {step.source}', highlight=False, soft_wrap=True)

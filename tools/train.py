@@ -4,9 +4,8 @@
 """
 import argparse
 
-from mmtinyvit.apis.command import run_command
-from mmtinyvit.apis.config import add_common_flags, check_data, load_config, merge_training_flags
-from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, merge_training_flags
 
 
 def parse_args() -> argparse.Namespace:

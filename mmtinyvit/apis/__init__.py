@@ -1,4 +1,5 @@
-"""What the command-line tools are made of. Each is imported from its own module: some tools need no torch."""
-from .command import run_command
+"""What users import: models, published files, ONNX, features, pictures, and what a store or a teacher is worth.
 
-__all__ = ['run_command']
+Each function is imported from its own module; those of ``models`` also stand in ``mmtinyvit`` itself.
+"""
+__all__: list[str] = []

@@ -5,14 +5,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.selfsup import TinyMIM
 from mmtinyvit.models.weights import read_state_dict
@@ -57,20 +57,16 @@ class Step:
                 *(['--cfg-options', *options] if options else [])]
 
 
-def check_steps(steps: Sequence[Step], load: Callable[[str], Config]) -> None:
-    """Find before the first training what would end one of the later ones.
-
-    Args:
-        steps: The chain.
-        load: Reads a config file.
+def check_steps(steps: Sequence[Step]) -> None:
+    """Check, before the first training, that no later one will fail for its config.
 
     Raises:
-        UserError: A step is no TinyMIM recipe; its networks' heads do not fit each other; or its teacher has not the
-            tensors of the student that it stands for.
+        UserError: A step is no TinyMIM recipe; its networks' heads do not fit each other; or its teacher does not
+            have the tensors of the student before it.
     """
     students: dict[Path, dict[str, torch.Size]] = {}
     for step in steps:
-        cfg = load(step.config)
+        cfg = read_config(step.config)
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         with torch.device('meta'):
             model = MODELS.build(cfg.model)
@@ -92,16 +88,17 @@ def check_steps(steps: Sequence[Step], load: Callable[[str], Config]) -> None:
 
 
 def _check_heads(step: Step, model: TinyMIM, teacher: torch.nn.Module) -> None:
-    theirs = teacher.layers[max(model.teacher.block, 0) - 1].attn.num_heads
+    teacher_heads = teacher.layers[max(model.teacher.block, 0) - 1].attn.num_heads
     if model.stages:
-        widths = {model.backbone.embed_dims[stage - 1] for stage in model.stages}
-        fits, ours = all(width % theirs == 0 for width in widths), f'stages of {sorted(widths)} channels'
+        widths = sorted({model.backbone.embed_dims[stage - 1] for stage in model.stages})
+        fits, student_has = all(width % teacher_heads == 0 for width in widths), f'stages of {widths} channels'
     else:
         heads = model.backbone.layers[model.block - 1].attn.num_heads
-        fits, ours = heads == theirs or not any(hasattr(loss, 'relations') for loss in model.losses), f'{heads} heads'
+        compared = any(hasattr(loss, 'relations') for loss in model.losses)
+        fits, student_has = heads == teacher_heads or not compared, f'{heads} heads'
     if not fits:
-        raise UserError(f'In {step.config} the student has {ours} and the target block of the teacher {theirs} heads, '
-                        'which do not fit each other: correct num_heads in layer_cfgs.')
+        raise UserError(f'In {step.config} the student has {student_has} and the target block of the teacher '
+                        f'{teacher_heads} heads, which do not fit each other: correct num_heads in layer_cfgs.')
 
 
 def _shapes(backbone: torch.nn.Module) -> dict[str, torch.Size]:
@@ -123,8 +120,8 @@ def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
     with open(step.source, 'rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
     record = dict(config=step.config, source=str(step.source), sha256=digest, options=list(step.options))
-    noted = step.work_dir / RECORD
-    before = json.loads(noted.read_text()) if noted.is_file() else record
+    record_file = step.work_dir / RECORD
+    before = json.loads(record_file.read_text()) if record_file.is_file() else record
     different = [name for name in ('config', 'sha256', 'options') if before.get(name) != record[name]]
     if different:
         raise UserError(f'{step.work_dir} holds a training of {before["config"]} from {before["source"]} with the '
@@ -133,7 +130,7 @@ def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
     if step.weights.is_file() and 'seconds' in before:
         return before | dict(done=True)
     step.work_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(noted, record)
+    _write_json(record_file, record)
     start = time.perf_counter()
     status = subprocess.run(step.command(gpus, amp)).returncode
     if status:
@@ -141,7 +138,7 @@ def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
                         'command goes on from its last checkpoint.')
     _keep_weights(step)
     record['seconds'] = before.get('seconds', 0) + round(time.perf_counter() - start, 1)
-    _write_json(noted, record)
+    _write_json(record_file, record)
     return record | dict(done=False)
 
 

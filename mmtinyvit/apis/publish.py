@@ -1,6 +1,8 @@
 """A trained student as a file for other people: plain tensors, a hash in its name, and where it comes from."""
 import hashlib
+import io
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,17 +12,18 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-import mmtinyvit
 from mmtinyvit.compat import MINIMUM_VERSIONS, installed_version
+from mmtinyvit.datasets.identity import plain_json
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.weights import fill_module, read_checkpoint
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
+from mmtinyvit.store.files import write_atomically
+from mmtinyvit.version import __version__
 
-from .plain_config import check_types, classes_of, plain_config
-from .weight_files import pack_weights, write_file
+from .models import check_types, classes_of, plain_config
 
-__all__ = ['Published', 'publish']
+__all__ = ['Published', 'pack_weights', 'publish', 'refuse_same_file', 'write_file']
 
 HASH_DIGITS = 8  # as torch.hub expects them in a name
 
@@ -58,15 +61,15 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     check_types(plain, cfg.filename)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(Config(plain).model)
-    weights, said = read_checkpoint(checkpoint)
+    weights, training_meta = read_checkpoint(checkpoint)
     fill_module(model, weights, checkpoint)
-    origin = dict(recipe=_recipe(cfg), checkpoint=Path(checkpoint).name, epochs=said.get('epoch'),
-                  store=_store(said.get('teacher_store'), store), versions=_versions())
+    origin = dict(recipe=_recipe(cfg), checkpoint=Path(checkpoint).name, epochs=training_meta.get('epoch'),
+                  store=_store(training_meta.get('teacher_store'), store), versions=_versions())
     meta = dict(config=plain, provenance=origin)
-    classes = classes_of(said, plain['model'])
+    classes = classes_of(training_meta, plain['model'])
     if classes:
         meta['dataset_meta'] = dict(classes=classes)
-    meta = json.loads(json.dumps(meta))  # plain values alone, also where a string is a torch.TorchVersion
+    meta = plain_json(meta)  # plain values alone, also where a string is a torch.TorchVersion
     state_dict = model.state_dict()
     content = pack_weights(state_dict, destination.suffix, meta)
     digest = hashlib.sha256(content).hexdigest()[:HASH_DIGITS]
@@ -80,22 +83,22 @@ def _recipe(cfg: Config) -> str:
     return str(path.relative_to(config_root())) if path.is_relative_to(config_root()) else path.name
 
 
-def _store(said: dict | None, given: str | None) -> dict[str, Any] | None:
+def _store(recorded: dict | None, given: str | None) -> dict[str, Any] | None:
     """Identity of the store, and of its teacher if the store is here; None for a student of labels."""
-    if said is None:
+    if recorded is None:
         if given:
             raise UserError(f'The checkpoint was not distilled from a store: leave out {given}.')
         return None
-    known = dict(store_id=said['store_id'])
-    where = given or said['path']
+    known = dict(store_id=recorded['store_id'])
+    where = given or recorded['path']
     if not given and not ('://' in where or Path(where).is_dir()):
         return known  # moved, or several: their identity is all that the checkpoint has
     found = LogitStore(where)
-    ours = found.manifest.store_id.hex()
-    if ours != said['store_id']:
+    store_id = found.manifest.store_id.hex()
+    if store_id != recorded['store_id']:
         if given:
-            raise UserError(f"The student was distilled from the store {said['store_id'][:12]}, and {given} is "
-                            f'{ours[:12]}: name the right one.')
+            raise UserError(f"The student was distilled from the store {recorded['store_id'][:12]}, and {given} is "
+                            f'{store_id[:12]}: name the right one.')
         return known
     prints = found.manifest.fingerprints
     return known | dict(samples=found.num_samples, views=len(found.views), topk=found.topk,
@@ -106,4 +109,42 @@ def _store(said: dict | None, given: str | None) -> dict[str, Any] | None:
 def _versions() -> dict[str, str]:
     libraries = {module: installed_version(names) for module, (names, _) in MINIMUM_VERSIONS.items()
                  if module != 'mmdet'}
-    return dict(mmtinyvit=mmtinyvit.__version__, torch=torch.__version__, timm=version('timm')) | libraries
+    return dict(mmtinyvit=__version__, torch=torch.__version__, timm=version('timm')) | libraries
+
+
+# ---------------------------------------------------------------- files of weights, whole or absent
+def refuse_same_file(destination: Path, source: str | Path) -> None:
+    """Raises :class:`UserError` if a converter would write over what it reads."""
+    if destination.resolve() == Path(source).resolve():
+        raise UserError(f'The destination {destination} is the source: choose another name.')
+
+
+def pack_weights(state_dict: Mapping[str, Tensor], suffix: str, meta: Mapping[str, Any] | None = None,
+                 name: str | None = None) -> bytes:
+    """The bytes of a file of weights.
+
+    Args:
+        state_dict: The tensors.
+        suffix: ``'.safetensors'``, where ``meta`` lies as JSON under the metadata ``mmtinyvit``; else a file of
+            ``torch.save``: the state dict alone, or with ``meta`` as MMEngine's checkpoints have it.
+        meta: Plain values.
+        name: Put the tensors into a dict under this name, in a file of ``torch.save``.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
+    if suffix == '.safetensors':
+        from safetensors.torch import save
+        # one key: of several, safetensors writes the order that its hash map happens to have
+        return save(tensors, {'mmtinyvit': json.dumps(meta)} if meta else {'format': 'pt'})
+    content = dict(state_dict=tensors, meta=dict(meta)) if meta else {name: tensors} if name else tensors
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Raises :class:`UserError` if ``content`` cannot be written; ``path`` is whole or as it was before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [content])
+    except OSError as error:
+        raise UserError(f'Cannot write {path} ({error.strerror}): choose another path.') from error

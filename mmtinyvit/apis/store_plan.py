@@ -1,5 +1,8 @@
-"""What a store would cost, and how much of the teacher it would keep, from a probe of a few images."""
+"""What a store would cost, how much of the teacher it would keep, and how many views there is room and time for."""
+import os
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.cut_records import cut_lengths
 from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
+from mmtinyvit.store.remote_folder import is_url
 from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
-__all__ = ['plan_store', 'probe_teacher', 'recommend', 'weigh_codecs']
+__all__ = ['check_limits', 'free_bytes', 'plan_store', 'probe_teacher', 'recommend', 'recommend_views', 'weigh_codecs']
 
 TRY_TOPK = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEFAULT_CODEC = 'compact'
@@ -150,3 +154,58 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
             else shard_bytes(count, width, -(-count // CANARY_EVERY)) for count in counts)
     return dict(images=len(log_prob), classes=log_prob.shape[1], samples=samples, views=views, per_second=per_second,
                 hours=samples * views / per_second / 3600, rows=rows, recommended=recommend(rows, max_kl))
+
+
+# ---------------------------------------------------------------- how many views
+def recommend_views(views: int, total_bytes: int, hours: float, max_bytes: int, max_hours: float | None = None
+                    ) -> dict[str, Any]:
+    """As many views as there is room and time for, at most those that are wanted.
+
+    Views are read in turn, and with fewer views than epochs each is read more often. How few suffice is not known
+    before a training; ``docs/en/store_tools.md`` has what was published.
+
+    Args:
+        views: The views that are wanted: one per epoch, at most.
+        total_bytes: Bytes that they take together.
+        hours: Hours that the teacher needs for them.
+        max_bytes: Free room in bytes.
+        max_hours: Time for saving; None for any.
+
+    Returns:
+        ``views`` (0 if there is no room or time for one), ``bytes``, ``hours`` and ``limit``: ``'wanted'``, ``'room'``
+        or ``'time'``, whichever is the closest.
+
+    Raises:
+        UserError: A limit is not positive.
+    """
+    check_limits(max_bytes, max_hours)
+    limits = {'wanted': views, 'room': int(max_bytes * views // max(total_bytes, 1))}
+    if max_hours is not None:
+        limits['time'] = int(max_hours * views / max(hours, 1e-12))
+    limit = min(limits, key=limits.get)
+    count = limits[limit]
+    return dict(views=count, bytes=total_bytes * count // views, hours=hours * count / views, limit=limit)
+
+
+def check_limits(max_bytes: int, max_hours: float | None) -> None:
+    """Refuses limits that are not positive.
+
+    Raises:
+        UserError: One is not.
+    """
+    if max_bytes <= 0 or (max_hours is not None and not max_hours > 0):
+        raise UserError('--disk and --hours must be positive.')
+
+
+def free_bytes(path: str | Path) -> int:
+    """Free room on the disk on which ``path`` is, or will be.
+
+    Raises:
+        UserError: It is a URL.
+    """
+    if is_url(path):
+        raise UserError(f'How much room there is at {path} is not known: say it with --disk, in GiB.')
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place if os.path.isdir(place) else place.parent).free

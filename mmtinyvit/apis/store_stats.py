@@ -1,57 +1,19 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
-import argparse
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
 
-from mmtinyvit.apis.config import add_common_flags, check_data, load_config
 from mmtinyvit.datasets.identity import find_seeded_augment, in_blocks, iter_keys
-from mmtinyvit.engine.store_check import check_dataset
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore
+from mmtinyvit.store import LogitStore, Record
 
-from .teacher_tally import TeacherTally
+__all__ = ['TeacherTally', 'measure_store', 'pick_views']
 
-__all__ = ['draw_stats', 'load_labelled', 'measure_store', 'pick_views', 'read_config']
-
-_BATCH = 4096
-
-
-def load_labelled(store: LogitStore, config: str, options: Sequence[str] = ()) -> Any:
-    """The dataset of a config, of the loader that saves (or else the training one), if it belongs to the store.
-
-    Args:
-        store: The store.
-        config: Config of a teacher or of a student.
-        options: ``KEY=VALUE`` that override it.
-
-    Raises:
-        UserError: It does not belong to the store, is not on this machine, or the config has no such loader.
-    """
-    cfg = read_config(config, options)
-    saves = (cfg.get('test_cfg') or {}).get('type') == 'mmtinyvit.SaveLogitsLoop'
-    name = 'test_dataloader' if saves else 'train_dataloader'
-    if not cfg.get(name):
-        raise UserError('The config has no train_dataloader and does not save logits: give the config of the teacher '
-                        'or of a student.')
-    check_data(cfg, name)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    dataset = DATASETS.build(cfg[name].dataset)
-    check_dataset(store, dataset)
-    return dataset
-
-
-def read_config(config: str, options: Sequence[str] = ()) -> Config:
-    """A config as the other tools read it."""
-    parser = argparse.ArgumentParser()
-    add_common_flags(parser)
-    return load_config(parser.parse_args([config, *(['--cfg-options', *options] if options else [])]))
+MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_BATCH, _BINS = 4096, 40
 
 
 def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
@@ -60,8 +22,7 @@ def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
     Raises:
         UserError: There is none.
     """
-    complete = [view for view, there in store.coverage().items() if there.present == there.expected
-                and (wanted is None or view in wanted)]
+    complete = [view for view in store.complete_views() if wanted is None or view in wanted]
     if not complete:
         among = '' if wanted is None else ' among those asked for'
         raise UserError(f'The store {store.root} has no complete view{among}: save one, or ask for others.')
@@ -71,11 +32,12 @@ def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
 def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,
                   worst: int = 20, label_index: Sequence[int] | None = None,
                   watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
-    """Compares what the teacher said with the labels.
+    """Compare the stored teacher with the labels.
 
     Args:
         store: The store.
-        dataset: A labelled dataset whose samples are in the store; see :func:`load_labelled`.
+        dataset: A labelled dataset whose samples are in the store, as
+            :func:`~mmtinyvit.engine.store_check.check_dataset` makes sure.
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
@@ -89,11 +51,11 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         ``predicted``, ``views``), ``disagreements`` and ``hardest`` (``index``, ``key``, ``label``, ``predicted``,
         ``label_prob``, ``predicted_prob``, means over the views), and ``histograms`` for :func:`draw_stats`.
 
-        Disagreements have the largest mean of (probability of the first class - probability of the label): the teacher
-        is sure of something else, so the label may be wrong. The hardest have the largest mean entropy.
+        Disagreements have the largest mean of (probability of the first class - probability of the label): there the
+        label may be wrong. The hardest have the largest mean entropy.
 
     Raises:
-        UserError: A sample has no label, or one that the teacher does not know.
+        UserError: A sample has no label, or one that is no class of the teacher.
     """
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
@@ -140,7 +102,7 @@ def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: S
 
 
 def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, label: int) -> dict[str, Any]:
-    """The mean over the views of what the teacher said about one sample."""
+    """One sample's label and first class, with their probabilities, means over the views."""
     mean = np.zeros(store.num_classes)
     for view in views:
         record = store.read_positions(view, [position])
@@ -153,31 +115,63 @@ def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, 
                 label_prob=float(mean[label]), predicted_prob=float(mean[predicted]))
 
 
-def draw_stats(stats: dict[str, Any], out: str | Path) -> Path:
-    """Draws mass against K, accuracy by view, and the histograms of entropy and of the label's probability.
+class TeacherTally:
+    """Sums over batches of records.
 
-    Raises:
-        UserError: ``out`` cannot be written.
+    Args:
+        store: The store.
+        labels: ``(n,)`` int64, the label of each sample, in the teacher's classes.
+
+    Attributes:
+        gap: ``(n,)`` float64, over the views: probability of the first class less that of the label.
+        entropy: ``(n,)`` float64, nats over the views, the tail taken as even.
     """
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout='constrained')
-    axes[0, 0].plot(list(stats['mass']), list(stats['mass'].values()), 'o-')
-    axes[0, 0].set(xlabel='K', ylabel='mean mass of the K most probable classes', xscale='log', ylim=(0, 1.02))
-    axes[0, 1].plot(list(stats['top1_by_view']), [100 * top1 for top1 in stats['top1_by_view'].values()], 'o-')
-    axes[0, 1].set(xlabel='view', ylabel="teacher's top-1 accuracy (%)")
-    for axis, name, title in ((axes[1, 0], 'entropy', 'entropy (nats)'),
-                              (axes[1, 1], 'label_prob', 'probability of the label')):
-        histogram = stats['histograms'][name]
-        axis.stairs(histogram['counts'], histogram['edges'], fill=True)
-        axis.set(xlabel=title, ylabel='views of samples')
-    out = Path(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110)
-    except OSError as error:
-        raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
-    finally:
-        plt.close(figure)
-    return out
+    def __init__(self, store: LogitStore, labels: np.ndarray) -> None:
+        self.store, self.labels = store, labels
+        self.gap, self.entropy = np.zeros(len(labels)), np.zeros(len(labels))
+        self._first, self._same = np.full(len(labels), -1), np.ones(len(labels), bool)
+        self._mass, self._confusions = np.zeros(store.topk), Counter()
+        self._hits: dict[int, int] = {}
+        self._top5 = 0
+        self._edges = dict(entropy=np.linspace(0, np.log(store.num_classes), _BINS + 1),
+                           label_prob=np.linspace(0, 1, _BINS + 1))
+        self._counts = {name: np.zeros(_BINS, np.int64) for name in self._edges}
+
+    def add(self, view: int, rows: slice, record: Record) -> None:
+        """Add the records of the samples ``rows`` in one view; each sample once per view."""
+        label = self.labels[rows, None]
+        prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
+        even = tail / max(self.store.num_classes - self.store.topk, 1)
+        order = np.argsort(-prob, axis=1, kind='stable')
+        ranked = np.take_along_axis(record.index, order, 1)
+        match = record.index == label
+        label_prob = np.where(match.any(1), (prob * match).sum(1), even)
+        entropy = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
+        right = ranked[:, 0] == label[:, 0]
+        self._hits[view] = self._hits.get(view, 0) + int(right.sum())
+        self._top5 += int((ranked[:, :5] == label).any(1).sum())
+        self._mass += np.cumsum(np.take_along_axis(prob, order, 1), axis=1).sum(0)
+        self.gap[rows] += prob.max(1) - label_prob
+        self.entropy[rows] += entropy
+        self._same[rows] &= (self._first[rows] == ranked[:, 0]) | (self._first[rows] < 0)
+        self._first[rows] = ranked[:, 0]
+        self._confusions.update(zip(label[~right, 0].tolist(), ranked[~right, 0].tolist(), strict=True))
+        for name, values in (('entropy', entropy), ('label_prob', label_prob)):
+            edges = self._edges[name]
+            self._counts[name] += np.histogram(values.clip(0, edges[-1]), edges)[0]
+
+    def summary(self, worst: int) -> dict[str, Any]:
+        """The sums as shares and means; ``worst`` confused pairs. Keys as in ``measure_store``."""
+        num, views = len(self.labels), list(self._hits)
+        total = num * len(views)
+        top1_by_view = {view: hits / num for view, hits in self._hits.items()}
+        return dict(
+            samples=num, views=views, top1=float(np.mean(list(top1_by_view.values()))), top5=self._top5 / total,
+            top1_by_view=top1_by_view, entropy=float(self.entropy.sum() / total), same_top1=float(self._same.mean()),
+            mass={k: float(self._mass[k - 1] / total) for k in sorted({*MASS_AT, self.store.topk})
+                  if k <= self.store.topk},
+            confusions=[dict(label=label, predicted=predicted, views=count)
+                        for (label, predicted), count in self._confusions.most_common(worst)],
+            histograms={name: dict(edges=edges.tolist(), counts=self._counts[name].tolist())
+                        for name, edges in self._edges.items()})

@@ -86,7 +86,9 @@ def plain_json(value: Any) -> Any:
         return [plain_json(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        return str(value)  # also where it is more than that, such as a torch.TorchVersion
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     return getattr(value, '__qualname__', str(value))
 

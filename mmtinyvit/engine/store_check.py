@@ -297,8 +297,8 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     if not chosen:
         print_log(f'None of the {len(dataset)} samples has a canary in the store {store.root}, so nothing shows if '
                   'the views are still the pixels that the teacher saw: compare them by running "python '
-                  'tools/check_logits.py STORE --teacher CONFIG", or save a store in smaller shards, each of which '
-                  'gets a canary.', 'current', logging.WARNING)
+                  'tools/logit_store.py verify STORE --teacher CONFIG", or save a store in smaller shards, each of '
+                  'which gets a canary.', 'current', logging.WARNING)
     return len(chosen)
 
 

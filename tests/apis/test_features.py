@@ -5,7 +5,7 @@ from mmengine.registry import MODELS, init_default_scope
 from tiny_flow import student
 from torch import nn
 
-from mmtinyvit.apis.features import pre_logits
+from mmtinyvit.apis.networks import pre_logits
 from mmtinyvit.errors import UserError
 
 IMAGES = torch.randn(2, 3, 32, 32)

@@ -10,8 +10,7 @@ from file_server import file_server
 from mmengine.config import Config
 
 import mmtinyvit
-from mmtinyvit.apis.models import get_model
-from mmtinyvit.apis.plain_config import plain_config
+from mmtinyvit.apis.models import get_model, plain_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit_keys import to_cream
 from mmtinyvit.paths import config_root

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tiny_flow import distilling
 
 import mmtinyvit
-from mmtinyvit.apis.config import read_config
 from mmtinyvit.apis.publish import publish
+from mmtinyvit.config import read_config
 from mmtinyvit.models.weights import read_checkpoint
 from mmtinyvit.store import LogitStore
 

@@ -91,7 +91,7 @@ def test_no_operators(run_tool, monkeypatch):
 
 
 def test_no_mmdet(run_tool, monkeypatch):
-    monkeypatch.setattr('mmtinyvit.apis.detection.find_spec', lambda name: None if name == 'mmdet' else find_spec(name))
+    monkeypatch.setattr('mmtinyvit.compat.find_spec', lambda name: None if name == 'mmdet' else find_spec(name))
     monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: name != 'mmdet')
     assert 'needs mmdet, which is not installed' in run_tool('train', f'configs/{RETINANET}.py').sentence
 

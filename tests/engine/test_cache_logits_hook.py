@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from processes import CLEAN
 from tiny_flow import NORM, contents, distilling, losses, recorded, saving, student, teacher
 
-from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.cli.runner import build_runner
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, StoreError, verify_store
 

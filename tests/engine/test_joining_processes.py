@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_flow import contents, saving
 
-from mmtinyvit.apis.runner import build_teacher
+from mmtinyvit.cli.runner import build_teacher
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 
 DEADLINE = 120  # seconds

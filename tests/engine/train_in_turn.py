@@ -3,8 +3,8 @@ import argparse
 
 from mmengine.config import Config
 
-from mmtinyvit.apis import run_command
-from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.runner import build_runner
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
 from tiny_segmentation import CLASSES, COLOURS, segmenter
 
-from mmtinyvit.apis.runner import build_runner
+from mmtinyvit.cli.runner import build_runner
 
 FPN, VIT = 'segmentation/semantic_fpn_tiny_vit_5m_80k_ade20k', 'segmentation/upernet_tinymim_base_160k_ade20k'
 
@@ -75,7 +75,7 @@ def test_no_operators(run_tool, monkeypatch):
 
 
 def test_no_mmseg(run_tool, monkeypatch):
-    monkeypatch.setattr('mmtinyvit.apis.segmentation.find_spec',
+    monkeypatch.setattr('mmtinyvit.compat.find_spec',
                         lambda name: None if name == 'mmseg' else find_spec(name))
     assert 'needs mmseg, which is not installed' in run_tool('train', f'configs/{FPN}.py').sentence
 

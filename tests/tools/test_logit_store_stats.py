@@ -3,9 +3,12 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.registry import DATASETS
 from PIL import Image
-from tiny_flow import CLASSES, TOPK, saving
+from tiny_flow import CLASSES, TOPK, distilling, saving
 
+from mmtinyvit.apis.store_stats import measure_store, pick_views
+from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
 CLASS_OF = {'class_0': 4, 'class_1': 0, 'class_2': 11}
@@ -63,23 +66,41 @@ def test_stats(run_tool, saved_store, config, tmp_path):
 def test_stats_in_words(run_tool, saved_store, config):
     ended = run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--samples', 4, '--views', '1:2')
     assert ended.status == 0 and 'Teacher and label disagree most' in ended.out and '4, 1' in ended.out
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config)
-    assert 'has 3 classes and the teacher' in ended.sentence and '--label-index' in ended.sentence
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--label-index', 0, 1)
-    assert 'labels up to 2, and --label-index names 2' in ended.sentence
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, '--label-index', 0, 1, 12)
-    assert 'from 0 to 12' in ended.sentence and 'has 12 classes' in ended.sentence
-    ended = run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--views', '7:8')
-    assert 'no complete view among those asked for' in ended.sentence
 
 
-def test_gallery_of_the_hardest(run_tool, saved_store, config, tmp_path):
-    listed = json.loads(run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--json').out)
+@pytest.mark.parametrize('labels, said', [
+    (None, 'has 3 classes and the teacher .*--label-index'),
+    ([0, 1], 'labels up to 2, and --label-index names 2'),
+    ([0, 1, 12], 'from 0 to 12.*has 12 classes')])
+def test_labels_that_the_teacher_does_not_know(saved_store, photos, tmp_path, labels, said):
+    dataset = DATASETS.build(saving(photos, saved_store, tmp_path).test_dataloader.dataset)
+    with pytest.raises(UserError, match=said):
+        measure_store(LogitStore(saved_store), dataset, [0], label_index=labels)
+
+
+def test_views_that_are_not_complete(saved_store):
+    assert pick_views(LogitStore(saved_store), range(1, 9)) == [1]
+    with pytest.raises(UserError, match='no complete view among those asked for'):
+        pick_views(LogitStore(saved_store), range(7, 8))
+
+
+def test_gallery_of_the_hardest(run_tool, saved_store, photos, config, tmp_path):
+    dataset = DATASETS.build(saving(photos, saved_store, tmp_path).test_dataloader.dataset)
+    measured = measure_store(LogitStore(saved_store), dataset, [0, 1], label_index=list(CLASS_OF.values()))
     said = json.loads(run_tool('logit_store', 'gallery', saved_store, '--config', config, *LABELS, '--hardest',
                                '--rows', 2, '--out', tmp_path / 'hardest.png', '--json').out)
-    assert said['rows'] == [row['index'] for row in listed['disagreements'][:2]] and said['views'] == [0, 1]
+    assert said['rows'] == [row['index'] for row in measured['disagreements'][:2]] and said['views'] == [0, 1]
     with Image.open(tmp_path / 'hardest.png') as picture:
         assert min(picture.size) > 200
-    ended = run_tool('logit_store', 'gallery', saved_store, '--config', config, *LABELS, '--rows', 3, '--out',
-                     tmp_path / 'spread.png')
+
+
+@pytest.mark.parametrize('kind', ['student', 'teacher'])
+def test_gallery_of_the_store_that_the_config_names(run_tool, saved_store, photos, config, tmp_path, kind):
+    if kind == 'student':
+        distilling(photos, saved_store, tmp_path / 'work').dump(config)
+    ended = run_tool('logit_store', 'gallery', '--config', config, '--rows', 3, '--out', tmp_path / 'spread.png')
     assert ended.status == 0 and '0, 6, 13' in ended.out
+    chosen = run_tool('logit_store', 'gallery', '--config', config, '--index', 5, '--out', tmp_path / 'one.png')
+    assert chosen.status == 0 and (tmp_path / 'one.png').stat().st_size < (tmp_path / 'spread.png').stat().st_size
+    assert 'There is no sample 14: the dataset has 14' in run_tool('logit_store', 'gallery', '--config', config,
+                                                                   '--index', 14).sentence

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmtinyvit
-from mmtinyvit.apis.plain_config import plain_config
+from mmtinyvit.apis.models import plain_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import PUBLISHERS, entries, find_entry

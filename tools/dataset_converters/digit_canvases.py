@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.datasets.digit_canvases import write_canvases
 
 

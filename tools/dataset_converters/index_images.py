@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmtinyvit.apis.command import run_command
+from mmtinyvit.cli.command import run_command
 from mmtinyvit.datasets.scan_images import find_classes, index_images
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, synsets

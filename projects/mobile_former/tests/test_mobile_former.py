@@ -5,7 +5,7 @@ from hash_fill import fill, image
 from network_checks import assert_summary, randomise
 from torch import nn
 
-from mmtinyvit.apis.cost import count_macs, count_parameters
+from mmtinyvit.apis.networks import count_macs, count_parameters
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
 from projects.mobile_former.mobile_former import ARCHS, MobileFormer, MobileFormerClsHead

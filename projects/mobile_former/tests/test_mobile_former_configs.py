@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from tiny_detection import detector, write_rectangles
 from tiny_recipes import load_recipe, on_a_few_images, save_store, store_read_by, write_world
 
-from mmtinyvit.apis.cost import count_parameters
+from mmtinyvit.apis.networks import count_parameters
 from mmtinyvit.paths import config_root
 from projects.mobile_former.mobile_former import ARCHS, MobileFormer
 

@@ -5,7 +5,7 @@ import torch
 from network_checks import check_autocast, check_gradients, check_one_graph, check_onnx, randomise
 from torch import nn
 
-from mmtinyvit.apis.cost import count_macs, count_parameters
+from mmtinyvit.apis.networks import count_macs, count_parameters
 from projects.mobilevit.mobilevit import DropoutNeck, MobileViT
 
 PUBLISHED = {'small': ('mobilevit_s', 5_578_632, 2.001), 'x_small': ('mobilevit_xs', 2_317_848, 1.026),

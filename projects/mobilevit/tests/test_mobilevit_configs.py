@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from tiny_recipes import load_recipe, on_a_few_images, save_store, store_read_by, write_world
 
-from mmtinyvit.apis.cost import count_parameters
+from mmtinyvit.apis.networks import count_parameters
 from mmtinyvit.paths import config_root
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs'

@@ -14,7 +14,7 @@ from network_checks import assert_summary, check_gradients, check_onnx
 from tiny_recipes import load_recipe
 from torch.nn import functional
 
-from mmtinyvit.apis.config import load_config
+from mmtinyvit.cli.runner import load_config
 from mmtinyvit.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -71,7 +71,7 @@ def test_onnx(small, tmp_path):
 
 def test_no_mmseg(monkeypatch):
     """The head's import fails before anything else does."""
-    monkeypatch.setattr('mmtinyvit.apis.segmentation.find_spec',
+    monkeypatch.setattr('mmtinyvit.compat.find_spec',
                         lambda name: None if name == 'mmseg' else find_spec(name))
     monkeypatch.delitem(sys.modules, 'projects.topformer.topformer.simple_head', raising=False)
     monkeypatch.setitem(sys.modules, 'mmseg.models.decode_heads.decode_head', None)

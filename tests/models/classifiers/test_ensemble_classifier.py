@@ -199,6 +199,6 @@ def test_each_store_is_checked(tmp_path, photos, stores, hook, names):
 def test_checking_an_ensembles_store(tmp_path, photos, stores, members, run_tool):
     saving(photos, stores / 'both', tmp_path / 'work', model=ensemble(members)).dump(tmp_path / 'save.py')
     before = contents(stores / 'both')
-    ended = run_tool('check_logits', stores / 'both', '--teacher', tmp_path / 'save.py', '--records', 12)
+    ended = run_tool('logit_store', 'verify', stores / 'both', '--teacher', tmp_path / 'save.py', '--records', 12)
     assert ended.status == 0, ended.err
     assert contents(stores / 'both') == before

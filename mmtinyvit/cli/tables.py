@@ -1,14 +1,15 @@
-"""What the store's tools print: tables for people."""
-from collections.abc import Sequence
+"""What the commands print: tables for people."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mmtinyvit.store.layout import spell_numbers
 from mmtinyvit.store.summary import NO_REPLAY
 
-__all__ = ['fact_table', 'info_table', 'plan_tables', 'sample_table', 'stats_tables']
+__all__ = ['compared_table', 'fact_table', 'file_table', 'info_table', 'plan_tables', 'sample_table', 'stats_tables']
 
 
 def fact_table(facts: dict[str, Any], title: str | None = None) -> Table:
@@ -31,15 +32,15 @@ def info_table(store: dict[str, Any]) -> Table:
     prints = store['fingerprints']
     teacher, pipeline, dataset = ({} if not isinstance(prints.get(name), dict) else prints[name]
                                   for name in ('teacher', 'pipeline', 'dataset'))
-    partial = {view: there for view, there in store['views'].items() if there['present'] != there['expected']}
+    partial = {view: shards for view, shards in store['views'].items() if view not in store['complete_views']}
     transforms = pipeline.get('transforms') or []
     return fact_table({
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
         'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
-        'incomplete views': ', '.join(f"{view} ({there['present']} of {there['expected']} shards)"
-                                      for view, there in partial.items()),
+        'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
+                                      for view, shards in partial.items()),
         'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
         'records': str(prints.get('records') or ''),
         'views are relative to': None if store['reference_view'] is None else f"view {store['reference_view']}",
@@ -57,15 +58,24 @@ def info_table(store: dict[str, Any]) -> Table:
         'store id': store['store_id']})
 
 
+def compared_table(compared: dict[str, float]) -> Table:
+    """The table of ``CheckLogitsLoop``: how far the teacher is from what is stored."""
+    return fact_table({
+        'records asked again': compared['records'],
+        'mean KL': f"{compared['mean_kl']:.2e} nats",
+        'largest KL': f"{compared['max_kl']:.2e} nats",
+        'first class changed': compared['top1_changed']})
+
+
 def sample_table(sample: dict[str, Any]) -> Table:
     """The table of ``describe_sample``: a row per view."""
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
     table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
                   title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
     for row in sample['views']:
-        said = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+        lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
                 for entry in row['top']]
-        table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(said)),
+        table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(lines)),
                       f"{row['tail_mass']:.2%}")
     return table
 
@@ -114,3 +124,12 @@ def plan_tables(config: str, plan: dict[str, Any], max_kl: float) -> list[Table]
         'time for all views': f"{plan['hours']:,.2f} hours on one such device",
         'recommended': f"topk={best['topk']}, codec='{best['codec']}': {_size(best['total_bytes'])}, mean KL "
                        f"{best['mean_kl']:.3g} nats{reach}"})]
+
+
+def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
+    """What a converter ends with: the file, ``more``, and its size."""
+    table = Table(Column('file', overflow='fold'), *(name.replace('_', ' ') for name in more), 'tensors', 'parameters',
+                  'MiB')
+    table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
+                  f'{path.stat().st_size / 2**20:.1f}')
+    return table

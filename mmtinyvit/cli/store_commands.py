@@ -21,7 +21,7 @@ from mmtinyvit.store.repair import repair_store
 from mmtinyvit.store.reshard import reshard_store
 from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names
 
-from .store_tables import fact_table, info_table, plan_tables, sample_table, stats_tables
+from .tables import compared_table, fact_table, info_table, plan_tables, sample_table, stats_tables
 
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
@@ -65,17 +65,43 @@ def verify(args: argparse.Namespace) -> None:
     if len(findings) == 1 and problems:  # no manifest, so there is nothing to check
         raise UserError(problems[0])
     damaged = sorted({str(finding.path) for finding in findings if finding.problem})
-    openable = not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged)
-    coverage = LogitStore(args.store).coverage() if openable else {}
-    partial = [view for view, there in coverage.items() if there.present != there.expected]
+    facts, coverage = {}, {}
+    if not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged):  # it can be opened
+        store = LogitStore(args.store)
+        coverage = store.coverage()
+        facts = {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
+                 'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
+    partial = [view for view, shards in coverage.items() if shards.present < shards.expected]
+    if not args.json:  # at once: the teacher may take long
+        emit(args, {}, fact_table({
+            'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged), **facts,
+            'complete views': len(coverage) - len(partial), 'incomplete views': spell_numbers(partial),
+            'problems': '\n'.join(problems)}))
+    compared = ask_again(args) if args.config and not damaged else None
     emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
-                    views={view: there._asdict() for view, there in coverage.items()}, incomplete_views=partial),
-         fact_table({'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged),
-                     'complete views': len(coverage) - len(partial), 'incomplete views': spell_numbers(partial),
-                     'problems': '\n'.join(problems)}))
+                    views={view: shards._asdict() for view, shards in coverage.items()}, incomplete_views=partial,
+                    teacher=compared), *([compared_table(compared)] if compared else []))
     if damaged:
         repair = '' if is_url(args.store) else f'run "python tools/logit_store.py repair {args.store}", or '
         raise UserError(f'{args.store} has {len(damaged)} damaged files: {repair}copy those files again.')
+    if compared and compared['mean_kl'] > args.tolerance:
+        raise UserError(f"The teacher differs from {args.store} by {compared['mean_kl']:.2e} nats on average, more "
+                        f'than {args.tolerance:g}: the store or the teacher is another one than was saved.')
+
+
+def ask_again(args: argparse.Namespace) -> dict[str, float]:
+    """Ask the teacher again about some records, and compare its answers with the store's."""
+    with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
+        from mmtinyvit.config import saving_loop
+
+        from .runner import build_teacher, check_data, load_config, use_checkpoint
+
+        cfg = load_config(args)
+        use_checkpoint(cfg, args.checkpoint)
+        check_data(cfg, 'test_dataloader')
+        saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
+                                              num_records=args.records)
+        return build_teacher(cfg).test()
 
 
 def show(args: argparse.Namespace) -> None:
@@ -88,10 +114,15 @@ def show(args: argparse.Namespace) -> None:
 # ---------------------------------------------------------------- with a config; only these import torch and MMEngine
 def stats(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
-    with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
-        from .store_stats import draw_stats, load_labelled, measure_store, pick_views
+    with redirect_stdout(sys.stderr):
+        from mmtinyvit.apis.pictures import draw_stats
+        from mmtinyvit.apis.store_stats import measure_store, pick_views
+        from mmtinyvit.engine.store_check import check_dataset
 
-        dataset = load_labelled(store, args.config, args.cfg_options)
+        from .runner import build_dataset, load_config
+
+        dataset = build_dataset(load_config(args))
+        check_dataset(store, dataset, any_order=True)
         views = pick_views(store, args.views and range(*args.views))
         measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
         if args.out:
@@ -101,37 +132,44 @@ def stats(args: argparse.Namespace) -> None:
 
 
 def gallery(args: argparse.Namespace) -> None:
-    store = LogitStore(args.store)
-    if not is_replayable(store.manifest):
-        raise UserError(f'The views of {args.store} cannot be made again, so there is nothing to draw.')
+    store = LogitStore(args.store) if args.store else None
     with redirect_stdout(sys.stderr):
+        from mmtinyvit.apis.pictures import draw_views
+        from mmtinyvit.apis.store_stats import measure_store, pick_views
+        from mmtinyvit.config import saves_logits
+        from mmtinyvit.datasets.load_teacher_logits import find_store
         from mmtinyvit.engine.store_check import check_canaries
 
-        from .gallery import draw_views
-        from .store_stats import load_labelled, measure_store, pick_views
+        from .runner import build_dataset, load_config
 
-        dataset = load_labelled(store, args.config, args.cfg_options)
+        cfg = load_config(args)
+        dataset = build_dataset(cfg)
+        if store is None:
+            store = LogitStore(cfg.test_cfg.store) if saves_logits(cfg) else find_store(dataset)
+        if not is_replayable(store.manifest):
+            raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
         views = pick_views(store, range(*args.views))
-        check_canaries(store, dataset, views, 2)
-        if args.hardest:
+        check_canaries(store, dataset, views, 2, any_order=True)
+        if args.index:
+            rows = args.index
+        elif args.hardest:
             measured = measure_store(store, dataset, views, worst=args.rows, label_index=args.label_index)
             rows = [row['index'] for row in measured['disagreements']]
         else:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
         out = draw_views(store, dataset, args.out, rows, views, args.top)
-    emit(args, dict(path=args.store, picture=str(out), rows=rows, views=views),
+    emit(args, dict(path=str(store.root), picture=str(out), rows=rows, views=views),
          fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_numbers(views)}))
 
 
 def plan(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
-        from .config import check_data, use_checkpoint
-        from .runner import build_teacher, saving_loop
-        from .store_plan import plan_store
-        from .store_stats import read_config
-        from .view_count import check_limits, free_bytes, recommend_views
+        from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
+        from mmtinyvit.config import saving_loop
 
-        cfg = read_config(args.config, args.cfg_options)
+        from .runner import build_teacher, check_data, load_config, use_checkpoint
+
+        cfg = load_config(args)
         use_checkpoint(cfg, args.checkpoint)
         loop = saving_loop(cfg, args.config)
         room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
@@ -141,7 +179,7 @@ def plan(args: argparse.Namespace) -> None:
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
     reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
-               'time': f'what the teacher can say in {args.hours} hours'}
+               'time': f'what the teacher computes in {args.hours} hours'}
     emit(args, dict(config=args.config, **planned, recommended_views=advice),
          *plan_tables(args.config, planned, args.max_kl),
          fact_table({'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "

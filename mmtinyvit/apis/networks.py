@@ -1,15 +1,18 @@
-"""Features of a whole dataset: what a classifier sees before its last layer."""
-from collections.abc import Callable
+"""What a network gives and costs: features before its last layer, parameters, and multiplications per image."""
+import copy
+from collections.abc import Callable, Sequence
 from inspect import signature
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['extract_features', 'pre_logits']
+__all__ = ['count_macs', 'count_parameters', 'extract_features', 'pre_logits']
 
 
 def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -60,3 +63,24 @@ def extract_features(runner: Runner,
             labels.append([int(sample.gt_label) for sample in batch['data_samples']])
             on_batch(len(labels[-1]))
     return np.concatenate(features), np.concatenate(labels).astype(np.int64)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, trained or not; no buffers."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count_macs(model: nn.Module, size: Sequence[int]) -> int:
+    """Multiply-accumulates of convolutions, linear layers and attention for one RGB image.
+
+    Nothing is computed: a copy of the network runs on torch's meta device. Norms, activations and sums do not count.
+
+    Args:
+        model: The network, which takes images ``(B, 3, H, W)``.
+        size: H and W in pixels.
+    """
+    model = copy.deepcopy(model).to('meta').requires_grad_(False)
+    model.eval()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.empty(1, 3, *size, device='meta'))
+    return counter.get_total_flops() // 2

@@ -1,4 +1,4 @@
-"""Pictures of replayed views with what the teacher said about them."""
+"""Pictures of a store: replayed views with the teacher's classes, and plots of the teacher's accuracy."""
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
-__all__ = ['draw_views']
+__all__ = ['draw_stats', 'draw_views']
 
 
 def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[int], views: list[int],
@@ -31,32 +31,69 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     Raises:
         UserError: An index is beyond the dataset, or ``out`` cannot be written; a record is missing (``StoreError``).
     """
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
     beyond = [i for i in indices if not 0 <= i < len(dataset)]
     if beyond:
         raise UserError(f'There is no sample {beyond[0]}: the dataset has {len(dataset)}.')
     labels = getattr(dataset, 'metainfo', {}).get('classes')
     classes = labels if labels and len(labels) == store.num_classes else range(store.num_classes)
-    viewed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
-    figure, axes = plt.subplots(len(indices), len(views) + 1, squeeze=False, layout='constrained',
-                                figsize=(2 * (len(views) + 1), 2.1 * len(indices) + .3 * top * len(indices) / 2))
+    replayed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
+    figure, axes = _grid(len(indices), len(views) + 1, (
+        2 * (len(views) + 1), 2.1 * len(indices) + .3 * top * len(indices) / 2))
     for row, index in zip(axes, indices, strict=True):
         info = dataset.get_data_info(index)
         original = dataset.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
         label = (labels or classes)[info['gt_label']] if 'gt_label' in info else ''
         _show(row[0], original, f'{_shorten(keys[index])}\nlabel {label}')
         for axis, view in zip(row[1:], views, strict=True):
-            image = viewed[view, index]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # (H, W, 3), RGB
+            image = replayed[view, index]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # (H, W, 3), RGB
             record = store.read(view, [keys[index]])
             best = np.argsort(-record.log_prob[0])[:top]
-            said = [f'{_shorten(str(classes[record.index[0, k]]))} {np.exp(record.log_prob[0, k]):.1%}' for k in best]
-            _show(axis, image, f'view {view}', '\n'.join(said))
+            lines = [f'{_shorten(str(classes[record.index[0, k]]))} {np.exp(record.log_prob[0, k]):.1%}' for k in best]
+            _show(axis, image, f'view {view}', '\n'.join(lines))
+    return _save(figure, out, bbox_inches='tight')
+
+
+def draw_stats(stats: dict[str, Any], out: str | Path) -> Path:
+    """Draw mass against K, accuracy by view, and the histograms of entropy and of the label's probability.
+
+    Args:
+        stats: From :func:`~mmtinyvit.apis.store_stats.measure_store`.
+        out: File to write, PNG or PDF.
+
+    Returns:
+        Path: ``out``.
+
+    Raises:
+        UserError: ``out`` cannot be written.
+    """
+    figure, axes = _grid(2, 2, (10, 7))
+    axes[0, 0].plot(list(stats['mass']), list(stats['mass'].values()), 'o-')
+    axes[0, 0].set(xlabel='K', ylabel='mean mass of the K most probable classes', xscale='log', ylim=(0, 1.02))
+    axes[0, 1].plot(list(stats['top1_by_view']), [100 * top1 for top1 in stats['top1_by_view'].values()], 'o-')
+    axes[0, 1].set(xlabel='view', ylabel="teacher's top-1 accuracy (%)")
+    for axis, name, title in ((axes[1, 0], 'entropy', 'entropy (nats)'),
+                              (axes[1, 1], 'label_prob', 'probability of the label')):
+        histogram = stats['histograms'][name]
+        axis.stairs(histogram['counts'], histogram['edges'], fill=True)
+        axis.set(xlabel=title, ylabel='views of samples')
+    return _save(figure, out)
+
+
+def _grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, np.ndarray]:
+    """A figure of ``size`` inches and its ``(rows, columns)`` axes; no display is needed."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(rows, columns, squeeze=False, layout='constrained', figsize=size)
+
+
+def _save(figure: Any, out: str | Path, **options: Any) -> Path:
+    from matplotlib import pyplot as plt
+
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110, bbox_inches='tight')
+        figure.savefig(out, dpi=110, **options)
     except OSError as error:
         raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
     finally:

@@ -1,0 +1,102 @@
+"""How every command reads its arguments and ends: well, with one clear sentence, or with the traceback of a bug."""
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mmtinyvit.errors import UserError, user_sentence
+
+__all__ = ['add_config_options', 'parse_range', 'positive', 'run_command', 'write_json']
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted.') -> None:
+    """Run ``main`` and exit the process.
+
+    Args:
+        main: The command; returns an exit status, None for 0.
+        on_interrupt: What to say after Ctrl-C: what is kept, and how to go on.
+    """
+    try:
+        status = main() or 0
+        if not status:
+            _leave_together()
+    except UserError as error:
+        sys.stdout.flush()
+        print(f'Error: {user_sentence(error)}', file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print(on_interrupt, file=sys.stderr)
+        status = INTERRUPTED
+    if status and os.environ.get('WORLD_SIZE', '1') != '1':
+        sys.stderr.flush()
+        os._exit(status)  # do not wait for the collectives of processes that go on
+    sys.exit(status)
+
+
+def _leave_together() -> None:
+    """Of several processes, those that are done wait for the one that still saves, and then all take down their group.
+
+    A process that ends with the group in place may abort, and the launcher would end the others with it.
+    """
+    if 'torch' not in sys.modules:
+        return
+    from torch import distributed
+    if distributed.is_available() and distributed.is_initialized():
+        with suppress(RuntimeError):  # a process has died; this one has done its work
+            distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def parse_range(text: str) -> tuple[int, int]:
+    """``'0:90'`` as ``(0, 90)``, for argparse."""
+    first, _, end = text.partition(':')
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not A:B with A < B, for example 0:90')
+    return int(first), int(end)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+    return int(text)
+
+
+class _ConfigOptions(argparse.Action):
+    """``KEY=VALUE`` as MMEngine reads it, which is imported only if there is one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: list[str],
+                 option_string: str | None = None) -> None:
+        wrong = [value for value in values if '=' not in value]
+        if wrong:
+            raise argparse.ArgumentError(self, f'{wrong[0]!r} is not KEY=VALUE')
+        from mmengine.config import DictAction
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """The flag ``--cfg-options`` of every command that reads a config; ``args.cfg_options`` is a dict."""
+    parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config, for example optim_wrapper.optimizer.lr=1e-3')
+
+
+def write_json(path: str | Path, results: Any) -> None:
+    """Write the results of a command into the file that ``--out`` names.
+
+    Raises:
+        UserError: It cannot be written; the sentence holds the results.
+    """
+    text = json.dumps(results, indent=2, default=float)  # tensors and NumPy's numbers become plain ones
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(f'{text}\n')
+    except OSError as error:
+        raise UserError(f'The results cannot be written to {path} ({error.strerror}): choose another --out; they are '
+                        f'{results}.') from error

@@ -1,0 +1,187 @@
+"""From a command line to a runner: the flags, the config, the checks before anything starts, and the runner itself."""
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
+from torch import distributed, nn
+
+from mmtinyvit.config import read_config, saves_logits
+from mmtinyvit.errors import UserError
+from mmtinyvit.models.weights import fill_module, read_state_dict
+
+from .command import add_config_options
+
+__all__ = [
+    'add_common_flags', 'build_dataset', 'build_runner', 'build_teacher', 'check_data', 'load_config',
+    'merge_training_flags', 'use_checkpoint'
+]
+
+
+# ---------------------------------------------------------------- configs
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command with a config has, as in mmpretrain."""
+    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` names and merge the flags that the command has.
+
+    Args:
+        args: ``config`` and ``cfg_options``; and ``work_dir``, ``launcher`` and ``local_rank``, where there are such
+            flags.
+
+    Raises:
+        UserError: As :func:`~mmtinyvit.config.read_config`.
+    """
+    flags = vars(args)
+    os.environ.setdefault('LOCAL_RANK', str(flags.get('local_rank', 0)))
+    cfg = read_config(args.config)
+    cfg.launcher = flags.get('launcher', 'none')
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = flags.get('work_dir') or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+    return cfg
+
+
+def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
+    """Load the weights from ``checkpoint``, if one is given.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if checkpoint is None:
+        return
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise UserError(f'There is no checkpoint {checkpoint}: check the path.')
+    cfg.load_from = checkpoint
+
+
+def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:
+    """The flags of ``tools/train.py``, with mmpretrain's meaning."""
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        if get_device() == 'cpu':
+            raise UserError('--amp needs a GPU, and none is found here: train without it.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    use_checkpoint(cfg, cfg.get('load_from'))
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')
+        cfg.auto_scale_lr.enable = True
+
+
+# ---------------------------------------------------------------- data
+def check_data(cfg: Config, *loaders: str) -> None:
+    """Look whether the data of the named loaders are on this machine.
+
+    Raises:
+        UserError: A folder or file is missing or empty; says which, and where to get it if the config's ``data_source``
+            does.
+    """
+    for loader in loaders:
+        dataset = (cfg.get(loader) or {}).get('dataset')
+        while dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        if not dataset:
+            continue
+        root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or ''
+        prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+        for value in ('', dataset.get('ann_file') or '', *prefixes):
+            path = Path(root, value)
+            fault = None if '://' in f'{root}{value}' else _absence(path)
+            if fault:
+                source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
+                raise UserError(f'{loader} needs {path}, which {fault}: {source}')
+
+
+def _absence(path: Path) -> str | None:
+    if not path.exists():
+        return 'does not exist'
+    if path.is_dir():
+        empty = not any(files for _, _, files in os.walk(path, followlinks=True))
+    else:
+        empty = path.stat().st_size == 0
+    return 'is empty' if empty else None
+
+
+def build_dataset(cfg: Config) -> Any:
+    """The dataset whose views a store holds: of the loader that saves, or else of the training.
+
+    Raises:
+        UserError: The config has no such loader, or the data are not on this machine.
+    """
+    name = 'test_dataloader' if saves_logits(cfg) else 'train_dataloader'
+    if not cfg.get(name):
+        raise UserError('The config has no train_dataloader and does not save logits: give the config of the teacher '
+                        'or of a student.')
+    check_data(cfg, name)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return DATASETS.build(cfg[name].dataset)
+
+
+# ---------------------------------------------------------------- runners
+class _TeacherRunner(Runner):
+    """A runner whose model is never trained: DistributedDataParallel, which refuses a frozen one, has no use here."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        return revert_sync_batchnorm(model.to(get_device()))
+
+
+def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
+    """The runner of a config, once its work folder is known to be writable.
+
+    MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
+
+    Args:
+        cfg: The config.
+        kind: The class of the runner.
+
+    Raises:
+        UserError: The work folder cannot be written to.
+    """
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cfg.work_dir):
+            pass
+    except OSError as error:
+        raise UserError(f'The work folder {cfg.work_dir} cannot be written to ({error.strerror}): choose another '
+                        '--work-dir.') from error
+    if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
+        if not distributed.is_initialized():
+            distributed.init_process_group('gloo')
+        cfg.sync_bn = None  # torch has it for GPUs alone
+        if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
+            cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                                         find_unused_parameters=cfg.get('find_unused_parameters', False))
+    return kind.from_cfg(cfg)
+
+
+def build_teacher(cfg: Config) -> Runner:
+    """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
+
+    The model stays as it is in a job of several processes, so a teacher may be frozen altogether.
+
+    Raises:
+        UserError: The checkpoint is damaged, or another model's; or as :func:`build_runner`.
+    """
+    checkpoint, cfg.load_from = cfg.get('load_from'), None
+    runner = build_runner(cfg, _TeacherRunner)
+    if checkpoint:
+        fill_module(runner.model, read_state_dict(checkpoint), checkpoint)
+    return runner
