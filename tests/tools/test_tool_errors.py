@@ -1,7 +1,11 @@
 """Bad input to the tools: status 1, one sentence, no traceback, and nothing half-written."""
 import os
+import runpy
 import shutil
 import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
@@ -214,9 +218,21 @@ def test_a_full_disk(run_tool, save_config, small_disk):
 
 
 # ---------------------------------------------------------------- a process of its own
-def test_a_real_command_line(train_config, start_tool, tmp_path):
-    process = start_tool('train', train_config(tmp_path / 'nothing', workers=1), stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and 'Traceback' not in err
-    assert err.splitlines()[-1].startswith(f"Error: There is no store at {tmp_path / 'nothing'}")
+def run_alone(command: list[str], output: Path) -> None:
+    """A command in a process of its own, with all that it and its workers print in a file."""
+    with open(output, 'w') as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    sys.argv = command
+    sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)
+    runpy.run_path(f'tools/{command[0]}.py', run_name='__main__')
+
+
+def test_an_error_in_a_worker_ends_the_process_with_one_sentence(train_config, tmp_path):
+    command = ['train', str(train_config(tmp_path / 'nothing', workers=1))]
+    process = get_context('fork').Process(target=run_alone, args=(command, tmp_path / 'output.txt'))
+    process.start()
+    process.join(120)
+    output = (tmp_path / 'output.txt').read_text()
+    assert process.exitcode == 1 and 'Traceback' not in output, output
+    assert output.splitlines()[-1].startswith(f"Error: There is no store at {tmp_path / 'nothing'}")
