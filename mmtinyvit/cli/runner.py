@@ -19,7 +19,7 @@ from mmtinyvit.models.weights import fill_module, read_state_dict
 from .command import add_config_options
 
 __all__ = [
-    'add_common_flags', 'build_dataset', 'build_runner', 'build_teacher', 'check_data', 'load_config',
+    'add_common_flags', 'build_dataset', 'build_runner', 'build_teacher_runner', 'check_data', 'load_config',
     'merge_training_flags', 'use_checkpoint'
 ]
 
@@ -172,7 +172,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     return kind.from_cfg(cfg)
 
 
-def build_teacher(cfg: Config) -> Runner:
+def build_teacher_runner(cfg: Config) -> Runner:
     """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
 
     The model stays as it is in a job of several processes, so a teacher may be frozen altogether.

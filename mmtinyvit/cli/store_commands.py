@@ -94,14 +94,14 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher, check_data, load_config, use_checkpoint
+        from .runner import build_teacher_runner, check_data, load_config, use_checkpoint
 
         cfg = load_config(args)
         use_checkpoint(cfg, args.checkpoint)
         check_data(cfg, 'test_dataloader')
         saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
                                               num_records=args.records)
-        return build_teacher(cfg).test()
+        return build_teacher_runner(cfg).test()
 
 
 def show(args: argparse.Namespace) -> None:
@@ -167,7 +167,7 @@ def plan(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher, check_data, load_config, use_checkpoint
+        from .runner import build_teacher_runner, check_data, load_config, use_checkpoint
 
         cfg = load_config(args)
         use_checkpoint(cfg, args.checkpoint)
@@ -175,7 +175,7 @@ def plan(args: argparse.Namespace) -> None:
         room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
         check_limits(room, args.hours)
         check_data(cfg, 'test_dataloader')
-        planned = plan_store(cfg, build_teacher(cfg).model, args.images, args.views, args.max_kl)
+        planned = plan_store(cfg, build_teacher_runner(cfg).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
     reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
