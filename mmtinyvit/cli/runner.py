@@ -7,14 +7,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.weights import fill_module, read_state_dict
+from mmtinyvit.models.classifiers import build_teacher
 
 from .command import add_config_options
 
@@ -137,10 +136,14 @@ def build_dataset(cfg: Config) -> Any:
 
 # ---------------------------------------------------------------- runners
 class _TeacherRunner(Runner):
-    """A runner whose model is never trained: DistributedDataParallel, which refuses a frozen one, has no use here."""
+    """A runner whose model is a teacher: with all of its weights from ``load_from``, and never trained."""
+
+    def build_model(self, model: dict) -> nn.Module:
+        checkpoint, self._load_from = self._load_from, None
+        return build_teacher(model, checkpoint)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        return revert_sync_batchnorm(model.to(get_device()))
+        return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
 
 
 def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
@@ -175,13 +178,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
 def build_teacher_runner(cfg: Config) -> Runner:
     """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
 
-    The model stays as it is in a job of several processes, so a teacher may be frozen altogether.
-
     Raises:
         UserError: The checkpoint is damaged, or another model's; or as :func:`build_runner`.
     """
-    checkpoint, cfg.load_from = cfg.get('load_from'), None
-    runner = build_runner(cfg, _TeacherRunner)
-    if checkpoint:
-        fill_module(runner.model, read_state_dict(checkpoint), checkpoint)
-    return runner
+    return build_runner(cfg, _TeacherRunner)
