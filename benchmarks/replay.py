@@ -6,9 +6,9 @@ Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256),
 without it. The pipeline is that of the IN-21K recipe at 224 pixels, on one core, in its processor time, so that other
 processes do not count, but for what they push out of the caches. Seeded and unseeded transforms draw the same numbers:
 the unseeded ones run inside a scope that is entered off the clock, before the image is decoded. All images go through
-one, then through the other. Seeds and records are planned for batches of 128, as the datasets here do. The last but one
-table takes seeding and reading by themselves, for one view and without a plan: again and again, and each time after as
-many bytes as an image's augmentation moves.
+one, then through the other. Records are read for batches of 128, as the datasets here do. The last but one table takes
+seeding and reading by themselves, for one view: again and again, and each time after as many bytes as an image's
+augmentation moves.
 """
 import argparse
 import os
@@ -30,9 +30,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from replay_transforms import time_policies, time_replaced, time_transforms
 
-from mmtinyvit.datasets.pcg64 import give_back
-from mmtinyvit.datasets.seeding import derive_seed, rng_scope
-from mmtinyvit.datasets.view_plan import PLAN
+from mmtinyvit.datasets import derive_seed, rng_scope
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore, LogitWriter, Record
 
@@ -98,17 +96,12 @@ class Loader:
         return result
 
     def load_batch(self, files: dict[str, str], seeded: bool) -> None:
-        """As a dataset does: what is planned for all views, and then each by itself."""
+        """As a dataset does: names and records of all views, and then each view by itself."""
         infos = [dict(img_path=file, sample_key=key, view=0) for key, file in files.items()]
-        if seeded:
-            self.time('plan the seeds', self.augment.plan, infos)
-        else:
-            self.augment.plan(infos)
-            for info in infos:
-                give_back(info[PLAN].take_generator())
-        self.time('plan the records', self.read.plan, infos)
+        self.time('name the views', self.augment.prepare_batch, infos)
+        self.time('read the records', self.read.prepare_batch, infos)
         self.time('collate', default_collate, [self.load(info, seeded) for info in infos])
-        for stage in ('plan the seeds', 'plan the records', 'collate')[not seeded:]:
+        for stage in ('name the views', 'read the records', 'collate'):
             self.seconds[stage][-1] /= len(infos)
 
     def load(self, info: dict, seeded: bool) -> dict:
@@ -183,7 +176,7 @@ def main() -> None:
         policies = time_policies(loader, files)
         replaced = time_replaced(loader, files)
         alone = time_alone(loader)
-    stages = ['plan the seeds', 'plan the records', 'decode', 'augment, seeded', 'hand over the record', 'pack',
+    stages = ['name the views', 'read the records', 'decode', 'augment, seeded', 'hand over the record', 'pack',
               'collate']
     total = sum(loader.mean(stage) for stage in stages)
     stages[4:4] = [stage for stage in loader.seconds if stage.startswith('- ')]
@@ -193,12 +186,13 @@ def main() -> None:
     report('the slowest operations of RandAugment, two of 15 per view', policies, args.json)
     report("transforms here, and mmpretrain's that they stand in for", replaced, args.json)
     seeded, unseeded = (loader.median(f'augment, {how}', len(files)) for how in ('seeded', 'unseeded'))
-    seeding = float(np.median(seeded - unseeded) + loader.mean('plan the seeds')) / float(np.median(unseeded))
-    record = statistics.median(loader.seconds['hand over the record']) + loader.mean('plan the records')
-    reading = record / (total - loader.mean('hand over the record') - loader.mean('plan the records'))
+    seeding = float(np.median(seeded - unseeded)) / float(np.median(unseeded))
+    record = sum(statistics.median(loader.seconds[stage])
+                 for stage in ('name the views', 'read the records', 'hand over the record'))
+    view = total - sum(loader.mean(stage) for stage in ('name the views', 'read the records', 'hand over the record'))
     report('what the replay adds', {
         'SeededAugment over the same transforms unseeded': {'%': 100 * seeding},
-        'LoadTeacherLogits (K = 100 of 21,841) over the rest': {'%': 100 * reading},
+        'LoadTeacherLogits (K = 100 of 21,841) over the rest': {'%': 100 * record / view},
     }, args.json)
     report('by themselves', alone, args.json)
     rate = 1 / total

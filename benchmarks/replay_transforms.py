@@ -5,7 +5,7 @@ from typing import Any
 
 from mmpretrain.registry import TRANSFORMS
 
-from mmtinyvit.datasets.seeding import derive_seed, rng_scope
+from mmtinyvit.datasets import derive_seed, rng_scope
 
 __all__ = ['time_policies', 'time_replaced', 'time_transforms']
 

@@ -22,8 +22,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from replay import find_photos
 
-from mmtinyvit.datasets import ViewDataset
-from mmtinyvit.datasets.views_at_once import ViewsAtOnce
+from mmtinyvit.datasets import ViewDataset, ViewsAtOnce
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.paths import config_root

@@ -45,7 +45,7 @@ def real_views(least_area: float, num: int = 200) -> tuple[np.ndarray, np.ndarra
     from PIL import Image
     from torchvision import transforms
 
-    from mmtinyvit.datasets.seeding import derive_seed, rng_scope
+    from mmtinyvit.datasets import derive_seed, rng_scope
     augment = transforms.Compose([
         transforms.RandomResizedCrop(224, (least_area, 1.0), interpolation=transforms.InterpolationMode.BICUBIC),
         transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.3, 0.3, 0.3)])

@@ -13,6 +13,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.digits import write_digits
 from mmtinyvit.errors import UserError
+from mmtinyvit.paths import mim_root
 
 LOSSES = {
     'relation': 'mmtinyvit.RelationDistillationLoss',
@@ -200,7 +202,8 @@ def main() -> None:
     lengths = dict(teacher_steps=args.teacher_steps, steps=args.steps, finetuning_steps=args.finetuning_steps)
     setting = replace(setting, **{name: steps for name, steps in lengths.items() if steps})
     if args.data == 'digits':
-        write_digits(images, setting.size)
+        tool = mim_root() / 'tools/dataset_converters/digits.py'
+        subprocess.run([sys.executable, tool, images, '--size', str(setting.size)], check=True)
     elif not images.is_dir():
         raise UserError('benchmarks/tinymim_learns.py --data imagenette needs MMTINYVIT_DATA, the folder with '
                         'imagenette96/.')

@@ -36,8 +36,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from PIL import Image
 
 from mmtinyvit.datasets import SeededAugment
-from mmtinyvit.datasets.clock import iter_transforms
 from mmtinyvit.datasets.load_teacher_logits import find_reader
+from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.models.classifiers.distill import stored_record
 from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import config_root

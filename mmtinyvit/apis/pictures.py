@@ -5,8 +5,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from mmtinyvit.datasets.identity import find_seeded_augment, iter_keys
-from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.identity import iter_keys
+from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmtinyvit.datasets.identity import find_seeded_augment, in_blocks, iter_keys
+from mmtinyvit.datasets.identity import in_blocks, iter_keys
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
 

@@ -8,31 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmtinyvit.errors import UserError
+from .views import SeededAugment, sample_key
 
-from .clock import iter_transforms
-from .seeded_augment import SeededAugment, sample_key
-
-__all__ = [
-    'canary_digest', 'dataset_identity', 'find_seeded_augment', 'in_blocks', 'iter_keys', 'library_versions',
-    'pipeline_identity', 'plain_json'
-]
+__all__ = ['canary_digest', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions', 'pipeline_identity',
+           'plain_json']
 
 REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow',
                     'mmcv', 'mmpretrain', 'onedl-mmcv', 'onedl-mmpretrain', 'mmtinyvit')
-
-
-def find_seeded_augment(dataset: Any) -> SeededAugment:
-    """The one ``SeededAugment`` of a dataset's pipeline.
-
-    Raises:
-        UserError: There is none, or there are two.
-    """
-    found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
-    if len(found) != 1:
-        raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
-                        'random transforms in one mmtinyvit.SeededAugment.')
-    return found[0]
 
 
 def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:

@@ -1,12 +1,68 @@
-"""Small and middle-sized data sets read straight from class folders."""
+"""Data sets read straight from class folders, whose samples have names and never stand in for each other."""
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from mmengine.dataset import BaseDataset
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets import ImageNet as _ImageNet
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .named_samples import NamedSamples, require_folder
+from .views import load_batch
 
-__all__ = ['ImageFolder', 'ImageNet']
+__all__ = ['ImageFolder', 'ImageNet', 'NamedSamples', 'require_folder']
+
+
+def require_folder(path: str, source: str) -> None:
+    """Raise unless the local folder ``path`` exists.
+
+    Args:
+        path: The folder; a path with a scheme such as ``s3://`` is not checked.
+        source: How the data can be had, which ends the message: ``'get ... from https://...'`` with a full stop.
+
+    Raises:
+        UserError: The folder is missing.
+    """
+    if '://' not in path and not os.path.isdir(path):
+        advice = source or 'change data_root in the config.'
+        raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')
+
+
+class NamedSamples:
+    """Mixin that comes before a ``BaseDataset``.
+
+    ``BaseDataset`` draws another sample when a pipeline returns None, so that a stored target would be applied to the
+    wrong image. Here that is an error which names the sample. Every sample carries its identity:
+
+    Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
+    """
+
+    def __getitem__(self, idx: int) -> dict:
+        self.full_init()
+        return self._checked(self.prepare_data(idx), idx)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """The samples of a batch, the same as one by one, which the loader asks for."""
+        self.full_init()
+        own = type(self)
+        if own.__getitem__ is not NamedSamples.__getitem__ or own.prepare_data is not BaseDataset.prepare_data:
+            return [self[idx] for idx in indices]
+        items = load_batch(self, [self.get_data_info(idx) for idx in indices], self.pipeline)
+        return [self._checked(item, idx) for item, idx in zip(items, indices, strict=True)]
+
+    def _checked(self, item: dict | None, idx: int) -> dict:
+        if item is None:
+            raise UserError(f'The pipeline returned nothing for {self.get_data_info(idx)["img_path"]}: every transform '
+                            'must return its results or raise.')
+        return item
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample's dict with ``sample_key`` added."""
+        info = super().get_data_info(idx)
+        if 'sample_key' not in info:
+            info['sample_key'] = PurePath(os.path.relpath(info['img_path'], self.img_prefix)).as_posix()
+        return info
 
 
 class _Folders(NamedSamples):

@@ -1,7 +1,7 @@
 """The image index: one memory-mapped file that lists the images of a data set.
 
 ImageNet-21K has 14 million images. Listing its folders takes minutes to hours and the list, as Python objects,
-gigabytes in every worker. The index is written once (:mod:`.scan_images`), opens in milliseconds, and its pages are
+gigabytes in every worker. The index is written once (:func:`index_images`), opens in milliseconds, and its pages are
 shared by all workers of a machine.
 
 Layout, little-endian, every section at a multiple of 64 bytes::
@@ -22,22 +22,26 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import UserError
-from .zip_members import ZipMember
+from .archive_members import IMAGE_SUFFIXES, ZipMember, list_folder, list_zip
 
-__all__ = ['ImageIndex', 'ImageIndexWriter']
+__all__ = ['ImageIndex', 'ImageIndexWriter', 'ScanSummary', 'find_classes', 'index_images']
 
 _FORMAT = 1
 _MAGIC = b'MMTVIDX1'
 _PRELUDE = struct.Struct('<8sQQ32s')
 _ALIGN = 64
 _KEY_BLOCK = 65_536
+_CLASSES_IN_FLIGHT = 256  # bounds the memory of a scan
 _ZIP_COLUMNS = {'offsets': '<u8', 'sizes': '<u4', 'methods': '|u1', 'crcs': '<u4'}
 _DTYPES = {'keys': '|u1', 'key_starts': '<u8', 'labels': '<i4', **_ZIP_COLUMNS, 'archive_bytes': '<u8'}
 
@@ -218,3 +222,80 @@ class ImageIndexWriter:
         position = self._file.tell()
         self._file.write(bytes(-position % _ALIGN))
         return position + -position % _ALIGN
+
+
+class ScanSummary(NamedTuple):
+    """What an index holds: classes, images, and the classes without any image."""
+    num_classes: int
+    num_images: int
+    empty_classes: tuple[str, ...]
+
+
+def find_classes(data_root: str | os.PathLike, zipped: bool) -> list[str]:
+    """Class names in ``data_root``, sorted: its folders, or its zip files without the suffix.
+
+    Raises:
+        UserError: The folder is missing or holds no class in this layout.
+    """
+    try:
+        with os.scandir(data_root) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith('.'))
+    except OSError as error:
+        raise UserError(f'The data root {os.fspath(data_root)} cannot be listed ({error.strerror}): name the folder '
+                        'that holds one folder or one zip file per class.') from error
+    archives = [name[:-len('.zip')] for name, is_dir in found if not is_dir and name.endswith('.zip')]
+    folders = [name for name, is_dir in found if is_dir]
+    if classes := archives if zipped else folders:
+        return classes
+    other = ' (its zip files need --zip)' if archives else ' (its folders need no --zip)' if folders else ''
+    raise UserError(f'{os.fspath(data_root)} holds no {"zip file" if zipped else "folder"} to be a class{other}.')
+
+
+def index_images(data_root: str | os.PathLike,
+                 out: str | os.PathLike,
+                 classes: Sequence[str] | None = None,
+                 zipped: bool = False,
+                 workers: int = 8,
+                 on_class: Callable[[int, int], None] = lambda done, images: None) -> ScanSummary:
+    """List all images under ``data_root`` and write the index ``out``.
+
+    The order is fixed by the names alone: classes in label order, and the images of a class sorted by key. Two layouts
+    of the same images, folders and zip files, get the same keys in the same order.
+
+    Args:
+        data_root: Folder with one folder or one zip file per class.
+        out: The index file, written in one piece at the end.
+        classes: Class names in label order; all that are found, sorted, by default. Others in
+            ``data_root`` are left out.
+        zipped: Whether the classes are zip files.
+        workers: Threads that list classes; more than the cores pays on network file systems.
+        on_class: Called with the numbers of classes and images so far.
+
+    Raises:
+        UserError: A class is missing or listed twice, a zip file is unreadable, there is no image at all, or ``out`` is
+            not writable.
+    """
+    data_root = os.fspath(data_root)
+    found = find_classes(data_root, zipped)
+    if classes is None:
+        classes = found
+    elif len(set(classes)) < len(classes):
+        twice = next(name for name in classes if list(classes).count(name) > 1)
+        raise UserError(f'The class list names {twice} twice: keep one of them.')
+    elif missing := sorted(set(classes) - set(found)):
+        raise UserError(f'{len(missing)} of the {len(classes)} listed classes are not in {data_root}, {missing[0]} '
+                        'among them: complete the data, or list only what is there.')
+    scan = partial(list_zip if zipped else list_folder, data_root)
+    num_images, empty = 0, []
+    with ImageIndexWriter(out, classes, zipped) as writer, ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(classes), _CLASSES_IN_FLIGHT):
+            batch = classes[first:first + _CLASSES_IN_FLIGHT]
+            for label, (name, (keys, members)) in enumerate(zip(batch, pool.map(scan, batch), strict=True), first):
+                writer.add(label, keys, members)
+                num_images += len(keys)
+                if not keys:
+                    empty.append(name)
+                on_class(label + 1, num_images)
+        if not num_images:
+            raise UserError(f'No image lies under {data_root}: put files ending in {", ".join(IMAGE_SUFFIXES)} there.')
+    return ScanSummary(len(classes), num_images, tuple(empty))

@@ -7,8 +7,8 @@ from mmpretrain.datasets import BaseDataset
 
 from ..errors import UserError
 from ..registry import DATASETS
+from .image_folders import NamedSamples, require_folder
 from .image_index import ImageIndex
-from .named_samples import NamedSamples, require_folder
 
 __all__ = ['IndexedImages']
 

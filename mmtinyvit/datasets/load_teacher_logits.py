@@ -12,9 +12,8 @@ from mmtinyvit.store import LogitStore, MissingShard, Record, mix_logits
 from mmtinyvit.store.layout import MANIFEST_NAME
 from mmtinyvit.store.record import check_weights
 
-from .clock import iter_transforms
 from .seeding import derive_seed
-from .view_plan import PLAN, ViewPlan
+from .views import iter_transforms
 
 __all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store']
 
@@ -28,6 +27,7 @@ class LoadTeacherLogits(BaseTransform):
     Required Keys:
 
     - sample_key (str), view (int), aug_seed (int): As added by ``SeededAugment``.
+    - teacher_record (tuple, optional): Name and record of the view, added ahead by :meth:`prepare_batch`.
 
     Added Keys:
 
@@ -83,41 +83,41 @@ class LoadTeacherLogits(BaseTransform):
             self._stores = stores
         return self._stores
 
-    def plan(self, batch: Sequence[dict]) -> None:
-        """Reads the records of a whole batch, for the views that ``SeededAugment`` has named."""
+    def prepare_batch(self, batch: Sequence[dict]) -> None:
+        """Read the records of a whole batch, for the views that ``SeededAugment`` has named."""
         if not self._reads():
             return
-        views: dict[int, list[ViewPlan]] = {}
+        named: dict[int, list[dict]] = {}
         for results in batch:
-            if PLAN in results:
-                views.setdefault(results[PLAN].name[1], []).append(results[PLAN])
-        for view, plans in views.items():
+            if 'view_name' in results:
+                named.setdefault(results['view_name'].view, []).append(results)
+        for view, group in named.items():
+            keys, seeds = zip(*((results['view_name'].key, results['view_name'].seed) for results in group),
+                              strict=True)
             try:
-                records = self._read(view, [plan.name[2] for plan in plans], [plan.seed for plan in plans])
+                records = self._read(view, keys, seeds)
             except MissingShard:
                 if self.mode == 'auto':  # some may be there
                     continue
                 raise
-            for row, plan in enumerate(plans):
-                plan.record = records.row(row)
+            for row, results in enumerate(group):
+                results['teacher_record'] = (keys[row], view, seeds[row]), records.row(row)
 
     def transform(self, results: dict) -> dict:
         for name in ('sample_key', 'view', 'aug_seed'):
             if name not in results:
                 raise UserError(f"LoadTeacherLogits needs '{name}': put SeededAugment before it in the pipeline.")
         key, view, seed = results['sample_key'], results['view'], results['aug_seed']
-        plan = results.get(PLAN)
-        if plan is not None and plan.record is not None and (plan.seed, plan.name[1:]) == (seed, (view, key)):
-            record = plan.record
-        elif self._reads():
+        prepared_name, record = results.pop('teacher_record', (None, None))
+        if prepared_name != (key, view, seed):
+            if not self._reads():
+                return results
             try:
                 record = self._read(view, [key], [seed]).row(0)
             except MissingShard:
                 if self.mode == 'auto':
                     return results
                 raise
-        else:
-            return results
         results['teacher_index'] = record.index
         results['teacher_log_prob'] = record.log_prob
         results['teacher_tail_mass'] = record.tail_mass
@@ -155,7 +155,7 @@ class PackViewInputs(PackInputs):
     Required Keys:
 
     - img (np.ndarray): ``(H, W, 3)``.
-    - gt_label, sample_key, view, aug_seed, teacher_* (optional).
+    - gt_label, base_seed, view, sample_key, aug_seed, teacher_* (optional).
 
     Added Keys:
 
@@ -163,7 +163,7 @@ class PackViewInputs(PackInputs):
     - data_samples (DataSample): The name as metainfo, the record as data.
     """
 
-    VIEW_KEYS = ('sample_key', 'view', 'aug_seed')
+    VIEW_KEYS = ('base_seed', 'view', 'sample_key', 'aug_seed')
     TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')
 
     def __init__(self, input_key: str = 'img', algorithm_keys: tuple = (),

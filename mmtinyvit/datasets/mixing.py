@@ -1,11 +1,20 @@
 """Who is mixed with whom, and how much: Mixup and CutMix as part of a view's name."""
-from typing import NamedTuple
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import DATA_SAMPLERS
 
 from .seeding import derive_seed, seeded_permutation
+from .views import find_seeded_augment
 
-__all__ = ['PairMix', 'draw_mix', 'pairs_of_view', 'partners_of_view']
+__all__ = ['PairMix', 'PairedSampler', 'draw_mix', 'pairs_of_view', 'partners_of_view']
 
 
 def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
@@ -80,3 +89,52 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
     top, bottom = np.clip([centre_y - cut_height // 2, centre_y - cut_height // 2 + cut_height], 0, height).tolist()
     left, right = np.clip([centre_x - cut_width // 2, centre_x - cut_width // 2 + cut_width], 0, width).tolist()
     return PairMix(1 - (bottom - top) * (right - left) / (height * width), (top, bottom, left, right))
+
+
+@DATA_SAMPLERS.register_module()
+class PairedSampler(Sampler):
+    """Yield the samples of an epoch so that positions 2i and 2i + 1 are mixing partners.
+
+    The pairs belong to the view that ``SeededAugment`` replays, and are the same for any batch size and number of
+    processes; the order of the pairs is shuffled anew in each epoch. The batch size per process must be even. A pair is
+    never split over processes; like MMEngine's ``DefaultSampler``, the first pairs are repeated to give every process
+    as many.
+
+    Args:
+        dataset: Has one ``SeededAugment`` in its pipeline, which says base seed and view.
+        base_seed: Not needed: that of ``SeededAugment``.
+        shuffle: Whether to shuffle the pairs.
+        seed: Of the shuffling, equal in all processes; drawn and shared by default.
+
+    Raises:
+        UserError: ``dataset`` has not exactly one ``SeededAugment``, or that has another ``base_seed``.
+    """
+
+    def __init__(self, dataset: Any, base_seed: int | None = None, shuffle: bool = True,
+                 seed: int | None = None) -> None:
+        self.augment = find_seeded_augment(dataset)
+        if base_seed not in (None, self.augment.base_seed):
+            raise UserError(f'base_seed={base_seed} of PairedSampler is not the {self.augment.base_seed} of '
+                            'SeededAugment: remove it, since the sampler takes that of SeededAugment.')
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.rank, self.world_size = get_dist_info()
+        self.epoch = 0
+        self.num_pairs = math.ceil(math.ceil(len(dataset) / 2) / self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        view = self.augment.current_view
+        pairs = torch.from_numpy(pairs_of_view(len(self.dataset), self.augment.base_seed, view))  # (pairs, 2)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            pairs = pairs[torch.randperm(len(pairs), generator=generator)]
+        mine = torch.arange(self.rank, self.num_pairs * self.world_size, self.world_size) % len(pairs)
+        return iter(pairs[mine].flatten().tolist())
+
+    def __len__(self) -> int:
+        return 2 * self.num_pairs
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch; MMEngine's ``DistSamplerSeedHook`` calls it."""
+        self.epoch = epoch

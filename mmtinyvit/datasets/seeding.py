@@ -2,24 +2,21 @@
 
 A view is named by ``(base_seed, view, key)``. :func:`derive_seed` hashes the name, with no state and no ambient
 randomness, so that every machine, worker, rank and world size derives the same number. :func:`rng_scope` lends that
-number to the three generators that image transforms draw from and puts back what was there before.
+number to the three generators that image transforms draw from and restores what was there before.
 """
 import hashlib
 import random
 import struct
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.random import PCG64
 
-from .ambient import PythonState, WaitingPair
-from .pcg64 import give_back, seeded_pcg64
-
-__all__ = ['derive_seed', 'rng_scope', 'seeded_permutation']
+__all__ = ['ViewName', 'derive_seed', 'rng_scope', 'seeded_permutation']
 
 
-@lru_cache(maxsize=2)  # SeededAugment and LoadTeacherLogits ask in turn
 def derive_seed(base_seed: int, view: int, key: str) -> int:
     """The seed of one augmentation of one image.
 
@@ -39,45 +36,49 @@ def derive_seed(base_seed: int, view: int, key: str) -> int:
     return int.from_bytes(digest, 'little') >> 1
 
 
-class rng_scope:
+class ViewName(NamedTuple):
+    """The name of a view: one augmentation of one image.
+
+    Attributes:
+        base_seed: Names a family of views; set on ``SeededAugment`` alone.
+        view: Which augmentation of the image, from 0.
+        key: What names the image.
+    """
+    base_seed: int
+    view: int
+    key: str
+
+    @property
+    def seed(self) -> int:
+        """See :func:`derive_seed`."""
+        return derive_seed(*self)
+
+
+@contextmanager
+def rng_scope(seed: int) -> Iterator[None]:
     """Seed ``numpy.random``, ``random`` and torch's CPU generator, and restore all three on exit.
 
-    NumPy's global functions run on a PCG64 generator inside the scope: it is seeded in microseconds where the default
-    Mersenne Twister fills 624 words. The state that was there is restored also when the body raises.
+    NumPy's global functions run on ``PCG64(seed)`` inside the scope. The state that was there is restored bit for bit,
+    also when the body raises.
 
     Args:
         seed: In ``[0, 2**64)``, for example from :func:`derive_seed`.
-        generator: A PCG64 that was seeded with it and that nobody has drawn from, if one is there already.
     """
-    __slots__ = ('_seed', '_numpy', '_ambient', '_pair', '_python', '_torch')
-
-    def __init__(self, seed: int, generator: PCG64 | None = None) -> None:
-        if not 0 <= seed < 2**64:
-            raise ValueError(f'A seed must be at least 0 and less than 2**64, not {seed}.')
-        self._seed, self._numpy = seed, generator
-
-    def __enter__(self) -> None:
-        seed = self._seed
-        self._ambient = np.random.get_bit_generator()
-        self._pair = _WAITING_PAIR.save(self._ambient)
-        self._python = _PYTHON.save()
-        self._torch = torch.default_generator.get_state()
-        if self._numpy is None:
-            self._numpy = seeded_pcg64(seed)
-        np.random.set_bit_generator(self._numpy)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f'A seed must be at least 0 and less than 2**64, not {seed}.')
+    bit_generator, numpy_state = np.random.get_bit_generator(), np.random.get_state(legacy=False)
+    python_state, torch_state = random.getstate(), torch.get_rng_state()
+    try:
+        np.random.set_bit_generator(np.random.PCG64(seed))
         random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-
-    def __exit__(self, *error: object) -> None:
-        np.random.set_bit_generator(self._ambient)  # as it was, since nobody drew from it
-        give_back(self._numpy)
-        self._numpy = None
-        _WAITING_PAIR.restore(self._ambient, self._pair)
-        _PYTHON.restore(self._python)
-        torch.default_generator.set_state(self._torch)
-
-
-_WAITING_PAIR, _PYTHON = WaitingPair(), PythonState()
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices too
+        yield
+    finally:
+        np.random.set_bit_generator(bit_generator)  # as it was, since nobody drew from it
+        if numpy_state['has_gauss']:  # the second number of a Gaussian pair waits; it is kept outside the bit generator
+            np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        torch.set_rng_state(torch_state)
 
 
 def seeded_permutation(size: int, seed: int) -> np.ndarray:

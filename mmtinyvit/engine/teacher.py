@@ -13,16 +13,15 @@ from torch.utils.data import DataLoader
 from mmtinyvit.datasets.identity import (
     canary_digest,
     dataset_identity,
-    find_seeded_augment,
     iter_keys,
     library_versions,
     pipeline_identity,
     plain_json,
 )
 from mmtinyvit.datasets.mixing import partners_of_view
-from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.data_preprocessors import SeededMixing
+from mmtinyvit.models.data_preprocessors import SeededMixing, view_names
 from mmtinyvit.store import Record, key_hash
 from mmtinyvit.store.layout import is_canary
 
@@ -43,7 +42,7 @@ class Teacher:
         model: A classifier whose ``tensor`` mode returns logits ``(B, C)``; put into eval mode.
         dataset: Config or MMEngine dataset, with one ``SeededAugment`` and ``PackViewInputs`` at the end.
         rule: Which classes a record keeps; None keeps all.
-        mixing: Arguments of ``SeededMixing`` but its seed; None for views of single images.
+        mixing: Arguments of ``SeededMixing``; None for views of single images.
         amp: Run under autocast: bfloat16 on a CPU, float16 on a GPU.
     """
 
@@ -54,7 +53,7 @@ class Teacher:
         self.dataset = ViewDataset(DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
         self.augment = find_seeded_augment(self.dataset.dataset)
         self.rule = rule
-        self.mixing = SeededMixing(**mixing, base_seed=self.augment.base_seed) if mixing else None
+        self.mixing = SeededMixing(**mixing) if mixing else None
         self.amp = amp
         self._partners: tuple[int, np.ndarray] | None = None
 
@@ -138,11 +137,10 @@ class Teacher:
     @torch.inference_mode()
     def logits(self, batch: Batch) -> Tensor:
         """Logits ``(n, C)`` of the samples that are asked about."""
-        samples = batch['data_samples']
         preprocessor = self.model.data_preprocessor
         inputs = preprocessor.cast_data(batch['inputs'])
         if self.mixing:  # before the teacher's normalisation and size, as the student does
-            inputs = self.mixing(inputs.float(), [sample.sample_key for sample in samples], samples[0].view)[0][::2]
+            inputs = self.mixing(inputs.float(), view_names(batch['data_samples']))[0][::2]
         inputs = preprocessor(dict(inputs=inputs), False)['inputs']  # leaves the samples alone
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         device = inputs.device.type

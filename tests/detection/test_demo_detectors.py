@@ -7,8 +7,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmtinyvit.datasets.digit_canvases import write_canvases
-from mmtinyvit.datasets.digits import write_digits
 from mmtinyvit.paths import config_root
 
 DEMO = config_root() / 'demo'
@@ -27,8 +25,9 @@ def test_a_few_iterations(tmp_path, monkeypatch, run_tool):
     """Through the command line, from the student's checkpoint, with the digits that the demo writes."""
     monkeypatch.chdir(tmp_path)
     Path('work_dirs/demo/distill').mkdir(parents=True)
-    write_digits('work_dirs/demo/digits')
-    write_canvases('work_dirs/demo/digits', 'work_dirs/demo/canvases', 8, 2)
+    run_tool('dataset_converters/digits', 'work_dirs/demo/digits')
+    run_tool('dataset_converters/digit_canvases', 'work_dirs/demo/digits', 'work_dirs/demo/canvases', '--train', 8,
+             '--val', 2)
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(DEMO / 'distill.py')
     student = MODELS.build(cfg.model.to_dict() | dict(data_preprocessor=cfg.data_preprocessor))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.scan_images import find_classes, index_images
+from mmtinyvit.datasets.image_index import find_classes, index_images
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, synsets
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmtinyvit.datasets.clock import set_view
-from mmtinyvit.datasets.paired_sampler import PairedSampler
+from mmtinyvit.datasets import set_view
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
 
@@ -13,7 +12,7 @@ __all__ = ['EpochClockHook', 'advance_clock']
 
 
 def advance_clock(runner: Runner, views: Sequence[int] | None) -> int:
-    """Set the clocks and the paired sampler of the training loader to the view of the coming epoch.
+    """Set the clocks of the training's dataset to the view of the coming epoch.
 
     Args:
         runner: In training.
@@ -28,11 +27,8 @@ def advance_clock(runner: Runner, views: Sequence[int] | None) -> int:
     if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         raise UserError('Replayed views belong to epochs: use an epoch-based train_cfg (by_epoch=True).')
     view = runner.epoch if views is None else views[runner.epoch % len(views)]
-    loader = runner.train_dataloader
-    if not set_view(loader.dataset, view):
+    if not set_view(runner.train_dataloader.dataset, view):
         raise UserError('No mmtinyvit.SeededAugment was found in the training pipeline: the views cannot be replayed.')
-    if isinstance(loader.sampler, PairedSampler):
-        loader.sampler.view = view
     return view
 
 

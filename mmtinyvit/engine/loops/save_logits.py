@@ -12,7 +12,7 @@ from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets.views_at_once import ViewsAtOnce
+from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..data_preprocessors.renormalise import Renormalise
+from ..data_preprocessors import Renormalise
 from ..weights import fill_module, read_state_dict
 
 __all__ = ['FrozenTeacher', 'build_teacher', 'names_weights']

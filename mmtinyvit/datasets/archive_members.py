@@ -1,17 +1,22 @@
-"""Images inside per-class zip files, read without opening the archive's directory.
+"""The images of a class, in a folder or in an archive: listing them, and reading members of an archive.
 
 The index keeps where each member's data starts, so that a worker needs one ``os.pread`` per image: ``zipfile`` would
 parse the central directory of the archive every time, or hold 21,841 of them in memory.
 """
+import itertools
 import os
+import posixpath
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
 
-__all__ = ['ZipMember', 'read_member', 'scan_zip']
+__all__ = ['IMAGE_SUFFIXES', 'ZipMember', 'list_folder', 'list_zip', 'read_member', 'scan_zip']
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 
 _LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature; lengths of the name and of the extra field at bytes 26 and 28
 _ENCRYPTED = 0x1
@@ -64,6 +69,34 @@ def scan_zip(archive: str) -> tuple[list[str], list[ZipMember]]:
     except (OSError, zipfile.BadZipFile, struct.error) as error:
         raise UserError(f'{archive} cannot be read as a zip file ({error}): fetch it again.') from error
     return names, members
+
+
+def list_folder(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
+    """The sorted keys of the images under the folder of the class ``name``, and no members."""
+    root = Path(data_root, name)
+    files = (Path(folder, file) for folder, _, files in os.walk(root, followlinks=True) for file in files)
+    return sorted(f'{name}/{file.relative_to(root).as_posix()}' for file in files if _is_image(file.name)), []
+
+
+def list_zip(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
+    """The sorted keys and the members of the images in the zip file of the class ``name``.
+
+    Raises:
+        UserError: As :func:`scan_zip`, or two images would have the same key.
+    """
+    archive = os.path.join(data_root, f'{name}.zip')
+    # Archives differ in the folder they put their members under; the class is the archive's own name.
+    found = sorted((f'{name}/{posixpath.basename(member_name)}', member)
+                   for member_name, member in zip(*scan_zip(archive), strict=True) if _is_image(member_name))
+    for (key, _), (other, _) in itertools.pairwise(found):
+        if key == other:
+            name = posixpath.basename(key)
+            raise UserError(f'{archive} holds {name} twice, in two of its folders: keep one of them.')
+    return [key for key, _ in found], [member for _, member in found]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_member(member: ZipMember, name: str) -> bytes:

@@ -1,0 +1,246 @@
+"""Transforms of single images: loading, labels, and faster forms of mmpretrain's slowest augmentations."""
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import mmcv
+import mmengine.fileio as fileio
+import mmpretrain.datasets as mmpretrain
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
+from torch.nn.functional import interpolate
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import TRANSFORMS
+
+from .archive_members import read_member
+
+__all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
+           'SolarizeAdd']
+
+_VALUES = np.arange(256, dtype=np.uint8)
+_VALUES.flags.writeable = False
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """Load an image as ``(H, W, 3)`` uint8 in BGR order, from a file, a URL of a file back end, or a zip member.
+
+    Greyscale, palette and alpha images are converted. What cannot be decoded is an error that names the file; nothing
+    is skipped, because a skipped sample would get another sample's teacher.
+
+    Required keys: ``img_path``; ``zip_member`` (:class:`ZipMember`) for an image in a zip file.
+    Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
+    those of mmpretrain's inferencers, are left as they are.
+
+    Args:
+        imdecode_backend: Decoder, as for ``mmcv.imfrombytes``.
+        backend_args: File back end, as for ``mmengine.fileio.get``.
+    """
+
+    def __init__(self, imdecode_backend: str = 'cv2', *, backend_args: dict | None = None) -> None:
+        super().__init__(imdecode_backend=imdecode_backend, backend_args=backend_args)
+
+    def transform(self, results: dict) -> dict:
+        """Read and decode.
+
+        Raises:
+            UserError: The file is missing or cannot be decoded.
+        """
+        if 'img' in results and 'img_path' not in results:
+            return results
+        path = results['img_path']
+        member = results.get('zip_member')
+        data = self._read_file(path) if member is None else read_member(member, path)
+        results['img'] = image = self._decode(data, path)
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _read_file(self, path: str) -> bytes:
+        try:
+            return fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise UserError(f'The image {path} cannot be read ({error.strerror or error}): bring it back, or list the '
+                            'images again.') from error
+
+    def _decode(self, data: bytes, path: str) -> np.ndarray:
+        try:
+            image = mmcv.imfrombytes(data, flag='color', backend=self.imdecode_backend)
+        except Exception as error:  # each decoder has its own exceptions for bytes that are no image
+            image, cause = None, error
+        else:
+            cause = None
+        if image is None:
+            raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
+                            'not take for an image): replace the file.') from cause
+        return image
+
+
+@TRANSFORMS.register_module()
+class MapLabel(BaseTransform):
+    """Replace each label by the number that the class has among the teacher's.
+
+    Required Keys:
+
+    - gt_label (int): From 0 to ``len(index) - 1``.
+
+    Modified Keys:
+
+    - gt_label (int): ``index[gt_label]``.
+
+    Args:
+        index: The teacher's class for each class of the dataset.
+
+    Raises:
+        UserError: A label is not among them.
+    """
+
+    def __init__(self, index: Sequence[int]) -> None:
+        self.index = list(index)
+
+    def transform(self, results: dict) -> dict:
+        label = results['gt_label']
+        if not 0 <= label < len(self.index):
+            raise UserError(f'MapLabel has {len(self.index)} classes, and {results.get("img_path", "a sample")} has '
+                            f'the label {label}: list the teacher\'s class for every class of the dataset.')
+        results['gt_label'] = self.index[label]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(index={self.index})'
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(mmpretrain.RandomResizedCrop):
+    """The same crops as ``mmpretrain.RandomResizedCrop``, resized several times as fast as by Pillow.
+
+    The filters are Pillow's, with antialiasing, computed in whole numbers: the pixels are the same on every processor,
+    as near to the exact result as Pillow's, and seldom more than one level from them.
+
+    Required Keys:
+
+    - img (np.ndarray): ``(H, W, C)`` uint8.
+
+    Modified Keys:
+
+    - img (np.ndarray): ``(*scale, C)`` uint8.
+    - img_shape (tuple[int, int])
+
+    Args:
+        scale: Side, or height and width, of the result.
+        crop_ratio_range: Area of the crop, as shares of the image's.
+        aspect_ratio_range: Width over height of the crop.
+        max_attempts: How often a crop that fits is drawn before the middle of the image is taken.
+        interpolation: ``'bicubic'`` or ``'bilinear'``.
+
+    Source: C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, for the crops.
+    """
+
+    def __init__(self,
+                 scale: int | tuple[int, int],
+                 crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+                 aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+                 max_attempts: int = 10,
+                 interpolation: str = 'bicubic') -> None:
+        if interpolation not in ('bicubic', 'bilinear'):
+            raise UserError(f'interpolation={interpolation!r} of mmtinyvit.RandomResizedCrop must be bicubic or '
+                            'bilinear: mmpretrain.RandomResizedCrop has others.')
+        super().__init__(scale, crop_ratio_range, aspect_ratio_range, max_attempts, interpolation, backend='torch')
+
+    def transform(self, results: dict) -> dict:
+        image = results['img']
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise UserError(f'mmtinyvit.RandomResizedCrop takes images of shape (H, W, C) and type uint8, not '
+                            f'{image.shape} and {image.dtype}: put it before what changes them.')
+        top, left, height, width = self.rand_crop_params(image)
+        crop = np.ascontiguousarray(image[top:top + height, left:left + width])
+        maps = torch.from_numpy(crop)[None].permute(0, 3, 1, 2)  # channels last, as the result will be
+        maps = interpolate(maps, tuple(self.scale), mode=self.interpolation, antialias=True)  # (1, C, *scale)
+        results['img'] = np.ascontiguousarray(maps.permute(0, 2, 3, 1)[0].numpy())
+        results['img_shape'] = tuple(self.scale)
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandAugment(mmpretrain.RandAugment):
+    """``mmpretrain.RandAugment``, bit for bit, in less time.
+
+    Args:
+        policies: Name of one of mmpretrain's lists of operations, such as ``'timm_increasing'``, or a list of configs.
+            Operations that are faster here (the other classes of this module) take the place of mmpretrain's.
+        **kwargs: As for ``mmpretrain.RandAugment``.
+    """
+
+    def __init__(self, policies: str | list[dict], **kwargs: Any) -> None:
+        if isinstance(policies, str):
+            policies = RANDAUG_POLICIES.get(policies, policies)  # an unknown name is mmpretrain's to refuse
+        if not isinstance(policies, str):
+            policies = [dict(policy, type=_FASTER.get(policy['type'], policy['type'])) for policy in policies]
+        super().__init__(policies, **kwargs)
+
+
+class _PerChannel:
+    """An operation whose table depends on how often each value occurs in a channel. Images are (H, W, C) uint8."""
+
+    def transform(self, results: dict) -> dict:
+        if self.random_disable():
+            return results
+        image = results['img']
+        counts = [cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(image.shape[2])]
+        tables = [self.table(count.astype(np.int64)) for count in counts]
+        results['img'] = cv2.LUT(image, np.stack(tables, axis=1)[None])  # (1, 256, C)
+        return results
+
+
+class _Pointwise:
+    """An operation that treats all values of an image alike: it is asked about each of the 256 once."""
+
+    def transform(self, results: dict) -> dict:
+        table = super().transform({'img': _VALUES})['img']
+        if table is not _VALUES:
+            results['img'] = cv2.LUT(results['img'], table)
+        return results
+
+
+@TRANSFORMS.register_module()
+class AutoContrast(_PerChannel, mmpretrain.AutoContrast):
+    """``mmpretrain.AutoContrast``: stretches each channel to the range 0 to 255."""
+
+    @staticmethod
+    def table(counts: np.ndarray) -> np.ndarray:
+        """``(256,)`` uint8: what becomes of each value where it occurs ``counts`` times."""
+        low, high = np.flatnonzero(counts)[[0, -1]]
+        if low == high:
+            return _VALUES
+        scale = 255. / (high - low)
+        return np.clip(_VALUES * scale - low * scale, 0, 255).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+class Equalize(_PerChannel, mmpretrain.Equalize):
+    """``mmpretrain.Equalize``: makes all values of a channel about equally frequent."""
+
+    @staticmethod
+    def table(counts: np.ndarray) -> np.ndarray:
+        """``(256,)`` uint8: what becomes of each value where it occurs ``counts`` times."""
+        step = (counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
+        if step == 0:
+            return _VALUES
+        below = np.cumsum(counts) - counts
+        return np.minimum((below + step // 2) // step, 255).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+class Solarize(_Pointwise, mmpretrain.Solarize):
+    """``mmpretrain.Solarize``: inverts what is above a threshold."""
+
+
+@TRANSFORMS.register_module()
+class SolarizeAdd(_Pointwise, mmpretrain.SolarizeAdd):
+    """``mmpretrain.SolarizeAdd``: adds to what is below a threshold."""
+
+
+_FASTER = {operation.__name__: f'mmtinyvit.{operation.__name__}'
+           for operation in (AutoContrast, Equalize, Solarize, SolarizeAdd)}

@@ -1,0 +1,288 @@
+"""Views: augmentation as a pure function of the view's name, and datasets that are asked for a view.
+
+:class:`SeededAugment` replays a view, :class:`EpochClock` tells it in every worker which one, :class:`ViewDataset`
+and :class:`ViewsAtOnce` ask for views by number.
+"""
+import copy
+import os.path as osp
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from mmcv.transforms import BaseTransform, Compose
+from torch.utils.data import Dataset
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import TRANSFORMS
+
+from .seeding import ViewName, rng_scope
+
+__all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
+           'iter_transforms', 'load_batch', 'sample_key', 'set_view']
+
+
+class EpochClock:
+    """One integer in shared memory: the view of the current epoch.
+
+    Attributes that are set on a dataset never reach workers that are already running (``persistent_workers``); a
+    shared tensor does, under fork, spawn and forkserver alike. Copies of a clock are the same clock.
+    """
+
+    def __init__(self) -> None:
+        self._view = torch.full((1, ), -1, dtype=torch.int64).share_memory_()
+
+    @property
+    def view(self) -> int:
+        """The view to replay. Raises :class:`UserError` if nobody has set it."""
+        view = int(self._view[0])
+        if view < 0:
+            raise UserError('SeededAugment does not know which view to replay: add SparseLogitDistillHook (with a '
+                            'store) or EpochClockHook (without) to custom_hooks, or give SeededAugment a fixed view=.')
+        return view
+
+    @view.setter
+    def view(self, view: int) -> None:
+        self._view[0] = view
+
+    def __deepcopy__(self, memo: dict) -> 'EpochClock':
+        return self
+
+
+def iter_transforms(dataset: Any) -> Iterator[Any]:
+    """Every transform of a dataset, depth first, through dataset wrappers and nested transforms.
+
+    Args:
+        dataset: A MMEngine dataset, a wrapper of datasets (``dataset``, ``datasets``) or a torch ``Subset``.
+    """
+    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
+        if inner is not None:
+            yield from iter_transforms(inner)
+    yield from _nested(getattr(dataset, 'pipeline', None))
+
+
+def _nested(transform: Any) -> Iterator[Any]:
+    if isinstance(transform, (list, tuple)):
+        for inner in transform:
+            yield from _nested(inner)
+    elif transform is not None:
+        yield transform
+        yield from _nested(getattr(transform, 'transforms', None))
+
+
+def find_clocks(dataset: Any) -> list[EpochClock]:
+    """The clocks of a dataset's transforms."""
+    return [t.clock for t in iter_transforms(dataset) if isinstance(getattr(t, 'clock', None), EpochClock)]
+
+
+def set_view(dataset: Any, view: int) -> int:
+    """Set the clock of every transform of ``dataset`` that has one.
+
+    Returns:
+        int: How many clocks were set.
+    """
+    clocks = find_clocks(dataset)
+    for clock in clocks:
+        clock.view = view
+    return len(clocks)
+
+
+def sample_key(results: dict, key_root: str | None) -> str:
+    """What names a sample: its ``sample_key``, or else its path relative to ``key_root``, with forward slashes.
+
+    Raises:
+        UserError: Neither is known, or the image does not lie under ``key_root``.
+    """
+    if 'sample_key' in results:
+        return results['sample_key']
+    path = results.get('img_path')
+    if path is None or key_root is None:
+        raise UserError('A sample has no name: give SeededAugment key_root= (the folder that image paths are relative '
+                        "to), or a 'sample_key' in the dataset's entries.")
+    key = osp.relpath(path, key_root).replace(osp.sep, '/')
+    if key.startswith('../'):
+        raise UserError(f'{path} does not lie under key_root {key_root}: correct key_root of SeededAugment.')
+    return key
+
+
+def _callable_name(transform: Callable) -> str:
+    return getattr(transform, '__qualname__', type(transform).__qualname__)
+
+
+@TRANSFORMS.register_module()
+class SeededAugment(BaseTransform):
+    """Run a list of transforms on random numbers that belong to the view's name.
+
+    The pixels depend only on the image, the list and ``(base_seed, view, key)``: not on the worker, the batch, the
+    rank, the epoch's order or what ran before. Usable without a store too.
+
+    Required Keys:
+
+    - img (np.ndarray): ``(H, W, 3)`` uint8, or what the first transform asks for.
+    - sample_key (str), or img_path (str) together with ``key_root``.
+    - view (int, optional): Overrides both ``view`` and the clock; the saving loop sets it.
+
+    Modified Keys: those of the wrapped transforms.
+
+    Added Keys:
+
+    - base_seed (int), view (int), sample_key (str): The view's name.
+    - aug_seed (int): The seed derived from it.
+    - view_name (ViewName): The name again, added ahead by :meth:`prepare_batch`.
+
+    Args:
+        transforms: mmcv, mmpretrain or ``torchvision/`` transform configs, or callables on the results dict. A
+            transform that owns a generator of its own cannot be replayed; saving refuses to start with one.
+        base_seed: Names the family of views. Samplers, mixing and stores take it from here.
+        view: A fixed view. By default the epoch clock says, which ``SparseLogitDistillHook`` or ``EpochClockHook``
+            advances.
+        key_root: The folder that keys are relative to, if the dataset's entries have no ``sample_key``.
+    """
+
+    def __init__(self,
+                 transforms: Sequence[dict | Callable],
+                 base_seed: int = 0,
+                 view: int | None = None,
+                 key_root: str | None = None) -> None:
+        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else _callable_name(t) for t in transforms]
+        self.compose = Compose(list(transforms))
+        self.base_seed = base_seed
+        self.view = view
+        self.key_root = key_root
+        self.clock = EpochClock()
+
+    @property
+    def transforms(self) -> list:
+        """The wrapped transforms, built."""
+        return self.compose.transforms
+
+    @property
+    def current_view(self) -> int:
+        """The view of all samples that do not name one themselves."""
+        return self.clock.view if self.view is None else self.view
+
+    def name_of(self, results: dict) -> ViewName:
+        """The name of the view that :meth:`transform` makes of a sample."""
+        view = results['view'] if 'view' in results else self.current_view
+        return ViewName(self.base_seed, view, sample_key(results, self.key_root))
+
+    def prepare_batch(self, batch: Sequence[dict]) -> None:
+        """Name the views of a batch before any of them is made, for those who look something up by name."""
+        for results in batch:
+            results['view_name'] = self.name_of(results)
+
+    def transform(self, results: dict) -> dict:
+        name = self.name_of(results)
+        seed = name.seed
+        with rng_scope(seed):
+            results = self.compose(results)
+        if results is None:
+            raise UserError(f'A transform inside SeededAugment dropped {name.key} (it returned None): every view of '
+                            'the store must exist, so remove that transform.')
+        results.update(base_seed=name.base_seed, view=name.view, sample_key=name.key, aug_seed=seed)
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(transforms={self.transforms}, base_seed={self.base_seed}, view={self.view}, '
+                f'key_root={self.key_root!r})')
+
+
+def find_seeded_augment(dataset: Any) -> SeededAugment:
+    """The one ``SeededAugment`` of a dataset's pipeline.
+
+    Raises:
+        UserError: There is none, or there are two.
+    """
+    found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
+    if len(found) != 1:
+        raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
+                        'random transforms in one mmtinyvit.SeededAugment.')
+    return found[0]
+
+
+def load_batch(dataset: Any, infos: Sequence[dict], load: Callable[[dict], dict]) -> list[dict]:
+    """The samples of a batch. Each transform that has ``prepare_batch(infos)`` is called first, in order.
+
+    Reading a record takes several times as long between two images, because they push its code and data out of the
+    processor's caches. So the records of a batch are read before its first image.
+
+    Args:
+        dataset: Has a pipeline, or wraps one that has.
+        infos: What the pipeline begins with, one dict per sample.
+        load: Passes one of them through the pipeline.
+    """
+    for transform in iter_transforms(dataset):
+        if hasattr(transform, 'prepare_batch'):
+            transform.prepare_batch(infos)
+    return [load(info) for info in infos]
+
+
+class ViewDataset(Dataset):
+    """A MMEngine dataset whose items are ``(view, index)``.
+
+    The view travels with the index through the loader's queue, so a loader may prefetch across views. A sample that
+    cannot be loaded is an error that names it; it is never replaced by another one.
+
+    Args:
+        dataset: Has ``get_data_info(index)`` and ``pipeline``: any MMEngine ``BaseDataset``.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        if not callable(getattr(dataset, 'get_data_info', None)) or not hasattr(dataset, 'pipeline'):
+            raise UserError(f'{type(dataset).__name__} has no pipeline of its own: use a MMEngine BaseDataset, such as '
+                            'mmtinyvit.IndexedImages or mmpretrain.CustomDataset, without a wrapper.')
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+        if len(dataset) == 0:
+            raise UserError(f'The dataset {type(dataset).__name__} has no samples: check data_root, split and '
+                            'ann_file.')
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict:
+        view, index = item
+        info = self.dataset.get_data_info(index)
+        info['view'] = view
+        return self.checked(self.dataset.pipeline(info), index)
+
+    def checked(self, sample: dict | None, index: int) -> dict:
+        """The sample, if the pipeline has not dropped it."""
+        if sample is None:
+            name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
+            raise UserError(f'The pipeline dropped {name}: every view must exist, so remove the transform that returns '
+                            'None, or the image.')
+        return sample
+
+
+class ViewsAtOnce(Dataset):
+    """A :class:`ViewDataset` whose items are ``(views, index)``: the same views, as a list.
+
+    What stands before ``SeededAugment`` in the pipeline runs once for all of them; the rest gets a copy for each.
+
+    Args:
+        single: The dataset of single views.
+    """
+
+    def __init__(self, single: ViewDataset) -> None:
+        self.single = single
+
+    def __len__(self) -> int:
+        return len(self.single)
+
+    def __getitem__(self, item: tuple[Sequence[int], int]) -> list[dict]:
+        views, index = item
+        if len(views) == 1:
+            return [self.single[views[0], index]]
+        before, after = self._halves()
+        loaded = self.single.checked(before(self.single.dataset.get_data_info(index)), index)
+        return [self.single.checked(after(copy.deepcopy(loaded) | dict(view=view)), index) for view in views]
+
+    def _halves(self) -> tuple[Compose, Compose]:
+        """The pipeline before ``SeededAugment``, and from there on."""
+        transforms = self.single.dataset.pipeline.transforms
+        found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
+        if len(found) != 1:
+            raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '
+                            'inside another transform: take it out, or set views_at_once=1.')
+        return Compose(transforms[:found[0]]), Compose(transforms[found[0]:])
