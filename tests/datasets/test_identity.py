@@ -1,34 +1,25 @@
 import hashlib
 import json
-from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from mmengine.registry import DATASETS, init_default_scope
 from tiny_flow import VIEW_TRANSFORMS, photo_dataset
 
-from mmtinyvit.datasets import SeededAugment, ViewDataset
+from mmtinyvit.datasets import SeededAugment
 from mmtinyvit.datasets.identity import (
     canary_digest,
     dataset_identity,
-    find_seeded_augment,
     iter_keys,
     library_versions,
     pipeline_identity,
     plain_json,
 )
-from mmtinyvit.errors import UserError
 
 
-@pytest.fixture
-def dataset(photos):
+def test_keys_are_paths_below_the_root_in_order(photos):
     init_default_scope('mmpretrain')
-    return DATASETS.build(photo_dataset(photos))
-
-
-def test_keys_are_paths_below_the_root_in_order(dataset, photos):
-    keys = list(iter_keys(dataset, str(photos)))
+    keys = list(iter_keys(DATASETS.build(photo_dataset(photos)), str(photos)))
     assert keys == sorted(path.relative_to(photos).as_posix() for path in photos.rglob('*.png'))
 
 
@@ -86,35 +77,3 @@ def test_canary_digest_notices_pixels_shape_and_type():
     digests = {canary_digest(each) for each in (image, *others)}
     assert len(digests) == 5 and all(len(each) == 16 for each in digests)
     assert canary_digest(image.permute(1, 2, 0).contiguous().permute(2, 0, 1)) == canary_digest(image)
-
-
-@pytest.mark.parametrize('num', [0, 2])
-def test_exactly_one_seeded_augment(num):
-    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[SeededAugment([]) for _ in range(num)]))
-    with pytest.raises(UserError, match=f'{num} SeededAugment'):
-        find_seeded_augment(dataset)
-
-
-# ---------------------------------------------------------------- ViewDataset
-def test_a_view_dataset_names_view_and_index(dataset):
-    viewed = ViewDataset(dataset)
-    sample = viewed[1, 2]['data_samples']
-    assert len(viewed) == 14 and sample.view == 1
-    assert sample.sample_key == list(iter_keys(dataset, find_seeded_augment(dataset).key_root))[2]
-
-
-def test_a_view_dataset_of_nothing():
-    empty = SimpleNamespace(get_data_info=lambda i: {}, pipeline=None)
-    with pytest.raises(UserError, match='has no samples'):
-        ViewDataset(type('Empty', (), dict(vars(empty), __len__=lambda self: 0, get_data_info=lambda self, i: {}))())
-
-
-def test_a_view_dataset_of_a_wrapper(dataset):
-    with pytest.raises(UserError, match='without a wrapper'):
-        ViewDataset(torch.utils.data.ConcatDataset([dataset]))
-
-
-def test_a_dropped_sample_is_named(dataset):
-    dataset.pipeline.transforms.insert(1, lambda results: None)
-    with pytest.raises(UserError, match=r'dropped .*\.png'):
-        ViewDataset(dataset)[0, 0]

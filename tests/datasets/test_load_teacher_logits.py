@@ -124,13 +124,14 @@ def test_stores_of_other_classes_are_not_combined(tmp_path, saved_store, store):
 
 
 def test_packing_keeps_name_and_record():
-    results = dict(img=np.zeros((4, 5, 3), np.uint8), sample_key='k', view=2, aug_seed=9, img_path='p', gt_label=1,
+    results = dict(img=np.zeros((4, 5, 3), np.uint8), base_seed=3, view=2, sample_key='k', aug_seed=9, img_path='p',
+                   gt_label=1,
                    teacher_index=np.arange(3), teacher_log_prob=np.zeros(3, np.float32),
                    teacher_tail_mass=np.float32(0), teacher_partner=np.uint64(2**63))
     packed = PackViewInputs()(results)
     sample = packed['data_samples']
     assert packed['inputs'].shape == (3, 4, 5) and packed['inputs'].dtype == torch.uint8
-    assert (sample.sample_key, sample.view, sample.aug_seed, sample.img_path) == ('k', 2, 9, 'p')
+    assert (sample.base_seed, sample.view, sample.sample_key, sample.aug_seed, sample.img_path) == (3, 2, 'k', 9, 'p')
     assert sample.teacher_index.tolist() == [0, 1, 2] and int(sample.teacher_partner) == 2**63
 
 

@@ -1,7 +1,14 @@
+"""Partners, coefficients and boxes belong to the view's name; the sampler keeps partners together."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import BatchSampler, ConcatDataset, Dataset
 
-from mmtinyvit.datasets.mixing import draw_mix, pairs_of_view, partners_of_view
+from mmtinyvit.datasets import PairedSampler, SeededAugment, draw_mix, partners_of_view, set_view
+from mmtinyvit.datasets.mixing import pairs_of_view
+from mmtinyvit.errors import UserError
 
 BOTH = dict(mixup_alpha=0.8, cutmix_alpha=1., switch_prob=0.5)
 
@@ -61,3 +68,90 @@ def test_draws_follow_their_distributions():
 
 def test_no_mixing_at_all():
     assert draw_mix('a', 'b', 0, 0, 8, 8, mixup_alpha=0, cutmix_alpha=0, switch_prob=0.5) == (1., None)
+
+
+# ---------------------------------------------------------------- the sampler
+class Views(Dataset):
+    """``num`` samples whose augmentation has a base seed."""
+
+    def __init__(self, num: int, view: int | None = None, base_seed: int = 3) -> None:
+        self.num = num
+        self.pipeline = SimpleNamespace(transforms=[SeededAugment([], base_seed=base_seed, view=view)])
+
+    def __len__(self) -> int:
+        return self.num
+
+
+def sampler_of(num: int, rank: int = 0, world_size: int = 1, monkeypatch=None, view: int | None = 4,
+               **kwargs) -> PairedSampler:
+    if monkeypatch:
+        monkeypatch.setattr('mmtinyvit.datasets.mixing.get_dist_info', lambda: (rank, world_size))
+    return PairedSampler(Views(num, view), seed=0, **kwargs)
+
+
+def pairs_in(indices: list[int]) -> list[tuple[int, int]]:
+    assert len(indices) % 2 == 0
+    return list(zip(indices[::2], indices[1::2], strict=True))
+
+
+@pytest.mark.parametrize('num', [1, 12, 13])
+@pytest.mark.parametrize('world_size', [1, 3])
+def test_neighbours_are_partners_whatever_the_batch_and_the_world(num, world_size, monkeypatch):
+    partners = partners_of_view(num, 3, 4)
+    seen = []
+    for rank in range(world_size):
+        sampler = sampler_of(num, rank, world_size, monkeypatch)
+        indices = list(sampler)
+        assert len(indices) == len(sampler)
+        for batch_size in (2, 4, 6):
+            for batch in BatchSampler(sampler, batch_size, drop_last=False):
+                assert all(partners[a] == b for a, b in pairs_in(batch))
+        seen.append(pairs_in(indices))
+    assert len({len(mine) for mine in seen}) == 1  # every process does as many steps
+    flat = [pair for mine in seen for pair in mine]
+    assert {i for pair in flat for i in pair} == set(range(num))
+    repeats = len(flat) - len(set(flat))
+    assert repeats == -(-((num + 1) // 2) // world_size) * world_size - (num + 1) // 2
+
+
+def test_order_changes_with_the_epoch_and_pairs_with_the_view():
+    sampler = sampler_of(40, view=None)
+    set_view(sampler.dataset, 0)
+    first = pairs_in(list(sampler))
+    sampler.set_epoch(1)
+    second = pairs_in(list(sampler))
+    assert first != second and set(first) == set(second)
+    set_view(sampler.dataset, 1)
+    assert set(map(frozenset, pairs_in(list(sampler)))) != set(map(frozenset, first))
+
+
+def test_without_shuffling_the_order_is_that_of_the_pairs():
+    sampler = sampler_of(10, shuffle=False)
+    first = list(sampler)
+    sampler.set_epoch(5)
+    assert list(sampler) == first
+
+
+def test_a_view_that_nobody_set_says_who_should():
+    with pytest.raises(UserError, match='does not know which view.*EpochClockHook'):
+        iter(sampler_of(20, view=None))
+
+
+def test_base_seed_is_that_of_the_augmentation():
+    for base_seed in (None, 3):
+        sampler = sampler_of(9, base_seed=base_seed, shuffle=False)
+        assert pairs_in(list(sampler)) == list(map(tuple, pairs_of_view(9, 3, 4).tolist()))
+    with pytest.raises(UserError, match='base_seed=8 of PairedSampler is not the 3 of SeededAugment: remove it'):
+        sampler_of(9, base_seed=8)
+
+
+@pytest.mark.parametrize('dataset', [range(4), ConcatDataset([Views(2), Views(2)])], ids=['none', 'two'])
+def test_exactly_one_augmentation(dataset):
+    with pytest.raises(UserError, match='SeededAugment transforms where exactly one is needed'):
+        PairedSampler(dataset)
+
+
+def test_iterating_leaves_the_ambient_generator_alone():
+    before = torch.get_rng_state()
+    list(sampler_of(20))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -160,8 +160,8 @@ def test_an_odd_number_of_samples_is_mixed(tmp_path, teacher_checkpoint, photos)
 @pytest.mark.parametrize('change, names', [
     (lambda cfg: cfg.train_dataloader.__setitem__('sampler', ConfigDict(type='DefaultSampler', shuffle=True)),
      'sampler: mmtinyvit.PairedSampler != DefaultSampler'),
-    (lambda cfg: cfg.train_dataloader.sampler.update(base_seed=8), 'base_seed of PairedSampler: 7 != 8'),
-    (lambda cfg: cfg.data_preprocessor.mixing.update(base_seed=8), 'base_seed of mixing: 7 != 8'),
+    (lambda cfg: cfg.train_dataloader.sampler.update(base_seed=8), 'base_seed=8 of PairedSampler is not the 7 of'),
+    (lambda cfg: cfg.data_preprocessor.mixing.update(base_seed=8), 'base_seed=8 of mixing is not the 7 of'),
     (lambda cfg: cfg.data_preprocessor.mixing.update(mixup_alpha=0.2), 'pipeline.mixing.mixup_alpha: 0.8 != 0.2'),
     (lambda cfg: cfg.__setattr__('data_preprocessor', NORM), 'pipeline.mixing'),
     (lambda cfg: cfg.train_dataloader.dataset.update(indices=10), 'mixed views need the same list'),

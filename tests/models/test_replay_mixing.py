@@ -1,3 +1,4 @@
+"""Mixing on the device: the same pixels for any batch, partners that are the store's, and seeds that agree."""
 import numpy as np
 import pytest
 import torch
@@ -5,7 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from tiny_flow import NORM
 
-from mmtinyvit.datasets import draw_mix, partners_of_view
+from mmtinyvit.datasets import ViewName, draw_mix, partners_of_view
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.data_preprocessors import ReplayDataPreprocessor, SeededMixing
 from mmtinyvit.store import key_hash
@@ -25,13 +26,17 @@ def pairs(view: int, seed: int = 0) -> list[tuple[int, int]]:
     return [(b, a) if rng.random() < 0.5 else (a, b) for a, b in found]
 
 
+def names(indices: list[int], view: int = 0) -> list[ViewName]:
+    return [ViewName(5, view, KEYS[i]) for i in indices]
+
+
 def mix_all(view: int, batch_pairs: int, seed: int) -> dict[int, tuple[bytes, float]]:
     """The mixed pixels and shares of all samples by index, made in batches."""
-    mixing, seen = SeededMixing(**ALPHAS, base_seed=5), {}
+    mixing, seen = SeededMixing(**ALPHAS), {}
     order = pairs(view, seed)
     for start in range(0, len(order), batch_pairs):
         indices = [i for pair in order[start:start + batch_pairs] for i in pair]
-        mixed, keep = mixing(IMAGES[indices].float(), [KEYS[i] for i in indices], view)
+        mixed, keep = mixing(IMAGES[indices].float(), names(indices, view))
         seen |= {i: (image.numpy().tobytes(), float(k)) for i, image, k in zip(indices, mixed, keep, strict=True)}
     return seen
 
@@ -70,13 +75,13 @@ def test_mixing_does_what_the_draw_says():
 
 def test_the_inputs_are_left_alone():
     images = IMAGES[:2].float()
-    SeededMixing(**ALPHAS)(images, KEYS[:2], 0)
+    SeededMixing(**ALPHAS)(images, names([0, 1]))
     assert torch.equal(images, IMAGES[:2].float())
 
 
 def test_an_odd_batch():
     with pytest.raises(UserError, match='even batch size'):
-        SeededMixing()(IMAGES[:3].float(), KEYS[:3], 0)
+        SeededMixing()(IMAGES[:3].float(), names([0, 1, 2]))
 
 
 # ---------------------------------------------------------------- the data preprocessor
@@ -84,7 +89,7 @@ def packed(indices: list[int], view: int = 0, partner: dict | None = None) -> di
     """A collated batch."""
     found = []
     for i in indices:
-        sample = DataSample(metainfo=dict(sample_key=KEYS[i], view=view)).set_gt_label(i % 4)
+        sample = DataSample(metainfo=dict(base_seed=5, view=view, sample_key=KEYS[i])).set_gt_label(i % 4)
         if partner is not None:
             sample.set_field(np.uint64(partner[i]), 'teacher_partner')
         found.append(sample)
@@ -97,10 +102,10 @@ def preprocessor(**kwargs) -> ReplayDataPreprocessor:
 
 
 def test_training_mixes_images_and_labels():
-    replay = preprocessor(mixing=ALPHAS | dict(base_seed=5), num_classes=4)
+    replay = preprocessor(mixing=ALPHAS, num_classes=4)
     a, b = next(pair for pair in pairs(0) if pair[0] % 4 != pair[1] % 4)
     data = replay(packed([a, b]), training=True)
-    mixed, keep = SeededMixing(**ALPHAS, base_seed=5)(IMAGES[[a, b]].float(), [KEYS[a], KEYS[b]], 0)
+    mixed, keep = SeededMixing(**ALPHAS)(IMAGES[[a, b]].float(), names([a, b]))
     assert torch.equal(data['inputs'], (mixed.flip(1) - replay.mean) / replay.std)
     for sample, own, other in zip(data['data_samples'], (a, b), (b, a), strict=True):
         score = torch.zeros(4)
@@ -112,6 +117,21 @@ def test_testing_does_not_mix():
     replay = preprocessor(mixing=ALPHAS, num_classes=4)
     data = replay(packed([0, 1, 2]), training=False)
     assert torch.equal(data['inputs'], (IMAGES[:3].flip(1).float() - replay.mean) / replay.std)
+
+
+def test_base_seed_is_that_of_the_views():
+    mixed = [preprocessor(mixing=ALPHAS | own)(packed([0, 1]), training=True)['inputs']
+             for own in ({}, dict(base_seed=5))]
+    assert torch.equal(*mixed)
+    with pytest.raises(UserError, match='base_seed=8 of mixing is not the 5 of SeededAugment: remove it'):
+        preprocessor(mixing=ALPHAS | dict(base_seed=8))(packed([0, 1]), training=True)
+
+
+def test_views_without_names_are_refused():
+    data = packed([0, 1])
+    del data['data_samples'][1].base_seed
+    with pytest.raises(UserError, match='do not say which views they are.*PackViewInputs'):
+        preprocessor(mixing=ALPHAS)(data, training=True)
 
 
 def test_labels_are_not_needed_to_mix():

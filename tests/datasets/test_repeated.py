@@ -11,7 +11,7 @@ from mmtinyvit.errors import UserError
 
 
 def sampler_of(dataset, rank: int, world_size: int, monkeypatch, **settings) -> RepeatAugSampler:
-    monkeypatch.setattr('mmtinyvit.datasets.repeat_aug_sampler.get_dist_info', lambda: (rank, world_size))
+    monkeypatch.setattr('mmtinyvit.datasets.repeated.get_dist_info', lambda: (rank, world_size))
     return RepeatAugSampler(dataset, seed=5, **settings)
 
 
@@ -81,7 +81,7 @@ def test_wrong_settings(monkeypatch):
 
 
 # ---------------------------------------------------------------- with replayed views
-@pytest.fixture
+@pytest.fixture(scope='module')
 def views(photos):
     init_default_scope('mmpretrain')
     return RepeatedViews(photo_dataset(photos), num_repeats=3)
@@ -97,7 +97,7 @@ def test_equal_copies_are_refused(photos, monkeypatch):
 
 def test_every_copy_has_a_view_of_its_own(views, photos, monkeypatch):
     """Two processes and two epochs: 28 triples of (key, view, pixels), each the replay of its name."""
-    monkeypatch.setattr('mmtinyvit.datasets.repeat_aug_sampler.ROUNDED_TO', 1)
+    monkeypatch.setattr('mmtinyvit.datasets.repeated.ROUNDED_TO', 1)
     reference = ViewDataset(DATASETS.build(photo_dataset(photos)))
     where = {reference[0, i]['data_samples'].sample_key: i for i in range(14)}
     seen = []
