@@ -1,5 +1,7 @@
 """Digits on canvases: boxes hold the ink, nothing overlaps, splits share no digit, and the tools end with sentences."""
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,15 +9,17 @@ from mmdet.datasets import CocoDataset
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmtinyvit.datasets.digit_canvases import INK, SIDES, write_canvases
-from mmtinyvit.datasets.digits import write_digits
 from mmtinyvit.errors import UserError
+
+CONVERTERS = Path(__file__).resolve().parents[2] / 'tools/dataset_converters'
+TOOL = runpy.run_path(str(CONVERTERS / 'digit_canvases.py'))
+INK, SIDES, write_canvases = TOOL['INK'], TOOL['SIDES'], TOOL['write_canvases']
 
 
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp('digits') / 'digits'
-    write_digits(folder)
+    runpy.run_path(str(CONVERTERS / 'digits.py'))['write_digits'](folder)
     return folder
 
 
