@@ -46,7 +46,7 @@ class SaveLogitsLoop(BaseLoop):
         num_classes: C; by default what the teacher has.
         codec: See ``mmtinyvit/store/README.md``.
         samples_per_shard: Size of the unit of work; by default it suits the dataset.
-        mixing: Arguments of ``SeededMixing`` but its seed; None saves views of single images.
+        mixing: Arguments of ``SeededMixing``; None saves views of single images.
         keep_mass: Keep only the most probable classes that together hold this mass, at most K; with the codec
             ``smallest``.
         sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
