@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmtinyvit.datasets.identity import in_blocks, iter_keys
+from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
 
