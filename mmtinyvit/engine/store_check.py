@@ -26,8 +26,8 @@ from mmtinyvit.datasets.paired_sampler import PairedSampler
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import spell_numbers
-from mmtinyvit.store.summary import is_replayable
 
 __all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'check_model', 'check_pipeline', 'store_identity']
 

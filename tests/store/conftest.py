@@ -1,7 +1,7 @@
 import pytest
 from store_teacher import save
 
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
 
 
 @pytest.fixture(scope='session')

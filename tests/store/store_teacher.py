@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record
+from mmtinyvit.store import LogitStore, LogitWriter, Record, key_hash
 
 TOPK, CLASSES, SAMPLES, PER_SHARD = 5, 40, 150, 16
 KEYS = [f'n{i % 7:08d}/n{i % 7:08d}_{i}.JPEG' for i in range(SAMPLES)]
@@ -28,6 +28,11 @@ def sparsify(log_prob: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, n
     top = np.take_along_axis(log_prob, index, 1)
     tail = np.clip(1 - np.exp(top).sum(axis=1), 0, 1) * (topk < log_prob.shape[1])
     return index, top.astype(np.float32), tail.astype(np.float32)
+
+
+def hashes(keys) -> np.ndarray:
+    """``(n,)`` uint64: how records name the partners ``keys``."""
+    return np.array([key_hash(key) for key in keys], np.uint64)
 
 
 def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: float = 0.0, wait: bool = False,

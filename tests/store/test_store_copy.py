@@ -8,7 +8,7 @@ import pytest
 from store_teacher import KEYS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.local_folder import LocalFolder
 from mmtinyvit.store.remote_folder import RemoteFolder
 

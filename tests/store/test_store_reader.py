@@ -5,7 +5,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from store_teacher import CLASSES, KEYS, SAMPLES, TOPK, dense, save, sparsify
+from store_teacher import CLASSES, KEYS, SAMPLES, TOPK, dense, hashes, save, sparsify
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, codec_names
@@ -133,14 +133,14 @@ def test_views_saved_in_two_places_can_be_put_together(saved, tmp_path):
 def test_partners(tmp_path):
     partner = np.roll(np.arange(SAMPLES), 1)
     with LogitWriter(tmp_path / 's', dict(topk=1, num_classes=3, mixing=True), KEYS) as writer:
-        hashes = writer.key_hash([KEYS[i] for i in partner])
+        named = hashes([KEYS[i] for i in partner])
         for unit in writer.missing([0]):
             rows = slice(unit.first, unit.first + unit.count)
             zeros = np.zeros((unit.count, 1), np.float32)
-            writer.write_shard(unit, Record(zeros.astype(int), zeros, zeros[:, 0], hashes[rows]))
+            writer.write_shard(unit, Record(zeros.astype(int), zeros, zeros[:, 0], named[rows]))
     store = LogitStore(tmp_path / 's')
     order = np.array([5, 149, 0, 77])
     found = store.read_positions(0, order)
     assert found.partner_hash.dtype == np.uint64
-    assert (found.partner_hash == store.key_hash([KEYS[partner[i]] for i in order])).all()
+    assert (found.partner_hash == hashes([KEYS[partner[i]] for i in order])).all()
     assert store.record_bytes == 3 + 8

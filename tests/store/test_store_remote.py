@@ -10,10 +10,10 @@ import pytest
 from store_teacher import KEYS, contents, read_view, save
 
 from mmtinyvit.store import LogitStore, StoreError, verify_store
+from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.admin.summary import describe_sample, describe_store
 from mmtinyvit.store.cached_folder import CachedFolder, cache_folder
-from mmtinyvit.store.copying import copy_store
 from mmtinyvit.store.remote_folder import is_url
-from mmtinyvit.store.summary import describe_sample, describe_store
 
 
 def same(a, b):

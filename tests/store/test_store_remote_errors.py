@@ -9,8 +9,8 @@ import pytest
 from store_teacher import KEYS, manifest
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
-from mmtinyvit.store.merge import merge_stores
-from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.admin.merge import merge_stores
+from mmtinyvit.store.admin.repair import repair_store
 
 
 def test_what_is_not_there(url, bucket, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from store_teacher import KEYS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
 
 WATCHED = '''
 import json, sys
@@ -24,7 +24,7 @@ def note(event, args):
         events.append([event, str(args[0])[:100]])
 sys.addaudithook(note)
 from mmtinyvit.store import LogitStore, StoreError, verify_store
-import mmtinyvit.store.codecs, mmtinyvit.store.summary
+import mmtinyvit.store.codecs, mmtinyvit.store.admin.summary
 paths, key = json.loads(sys.argv[1])
 LogitStore(paths[0]).prepare()  # of a sound store: Numba brings in the library's own loops, as Python does its modules
 refused, watching = 0, True

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StoreError
-from .manifest import Manifest
-from .reader import LogitStore
+from ..errors import StoreError
+from ..manifest import Manifest
+from ..reader import LogitStore
 
 __all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names']
 
@@ -35,7 +35,7 @@ def describe_store(path: str | Path) -> dict[str, Any]:
         StoreError: There is no store, or it cannot be opened.
     """
     store = LogitStore(path)
-    meta, coverage = store.manifest, store.coverage()
+    meta = store.manifest
     return dict(
         path=str(path),
         store_id=meta.store_id.hex(),
@@ -50,8 +50,8 @@ def describe_store(path: str | Path) -> dict[str, Any]:
         samples_per_shard=meta.samples_per_shard,
         base_seed=meta.base_seed,
         mixing=meta.mixing,
-        views={view: there._asdict() for view, there in coverage.items()},
-        complete_views=[view for view, there in coverage.items() if there.present == there.expected],
+        views={view: there._asdict() for view, there in store.coverage().items()},
+        complete_views=store.complete_views(),
         bytes_on_disk=store.num_bytes(),
         replayable=is_replayable(meta),
         fingerprints=meta.fingerprints)

@@ -1,25 +1,23 @@
 """Several stores put together: views of the same samples, or samples of the same views."""
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from .errors import StoreError
-from .fingerprints import diff_fingerprints
-from .keys import text_sha256
-from .layout import TEXT_NAME, Unit, list_shards, shard_path
-from .manifest import Manifest
-from .reader import LogitStore
-from .records import check_written, open_sources, read_canaries, read_records, write_bytes, write_records
-from .shard import Shard
-from .writer import LogitWriter
+from ..errors import StoreError
+from ..keys import text_sha256
+from ..layout import TEXT_NAME, list_shards, shard_path
+from ..manifest import Manifest, diff_fingerprints
+from ..reader import LogitStore
+from ..writer import LogitWriter
+from .reshard import Watch, canaries_of, open_sources
+from .verify import check_written
 
 __all__ = ['Merge', 'merge_stores']
 
-Watch = Callable[[Sequence[Unit]], Iterable[Unit]]
 _BLOCK = 65_536
 
 
@@ -102,11 +100,7 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         units.sort(key=lambda unit: (unit.view != writer.manifest.reference_view, unit))
         for unit in watch(units):
             source = where[unit.view, unit.shard][0]
-            path = shard_path(source.root, unit.view, unit.shard)
-            for fault in Shard(path, unit, writer.manifest.store_id, source.record_bytes,
-                               source._codec.variable).faults():
-                raise StoreError(fault)
-            write_bytes(writer, unit, [path.read_bytes()], path.stat().st_size)
+            writer.write_file(unit, shard_path(source.root, unit.view, unit.shard))
     return Merge('views', stores[0].num_samples, sorted({view for view, _ in where}), [], overlaps, len(units), [])
 
 
@@ -179,11 +173,11 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
             for number, store in enumerate(stores):
                 mine = rows[owners[rows] == number]
                 if len(mine):
-                    records[mine - unit.first] = read_records(store, unit.view, positions[mine])
+                    records[mine - unit.first] = store.read_packed(unit.view, positions[mine])
                     place = dict(zip(positions[mine].tolist(), mine.tolist(), strict=True))
-                    found = read_canaries(store, unit.view, positions[mine])
+                    found = canaries_of(store, unit.view, positions[mine])
                     canaries |= {place[position]: digest for position, digest in found.items()}
-            write_records(writer, unit, records, canaries)
+            writer.write_packed(unit, records, canaries)
     return Merge('samples', len(owners), views, left_out, overlaps, len(missing), [])
 
 
@@ -214,11 +208,11 @@ def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np
             names = [store.key(position) for position in block.tolist()]
             new = np.ones(len(block), bool)
             for earlier in stores[:number]:
-                known = earlier._keys.find(names)
+                known = earlier.find(names)
                 twice = known >= 0
                 for view in views if twice.any() else ():
-                    same = (read_records(earlier, view, known[twice])
-                            == read_records(store, view, block[twice])).all(axis=1)
+                    same = (earlier.read_packed(view, known[twice])
+                            == store.read_packed(view, block[twice])).all(axis=1)
                     if not same.all():
                         key = names[np.flatnonzero(twice)[int(same.argmin())]]
                         raise StoreError(f'{earlier.root} and {store.root} say different things about {key!r} in view '
