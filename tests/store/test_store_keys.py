@@ -111,7 +111,7 @@ def test_a_strange_key_with_a_known_hash_is_not_found(tmp_path, monkeypatch):
     assert found.find(['a', 'impostor']).tolist() == [1, -1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=['Cs', 'Cc']), min_size=1, max_size=12)
                 .filter(lambda key: not key.startswith('/') and '..' not in key.split('/')),
                 min_size=1, max_size=60, unique=True), st.text(max_size=5))

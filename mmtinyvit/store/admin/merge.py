@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..keys import text_sha256
-from ..layout import TEXT_NAME, list_shards, shard_path
+from ..layout import TEXT_NAME, Unit, shard_path
 from ..manifest import Manifest, diff_fingerprints
 from ..reader import LogitStore
 from ..writer import LogitWriter
@@ -79,43 +79,42 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, watch: Watch = 
 
 # ---------------------------------------------------------------- the same samples
 def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
-    where: dict[tuple[int, int], list[LogitStore]] = {}
+    manifest, files = stores[0].manifest, {}
     for store in stores:
-        for view in store.views:
-            for shard in sorted(list_shards(store.root, view)):
-                where.setdefault((view, shard), []).append(store)
-    _refuse_orphans(stores[0].reference_view, where)
-    overlaps = 0
-    for (view, shard), holders in where.items():
-        for other in holders[1:]:
-            _refuse_difference(holders[0].root, other.root, view, shard)
-            overlaps += 1
-    with LogitWriter(out, stores[0].manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
-        units = []
-        for view, shard in sorted(where):
-            if shard_path(out, view, shard).exists():
-                _refuse_difference(where[view, shard][0].root, out, view, shard)
+        for view, shards in store.shards().items():
+            for shard in sorted(shards):
+                files.setdefault(manifest.unit(view, shard), []).append(shard_path(store.root, view, shard))
+    _refuse_orphans(manifest, files)
+    for unit, (source, *others) in files.items():
+        for other in others:
+            _refuse_difference(unit, source, other)
+    with LogitWriter(out, manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
+        missing = []
+        for unit in sorted(files, key=lambda unit: (unit.view != manifest.reference_view, unit)):
+            written = shard_path(out, unit.view, unit.shard)
+            if written.exists():
+                _refuse_difference(unit, files[unit][0], written)
             else:
-                units.append(writer.unit(view, shard))
-        units.sort(key=lambda unit: (unit.view != writer.manifest.reference_view, unit))
-        for unit in watch(units):
-            source = where[unit.view, unit.shard][0]
-            writer.write_file(unit, shard_path(source.root, unit.view, unit.shard))
-    return Merge('views', stores[0].num_samples, sorted({view for view, _ in where}), [], overlaps, len(units), [])
+                missing.append(unit)
+        for unit in watch(missing):
+            writer.write_file(unit, files[unit][0])
+    overlaps = sum(len(paths) - 1 for paths in files.values())
+    return Merge('views', manifest.num_samples, sorted({unit.view for unit in files}), [], overlaps, len(missing), [])
 
 
-def _refuse_orphans(reference_view: int | None, where: dict[tuple[int, int], list[LogitStore]]) -> None:
+def _refuse_orphans(manifest: Manifest, files: dict[Unit, list[Path]]) -> None:
     """Refuses shards that are relative to others that no store has."""
-    for (view, shard), holders in where.items():
-        if reference_view is not None and (reference_view, shard) not in where:
-            raise StoreError(f'{holders[0].root} has view {view}, shard {shard}, which is coded relative to view '
-                             f'{reference_view}, and no store has that: copy it too.')
+    first = manifest.reference_view
+    for unit, (path, *_) in files.items():
+        if first is not None and manifest.unit(first, unit.shard) not in files:
+            raise StoreError(f'{path.parents[1]} has view {unit.view}, shard {unit.shard}, which is coded relative to '
+                             f'view {first}, and no store has that: copy it too.')
 
 
-def _refuse_difference(one: Path, other: Path, view: int, shard: int) -> None:
-    if shard_path(one, view, shard).read_bytes() != shard_path(other, view, shard).read_bytes():
-        raise StoreError(f'{one} and {other} say different things in view {view}, shard {shard}: verify both, and take '
-                         'the wrong one out.')
+def _refuse_difference(unit: Unit, one: Path, other: Path) -> None:
+    if one.read_bytes() != other.read_bytes():
+        raise StoreError(f'{one.parents[1]} and {other.parents[1]} say different things in view {unit.view}, shard '
+                         f'{unit.shard}: verify both, and take the wrong one out.')
 
 
 # ---------------------------------------------------------------- the same views
