@@ -65,14 +65,7 @@ def _hashes(keys: Iterable[bytes], salt: int) -> np.ndarray:
 
 # ---------------------------------------------------------------- keys that come in
 def _iter_chunks(keys: Iterable[str] | str | Path) -> Iterator[list[bytes]]:
-    """Yields the encoded keys in lists of up to 65,536.
-
-    Args:
-        keys: The keys, or a text file with one per line.
-
-    Raises:
-        StoreError: A key is not usable as one; it is named, with its position.
-    """
+    """The encoded keys in lists of up to 65,536; refuses a key that is not usable as one."""
     if isinstance(keys, str | Path):
         try:
             with open(keys, 'rb') as file:
@@ -247,9 +240,10 @@ class KeyTable:
         positions = self._positions[slots].astype(np.int64)
         known = (self._hashes[slots] == hashes) & (positions < self._num)
         positions[~known] = -1
+        starts, ends = self._offsets[positions].tolist(), self._offsets[positions + 1].tolist()
         for i in np.flatnonzero(known).tolist():
-            if self._line(position := int(positions[i])) != encoded[i] + b'\n':
-                self._check(position)
+            if self._text[starts[i]:ends[i]] != encoded[i] + b'\n':
+                self._check(int(positions[i]))
                 positions[i] = -1  # sound, so it is another key with the same hash
         return positions
 
@@ -259,14 +253,10 @@ class KeyTable:
             raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
         return self._check(position).decode()
 
-    def _line(self, position: int) -> bytes:
-        """The bytes of one key as they stand, with the end of the line, unchecked."""
-        start, end = self._offsets[position:position + 2].tolist()
-        return self._text[start:end]
-
     def _check(self, position: int) -> bytes:
         """The key at ``position``, if text, offsets and hashes agree about it."""
-        line = self._line(position)
+        start, end = self._offsets[position:position + 2].tolist()
+        line = self._text[start:end]
         hashed = _hashes([line[:-1]], self.salt)[0]
         slot = min(int(np.searchsorted(self._hashes, hashed)), self._num - 1)
         if not line.endswith(b'\n') or self._hashes[slot] != hashed or self._positions[slot] != position:

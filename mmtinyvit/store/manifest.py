@@ -102,29 +102,28 @@ class Manifest:
             if not good:
                 raise StoreError(f'{origin}: {name} must be {rule}, not {str(getattr(self, name))[:100]!r}.')
 
-        def is_int(value: Any, low: int, high: int) -> bool:
-            return type(value) is int and low <= value <= high
+        def need_number(name: str, low: int, high: int, words: str = '', optional: bool = False) -> None:
+            value = getattr(self, name)
+            need(name, (optional and value is None) or _is_int(value, low, high),
+                 f'a whole number from {low} to {words or high}')
 
-        need('format', is_int(self.format, 1, FORMAT), f'a whole number from 1 to {FORMAT}')
-        need('num_classes', is_int(self.num_classes, 1, MAX_CLASSES), f'a whole number from 1 to {MAX_CLASSES}')
-        need('topk', is_int(self.topk, 1, self.num_classes), f'a whole number from 1 to num_classes={self.num_classes}')
-        need('base_seed', is_int(self.base_seed, 0, 2**64 - 1), 'a whole number from 0 to 2**64 - 1')
-        need('codec', isinstance(self.codec, str) and self.codec in codec_names(),
-             f'one of {", ".join(codec_names())}')
+        need_number('format', 1, FORMAT)
+        need_number('num_classes', 1, MAX_CLASSES)
+        need_number('topk', 1, self.num_classes, f'num_classes={self.num_classes}')
+        need_number('base_seed', 0, 2**64 - 1, '2**64 - 1')
+        need('codec', isinstance(self.codec, str) and self.codec in codec_names(), f'one of {", ".join(codec_names())}')
         need('mixing', type(self.mixing) is bool, 'true or false')
-        need('num_samples', self.num_samples is None or is_int(self.num_samples, 1, MAX_SAMPLES),
-             f'a whole number from 1 to {MAX_SAMPLES}')
-        need('samples_per_shard',
-             self.samples_per_shard is None or is_int(self.samples_per_shard, 1, MAX_SAMPLES_PER_SHARD),
-             f'a whole number from 1 to {MAX_SAMPLES_PER_SHARD}')
+        need_number('num_samples', 1, MAX_SAMPLES, optional=True)
+        need_number('samples_per_shard', 1, MAX_SAMPLES_PER_SHARD, optional=True)
         need('samples', self.samples is None or (
-            isinstance(self.samples, SampleFiles) and is_int(self.samples.key_salt, 0, 2**31)
+            isinstance(self.samples, SampleFiles) and _is_int(self.samples.key_salt, 0, 2**31)
             and all(isinstance(text, str) and _HEX64.fullmatch(text)
                     for text in (self.samples.text_sha256, self.samples.index_sha256))),
              'two SHA-256 in hexadecimal and a salt')
-        relative = is_relative(self.codec)
-        need('reference_view', self.reference_view is None or (relative and is_int(self.reference_view, 0, MAX_VIEW)),
-             f'a whole number from 0 to {MAX_VIEW}' if relative else f'left out with codec {self.codec!r}')
+        if is_relative(self.codec):
+            need_number('reference_view', 0, MAX_VIEW, optional=True)
+        else:
+            need('reference_view', self.reference_view is None, f'left out with codec {self.codec!r}')
         if not isinstance(self.fingerprints, dict):
             raise StoreError(f'{origin}: fingerprints must be an object, not {str(self.fingerprints)[:100]!r}.')
 
@@ -190,6 +189,10 @@ class Manifest:
         return unit.view * self.shards_per_view + unit.shard
 
 
+def _is_int(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
 def _canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, indent=2, allow_nan=False).encode('ascii') + b'\n'
 
@@ -251,9 +254,7 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     except (ValueError, RecursionError):
         raise StoreError(f'{origin} is not JSON; it is damaged: copy it again from where the store was '
                          'written.') from None
-    if not isinstance(content, dict):
-        raise StoreError(f'{origin} is not a JSON object.')
-    sha = content.pop('sha256', None)
+    sha = content.pop('sha256', None) if isinstance(content, dict) else None
     manifest = Manifest.parse(content, origin)
     if manifest.num_samples is None or manifest.samples_per_shard is None or manifest.samples is None:
         raise StoreError(f'{origin} does not say num_samples, samples_per_shard and samples.')
@@ -265,12 +266,7 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
 
 # ---------------------------------------------------------------- fingerprints
 def _plain_json(value: Any, origin: str, name: str = 'fingerprints', depth: int = 0) -> Any:
-    """A copy of ``value`` in plain dicts and lists.
-
-    Raises:
-        StoreError: It holds something that JSON would not give back unchanged, or is nested too deeply; ``origin`` and
-            the place are named.
-    """
+    """A copy of ``value`` in plain dicts and lists; refuses what JSON would not give back unchanged."""
     if depth > _MAX_DEPTH:
         raise StoreError(f'{origin}: fingerprints are nested deeper than {_MAX_DEPTH} levels.')
     if isinstance(value, Mapping):
@@ -297,11 +293,10 @@ def diff_fingerprints(a: Any, b: Any, name: str = '') -> list[str]:
         lines = []
         for key in sorted(set(a) | set(b)):
             path = f'{name}.{key}' if name else key
-            if key not in a or key not in b:
-                lines.append(f'{path}: {_short(a[key]) if key in a else "(absent)"} != '
-                             f'{_short(b[key]) if key in b else "(absent)"}')
-            else:
+            if key in a and key in b:
                 lines += diff_fingerprints(a[key], b[key], path)
+            else:
+                lines.append(f'{path}: {_item(a, key)} != {_item(b, key)}')
         return lines
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         nested = any(isinstance(item, Mapping | list | tuple) for item in (*a, *b))
@@ -309,12 +304,18 @@ def diff_fingerprints(a: Any, b: Any, name: str = '') -> list[str]:
             return [line for i in range(len(a)) for line in diff_fingerprints(a[i], b[i], f'{name}[{i}]')]
         if nested:
             first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-            line = f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]'
-            return [f'{line}: {_short(a[first]) if first < len(a) else "(absent)"} != '
-                    f'{_short(b[first]) if first < len(b) else "(absent)"}']
+            return [f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]: '
+                    f'{_item(a, first)} != {_item(b, first)}']
         a, b = list(a), list(b)
     same = a == b and isinstance(a, bool) == isinstance(b, bool)
     return [] if same else [f'{name}: {_short(a)} != {_short(b)}']
+
+
+def _item(items: Any, key: Any) -> str:
+    try:
+        return _short(items[key])
+    except LookupError:
+        return '(absent)'
 
 
 def _short(value: Any) -> str:

@@ -104,8 +104,9 @@ class LogitWriter:
             views: The views that are wanted.
             rank: This process among those that work together; a hint for where to start.
             world_size: How many there are.
-            wait: Go on until nothing is missing, also waiting for units that other processes hold, in case they die.
-                Meant for a loop that claims and writes what it gets.
+            wait: Go on until nothing is missing: units that other processes hold are waited for, and yielded again, so
+                that they are taken up when such a process dies. Meant for a loop that claims each unit it gets and has
+                written it before it asks for the next.
 
         Raises:
             StoreError: The views are to be coded relative to one that is neither wanted nor complete.

@@ -4,9 +4,9 @@ import signal
 import socket
 
 import pytest
-from store_teacher import KEYS, WORKERS, contents, manifest, save
+from store_teacher import KEYS, TOPK, WORKERS, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
 
 
 def hold(path, pipe, exclusive):
@@ -152,6 +152,26 @@ def test_a_forked_child_cannot_use_its_parents_claims(tmp_path):
     with LogitWriter(tmp_path, manifest(), KEYS) as other:
         assert not other.claim(unit)
     writer.close()
+
+
+def test_what_a_killed_process_held_is_taken_up_by_one_that_waits(tmp_path, saved):
+    """Each unit that the outer loop can claim begins a round over all others, as in the saving of logits."""
+    process, _, claimed = start(hold, tmp_path / 's', False)
+    refused = 0
+    with LogitWriter(tmp_path / 's', manifest(), KEYS) as writer:
+        for first in writer.missing([0, 2], wait=True):
+            if not writer.claim(first):
+                refused += 1
+                if len(contents(tmp_path / 's')) == 3 + 19:
+                    process.kill()
+                    process.join()
+                continue
+            for unit in writer.missing([0, 2]):
+                if writer.claim(unit):
+                    record = sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)
+                    writer.write_shard(unit, Record(*record), {unit.first: bytes(range(16))})
+    assert claimed and refused
+    assert contents(tmp_path / 's') == contents(saved)
 
 
 def create(path, pipe):

@@ -150,15 +150,7 @@ def _refuse_other(writer: LogitWriter, view: int, epoch: '_Epoch') -> None:
 
 # ---------------------------------------------------------------- the files
 def _find_epochs(folder: Path, topk: int | None = None) -> tuple[int, dict[int, Path]]:
-    """K, and the folders of all epochs.
-
-    Args:
-        folder: The original's ``DISTILL.TEACHER_LOGITS_PATH``.
-        topk: Which K, if there are several.
-
-    Raises:
-        StoreError: There are no such folders, or several K.
-    """
+    """K, and the folder of each epoch, in order."""
     with translated(folder):
         matches = [(path, _EPOCH.fullmatch(path.name)) for path in sorted(folder.iterdir()) if path.is_dir()]
     found: dict[int, dict[int, Path]] = {}
@@ -175,9 +167,7 @@ def _find_epochs(folder: Path, topk: int | None = None) -> tuple[int, dict[int, 
 
 
 class _Epoch:
-    """The logits of one epoch, found by position.
-
-    Where several processes saved the same sample, the lowest rank counts.
+    """The logits of one epoch, by position; of a sample that several processes saved, those of the lowest rank.
 
     Args:
         path: The epoch's folder.
@@ -188,9 +178,6 @@ class _Epoch:
     Attributes:
         unknown: Keys in the files that ``table`` lacks.
         repeated: Keys that were there already.
-
-    Raises:
-        StoreError: A file is missing or cut off, or a sample has no record.
     """
 
     def __init__(self, path: Path, topk: int, table: KeyTable, key_form: str) -> None:

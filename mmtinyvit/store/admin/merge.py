@@ -1,6 +1,6 @@
 """Several stores put together: views of the same samples, or samples of the same views."""
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -191,19 +191,14 @@ def _united_manifest(first: Manifest, keys: Path) -> Manifest:
 
 
 def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np.ndarray, np.ndarray, int]:
-    """Which store has each sample of the result, and where; later stores add only what earlier ones lack.
+    """Which store has each sample of the result, ``(n,)``; its position there, ``(n,)``; and the records found twice.
 
-    Args:
-        stores: The stores.
-        views: The views in which what two stores have must be the same.
-        text: Gets the keys, one per line.
-
-    Returns:
-        ``(n,)`` store numbers, ``(n,)`` positions, and how many records were found twice.
+    Later stores add what earlier ones lack; what both have must be the same in all ``views``. The keys go to ``text``.
     """
     owners, positions, overlaps = [], [], 0
     for number, store in enumerate(stores):
-        for block in _blocks(store.num_samples):
+        for start in range(0, store.num_samples, _BLOCK):
+            block = np.arange(start, min(start + _BLOCK, store.num_samples))
             names = [store.key(position) for position in block.tolist()]
             new = np.ones(len(block), bool)
             for earlier in stores[:number]:
@@ -222,8 +217,3 @@ def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np
             positions.append(block[new])
             text.writelines(f'{name}\n' for name, is_new in zip(names, new.tolist(), strict=True) if is_new)
     return np.concatenate(owners), np.concatenate(positions), overlaps
-
-
-def _blocks(count: int) -> Iterator[np.ndarray]:
-    for start in range(0, count, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, count))

@@ -70,11 +70,6 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
 
 
 def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
-    """Refuses views that are not completely there.
-
-    Raises:
-        StoreError: A view lacks shards, or there is none; it is named.
-    """
     coverage = store.coverage()
     for view in views:
         if view not in coverage or coverage[view].present != coverage[view].expected:
