@@ -25,6 +25,11 @@ class Coverage(NamedTuple):
     present: int
     expected: int
 
+    @property
+    def complete(self) -> bool:
+        """Whether all shards are there."""
+        return self.present == self.expected
+
 
 class LogitStore:
     """A store of teacher logits, open for reading.
@@ -105,7 +110,7 @@ class LogitStore:
 
     def complete_views(self) -> list[int]:
         """The views with all of their shards, in order; lists every folder."""
-        return [view for view, there in self.coverage().items() if there.present == there.expected]
+        return [view for view, there in self.coverage().items() if there.complete]
 
     def shards(self) -> dict[int, set[int]]:
         """The shards that are there, by view; lists every folder."""

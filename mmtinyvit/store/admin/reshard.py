@@ -72,7 +72,7 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
 def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
     coverage = store.coverage()
     for view in views:
-        if view not in coverage or coverage[view].present != coverage[view].expected:
+        if view not in coverage or not coverage[view].complete:
             have = f'{coverage[view].present} of {coverage[view].expected}' if view in coverage else 'none'
             raise StoreError(f'View {view} of the store {store.root} is not complete (it has {have} of its shards): '
                              'save what is missing, or leave the view out with --views.')

@@ -35,14 +35,14 @@ def describe_store(path: str | Path) -> dict[str, Any]:
         StoreError: There is no store, or it cannot be opened.
     """
     store = LogitStore(path)
-    meta = store.manifest
+    meta, coverage = store.manifest, store.coverage()
     fields = ('format', 'num_samples', 'num_classes', 'topk', 'codec', 'samples_per_shard', 'base_seed', 'mixing',
               'reference_view', 'fingerprints')
     return dict(path=str(path), store_id=meta.store_id.hex()) | {name: getattr(meta, name) for name in fields} | dict(
         record_bytes=store.record_bytes,
         bytes_per_view=store.bytes_per_view,
-        views={view: there._asdict() for view, there in store.coverage().items()},
-        complete_views=store.complete_views(),
+        views={view: there._asdict() for view, there in coverage.items()},
+        complete_views=[view for view, there in coverage.items() if there.complete],
         bytes_on_disk=store.num_bytes(),
         replayable=is_replayable(meta))
 
