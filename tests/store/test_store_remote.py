@@ -3,10 +3,11 @@ import os
 import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import fsspec
 import pytest
-from store_teacher import KEYS, WORKERS, contents, read_view, save
+from store_teacher import KEYS, contents, read_view, save
 
 from mmtinyvit.store import LogitStore, StoreError, verify_store
 from mmtinyvit.store.admin.copying import copy_store
@@ -76,7 +77,7 @@ def test_processes_share_a_cache(url, saved, storage):
     assert len(pickle.dumps(store)) < 1000
     storage.taken()
     here = LogitStore(saved).read(2, KEYS)
-    with ProcessPoolExecutor(2, mp_context=WORKERS) as pool:
+    with ProcessPoolExecutor(3, mp_context=get_context('fork')) as pool:
         found = list(pool.map(read_view, [store, url, store, url]))
     assert all(same(here, there) for there in found)
     assert sorted(storage.downloads()) == sorted({f'/{url[5:]}/view-0002/shard-{i:05d}.logits' for i in range(10)})
