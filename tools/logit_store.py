@@ -22,7 +22,7 @@ from collections.abc import Callable
 from mmtinyvit.cli import store_commands as commands
 from mmtinyvit.cli.command import add_config_options, parse_range, positive, run_command
 from mmtinyvit.store import codec_names
-from mmtinyvit.store.import_cream import KEY_FORMS
+from mmtinyvit.store.admin.import_cream import KEY_FORMS
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,14 +12,14 @@ from rich.table import Table
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import Finding, LogitStore, verify_store
-from mmtinyvit.store import import_cream as cream
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin import import_cream as cream
+from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.admin.merge import merge_stores
+from mmtinyvit.store.admin.repair import repair_store
+from mmtinyvit.store.admin.reshard import reshard_store
+from mmtinyvit.store.admin.summary import describe_sample, describe_store, is_replayable, read_class_names
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
-from mmtinyvit.store.merge import merge_stores
 from mmtinyvit.store.remote_folder import is_url
-from mmtinyvit.store.repair import repair_store
-from mmtinyvit.store.reshard import reshard_store
-from mmtinyvit.store.summary import describe_sample, describe_store, is_replayable, read_class_names
 
 from .tables import compared_table, fact_table, info_table, plan_tables, sample_table, stats_tables
 

@@ -6,8 +6,8 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
+from mmtinyvit.store.admin.summary import NO_REPLAY
 from mmtinyvit.store.layout import spell_numbers
-from mmtinyvit.store.summary import NO_REPLAY
 
 __all__ = ['compared_table', 'fact_table', 'file_table', 'info_table', 'plan_tables', 'sample_table', 'stats_tables']
 

@@ -25,8 +25,8 @@ from mmtinyvit.datasets.mixing import PairedSampler
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import spell_numbers
-from mmtinyvit.store.summary import is_replayable
 
 __all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'check_model', 'check_pipeline', 'store_identity']
 

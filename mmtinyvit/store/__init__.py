@@ -1,14 +1,13 @@
 """Sparse teacher logits on disk: compact, checksummed, crash-safe. Needs no torch."""
+from .admin.verify import Finding, verify_store
 from .codecs import Codec, codec_names, make_codec
 from .errors import MissingShard, StoreError
-from .fingerprints import diff_fingerprints
 from .keys import key_hash
 from .layout import Unit, default_samples_per_shard
-from .manifest import FORMAT, Manifest, read_manifest
+from .manifest import FORMAT, Manifest, diff_fingerprints, read_manifest
 from .pending import PendingRecords
 from .reader import Coverage, LogitStore
 from .record import Record, mix_logits
-from .verify import Finding, verify_store
 from .writer import LogitWriter
 
 __all__ = [

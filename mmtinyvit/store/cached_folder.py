@@ -6,15 +6,16 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+from .admin.verify import file_fault, shard_faults
 from .errors import StoreError
 from .files import FULL, sync_folder
-from .layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, shard_name, view_name
+from .layout import MANIFEST_NAME, Unit, shard_name
 from .manifest import Manifest, write_manifest
 from .remote_folder import RemoteFolder
 from .shard import Shard
-from .verify import file_fault
 
 __all__ = ['CachedFolder', 'cache_folder', 'cache_limit']
 
@@ -83,31 +84,28 @@ class CachedFolder(RemoteFolder):
 
     def samples(self, manifest: Manifest) -> Path:
         """A folder that has both samples files."""
-        for name, sha in ((TEXT_NAME, manifest.samples.text_sha256), (INDEX_NAME, manifest.samples.index_sha256)):
+        for name, sha in manifest.sample_files.items():
             try:
-                self._keep(name, lambda path, sha=sha: file_fault(path, sha))
+                self._keep(name, partial(file_fault, sha=sha))
             except FileNotFoundError as error:
                 raise StoreError(f'{self.where(name)} is not there: copy it again from where the store was '
                                  'written.') from error
         return self._kept
 
-    def open_shard(self, view: int, shard: int, opener: Callable[[Path], Shard]) -> Shard:
-        """What ``opener`` makes of a shard file, which is downloaded if it is not kept yet.
+    def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
+        """One shard, which is downloaded if it is not kept yet.
 
         Raises:
             FileNotFoundError: There is none at the URL.
             StoreError: It is damaged there, or cannot be downloaded or kept.
         """
         def fault(path: Path) -> str | None:
-            try:
-                return next(opener(path).faults(), None)
-            except StoreError as error:
-                return str(error)
+            return next(shard_faults(path, manifest, unit), None)
 
         for _ in range(_TRIES):
-            path = self._keep(f'{view_name(view)}/{shard_name(shard)}', fault)
+            path = self._keep(shard_name(unit.view, unit.shard), fault)
             with suppress(FileNotFoundError):  # another process made room just now
-                return opener(path)
+                return Shard(path, manifest, unit)
         raise StoreError(f'The cache {self.cache} is too small for what is read at once: give it more than '
                          f'{self.limit} bytes (cache_bytes, or MMTINYVIT_CACHE_BYTES).')
 

@@ -1,14 +1,15 @@
 """Files that are either whole or absent, and operating system errors turned into sentences."""
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import StoreError
-from .layout import TMP_SUFFIX
+from .layout import INDEX_NAME, LOCK_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, parse_shard, parse_view
 
-__all__ = ['FULL', 'make_folder', 'sync_folder', 'translated', 'write_atomically']
+__all__ = ['FULL', 'file_sha256', 'make_folder', 'refuse_foreign', 'sync_folder', 'translated', 'write_atomically']
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -76,3 +77,28 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
         raise
     sync_folder(path.parent)
     return size
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; ``OSError`` if it cannot be read."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def refuse_foreign(place: object, names: Iterable[str], shards: bool = False) -> None:
+    """Refuses to make a store where there is something else.
+
+    Args:
+        place: What to call the folder.
+        names: The paths of the files in it, those of folders ending in a slash.
+        shards: Whether there may be shards, which an interrupted copy leaves.
+
+    Raises:
+        StoreError: There is a file that an interrupted process would not have left; it is named.
+    """
+    for name in sorted(names):
+        folder, _, file = name.removesuffix(TMP_SUFFIX).rpartition('/')
+        ours = (shards and parse_view(folder) is not None and parse_shard(file) is not None if folder
+                else file in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME, LOCK_NAME))
+        if not ours:
+            raise StoreError(f'{place} is not a store and not empty (it has {name.rstrip("/")}): choose a new place.')

@@ -1,10 +1,12 @@
-"""Sample keys: what may be one, its hash, and the two files that hold them.
+"""Sample keys: what may be one, its hash, the two files that hold them, and looking them up.
 
 A key is the path of a sample relative to the data root, in UTF-8 with forward slashes. ``samples.txt`` holds the keys
 in store order, one per line. ``samples.idx`` holds where each line begins, and the keys' 64-bit hashes in ascending
-order with the position of each.
+order with the position of each. A key is found by a binary search over the mapped hashes and compared with its text;
+nothing is loaded per sample.
 """
 import hashlib
+import mmap
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +20,10 @@ from .errors import StoreError
 from .files import write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
-__all__ = ['INDEX_HEADER', 'MAX_SAMPLES', 'SampleFiles', 'index_header', 'key_digest', 'key_hash', 'text_sha256',
-           'write_sample_files']
+__all__ = [
+    'INDEX_HEADER', 'MAX_SAMPLES', 'KeyTable', 'SampleFiles', 'index_header', 'key_hash', 'text_sha256',
+    'write_sample_files'
+]
 
 MAX_KEY_BYTES = 4096
 MAX_SAMPLES = 2**32 - 1
@@ -43,7 +47,7 @@ def key_hash(key: str | bytes, salt: int = 0) -> int:
 
     Args:
         key: The sample's key.
-        salt: The store's ``key_salt``; 0 unless two of its keys collided.
+        salt: The store's ``key_salt``; 0 unless two of its keys collided. Mixing partners are named without it.
     """
     data = key.encode() if isinstance(key, str) else key
     return int.from_bytes(key_digest(data, salt), 'little')
@@ -54,33 +58,26 @@ def key_digest(data: bytes, salt: int) -> bytes:
     return hashlib.blake2b(data, digest_size=8, salt=salt.to_bytes(4, 'little')).digest()
 
 
+def _hashes(keys: Iterable[bytes], salt: int) -> np.ndarray:
+    """``(n,)`` uint64."""
+    return np.frombuffer(b''.join([key_digest(key, salt) for key in keys]), '<u8')
+
+
 # ---------------------------------------------------------------- keys that come in
-def _iter_chunks(keys: Sequence[str] | str | Path) -> Iterator[list[bytes]]:
-    """Yields the encoded keys in lists of up to 65,536.
-
-    Args:
-        keys: A sequence of keys, or a text file with one key per line.
-
-    Raises:
-        StoreError: A key is not usable as one; it is named, with its position.
-    """
+def _iter_chunks(keys: Iterable[str] | str | Path) -> Iterator[list[bytes]]:
+    """The encoded keys in lists of up to 65,536; refuses a key that is not usable as one."""
     if isinstance(keys, str | Path):
         try:
             with open(keys, 'rb') as file:
-                yield from _chunks(line.removesuffix(b'\n') for line in file)
+                yield from _iter_chunks(line.removesuffix(b'\n') for line in file)
         except OSError as error:
             raise StoreError(f'The list of sample keys {keys} cannot be read ({error.strerror}).') from error
-    else:
-        yield from _chunks(keys)
-
-
-def _chunks(keys: Iterable[str | bytes]) -> Iterator[list[bytes]]:
+        return
     keys, first = iter(keys), 0
-    while chunk := list(islice(keys, _CHUNK)):
-        encoded = [_encode(key, first + i) for i, key in enumerate(chunk)]
-        _check_chunk(encoded, first)
-        yield encoded
-        first += len(encoded)
+    while chunk := [_encode(key, first + i) for i, key in enumerate(islice(keys, _CHUNK))]:
+        _check_chunk(chunk, first)
+        yield chunk
+        first += len(chunk)
 
 
 def _encode(key: str | bytes, position: int) -> bytes:
@@ -116,26 +113,22 @@ def _check_chunk(chunk: list[bytes], first: int) -> None:
                          'path of the sample relative to the data root.')
 
 
-def text_sha256(keys: Sequence[str] | str | Path) -> tuple[str, int]:
+def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
     """The hash that ``samples.txt`` would have for ``keys``, and their number, without writing anything."""
     sha, count = hashlib.sha256(), 0
     for chunk in _iter_chunks(keys):
-        sha.update(_as_text(chunk))
+        sha.update(b'\n'.join(chunk) + b'\n')
         count += len(chunk)
     return sha.hexdigest(), count
 
 
-def _as_text(chunk: list[bytes]) -> bytes:
-    return b'\n'.join(chunk) + b'\n'
-
-
 # ---------------------------------------------------------------- writing
-def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[SampleFiles, int]:
+def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[SampleFiles, int]:
     """Writes ``samples.txt`` and ``samples.idx`` in one pass over the keys.
 
     Args:
         root: The store's folder.
-        keys: A sequence of keys, or a text file with one key per line.
+        keys: The keys, or a text file with one per line.
 
     Returns:
         What the manifest records about the files, and the number of samples.
@@ -148,8 +141,8 @@ def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[Sa
     def text() -> Iterator[bytes]:
         for chunk in _iter_chunks(keys):
             lengths.append(np.fromiter(map(len, chunk), np.uint32, len(chunk)))
-            digests.append(b''.join([key_digest(key, 0) for key in chunk]))
-            block = _as_text(chunk)
+            digests.append(_hashes(chunk, 0))
+            block = b'\n'.join(chunk) + b'\n'
             text_sha.update(block)
             yield block
 
@@ -162,9 +155,7 @@ def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[Sa
                          f'{num_samples}.')
     offsets = np.zeros(num_samples + 1, '<u8')
     np.cumsum(np.concatenate(lengths) + np.uint64(1), out=offsets[1:])
-    hashes = np.frombuffer(b''.join(digests), '<u8')
-    digests.clear()
-    salt = 0
+    hashes, salt = np.concatenate(digests), 0
     while True:
         order = np.argsort(hashes, kind='stable')
         hashes = hashes[order]
@@ -177,7 +168,7 @@ def write_sample_files(root: Path, keys: Sequence[str] | str | Path) -> tuple[Sa
             raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen '
                              'to collide.')
         with open(text_path, 'rb') as file:
-            hashes = np.frombuffer(b''.join([key_digest(line[:-1], salt) for line in file]), '<u8')
+            hashes = _hashes((line[:-1] for line in file), salt)
     parts = [index_header(salt, num_samples, text_bytes), offsets, hashes, order.astype('<u4')]
     index_sha = hashlib.sha256()
     for part in parts:
@@ -204,3 +195,81 @@ def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins
                 path.unlink()
                 raise StoreError(f'The key {lines[0][:-1].decode()!r} appears twice, as samples {first} and {second}: '
                                  'every sample needs a key of its own.')
+
+
+# ---------------------------------------------------------------- looking up
+class KeyTable:
+    """The samples of a store, memory-mapped.
+
+    Args:
+        root: The store's folder.
+        num_samples: What the manifest promises.
+        salt: The manifest's ``key_salt``.
+
+    Raises:
+        StoreError: A samples file is missing, damaged, or belongs to another store.
+    """
+
+    def __init__(self, root: Path, num_samples: int, salt: int) -> None:
+        self.root = root
+        self.salt = salt
+        self._text = _map(root / TEXT_NAME)
+        index = _map(root / INDEX_NAME)
+        self._num = num_samples
+        start = INDEX_HEADER.size
+        expected = start + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples
+        if len(index) != expected:
+            raise StoreError(f'{root / INDEX_NAME} has {len(index)} bytes, but {expected} are right for {num_samples} '
+                             'samples: copy it again from where the store was written.')
+        self._offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
+        self._hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
+        self._positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
+        size = len(self._text)
+        if index[:start] != index_header(salt, num_samples, size) or self._offsets[-1] != size:
+            raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
+                             'copy both samples files again from where the store was written.')
+
+    def __len__(self) -> int:
+        return self._num
+
+    def find(self, keys: Sequence[str]) -> np.ndarray:
+        """``(n,)`` int64: the positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
+        encoded = [key.encode(errors='surrogateescape') for key in keys]
+        hashes = _hashes(encoded, self.salt)
+        slots = np.minimum(np.searchsorted(self._hashes, hashes), self._num - 1)
+        positions = self._positions[slots].astype(np.int64)
+        known = (self._hashes[slots] == hashes) & (positions < self._num)
+        positions[~known] = -1
+        starts, ends = self._offsets[positions].tolist(), self._offsets[positions + 1].tolist()
+        for i in np.flatnonzero(known).tolist():
+            if self._text[starts[i]:ends[i]] != encoded[i] + b'\n':
+                self._check(int(positions[i]))
+                positions[i] = -1  # sound, so it is another key with the same hash
+        return positions
+
+    def key(self, position: int) -> str:
+        """The key of the sample at ``position``, checked against its hash."""
+        if not 0 <= position < self._num:
+            raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
+        return self._check(position).decode()
+
+    def _check(self, position: int) -> bytes:
+        """The key at ``position``, if text, offsets and hashes agree about it."""
+        start, end = self._offsets[position:position + 2].tolist()
+        line = self._text[start:end]
+        hashed = _hashes([line[:-1]], self.salt)[0]
+        slot = min(int(np.searchsorted(self._hashes, hashed)), self._num - 1)
+        if not line.endswith(b'\n') or self._hashes[slot] != hashed or self._positions[slot] != position:
+            raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
+                             'again from where the store was written.')
+        return line[:-1]
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with open(path, 'rb') as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        reason = getattr(error, 'strerror', None) or 'it is empty'
+        raise StoreError(f'{path} cannot be opened ({reason}): copy it again from where the store was '
+                         'written.') from error

@@ -10,7 +10,7 @@ from .errors import StoreError
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
     'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'list_views', 'parse_shard', 'parse_view',
-    'shard_count', 'shard_name', 'shard_path', 'spell_numbers', 'unit_of', 'view_name', 'view_path'
+    'shard_name', 'shard_path', 'spell_numbers', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -53,17 +53,6 @@ def default_samples_per_shard(num_samples: int) -> int:
     return size
 
 
-def shard_count(num_samples: int, samples_per_shard: int) -> int:
-    """Shards per view."""
-    return -(-num_samples // samples_per_shard)
-
-
-def unit_of(view: int, shard: int, num_samples: int, samples_per_shard: int) -> Unit:
-    """The unit of work behind one shard; the last one of a view may be shorter."""
-    first = shard * samples_per_shard
-    return Unit(view, shard, first, min(samples_per_shard, num_samples - first))
-
-
 def is_canary(position: int, samples_per_shard: int) -> bool:
     """Whether a shard keeps a digest of this sample's pixels: of its first sample, and of every 4096th after it."""
     return position % samples_per_shard % CANARY_EVERY == 0
@@ -85,19 +74,14 @@ def view_name(view: int) -> str:
     return f'view-{view:04d}'
 
 
-def shard_name(shard: int) -> str:
-    """``'shard-00012.logits'``."""
-    return f'shard-{shard:05d}.logits'
-
-
-def view_path(root: Path, view: int) -> Path:
-    """``root/view-0007``."""
-    return root / view_name(view)
+def shard_name(view: int, shard: int) -> str:
+    """``'view-0007/shard-00012.logits'``."""
+    return f'{view_name(view)}/shard-{shard:05d}.logits'
 
 
 def shard_path(root: Path, view: int, shard: int) -> Path:
     """``root/view-0007/shard-00012.logits``."""
-    return root / view_name(view) / shard_name(shard)
+    return root / shard_name(view, shard)
 
 
 def parse_view(name: str) -> int | None:
@@ -109,7 +93,7 @@ def parse_view(name: str) -> int | None:
 def parse_shard(name: str) -> int | None:
     """The shard of a file's name, None if no store names a file so: temporary and foreign files."""
     match = _SHARD.fullmatch(name)
-    return int(match[1]) if match and shard_name(int(match[1])) == name else None
+    return int(match[1]) if match and f'shard-{int(match[1]):05d}.logits' == name else None
 
 
 def list_views(root: Path) -> list[int]:
@@ -121,7 +105,7 @@ def list_views(root: Path) -> list[int]:
 def list_shards(root: Path, view: int) -> set[int]:
     """The shards of ``view`` that are there; temporary and foreign files are not counted."""
     try:
-        found = {parse_shard(name) for name in os.listdir(view_path(root, view))}
+        found = {parse_shard(name) for name in os.listdir(root / view_name(view))}
     except (FileNotFoundError, NotADirectoryError):
         return set()
     return found - {None}

@@ -1,11 +1,11 @@
 """A store in a folder of this machine."""
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .files import make_folder, translated, write_atomically
-from .layout import list_shards, list_views, parse_view, shard_path
+from .layout import Unit, list_shards, list_views, parse_view, shard_path
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest
 from .shard import Shard
@@ -47,13 +47,10 @@ class LocalFolder:
         """The views that have a folder, in order."""
         return list_views(self.root)
 
-    def shards(self, view: int) -> set[int]:
-        """The shards of one view."""
-        return list_shards(self.root, view)
-
-    def all_shards(self) -> dict[int, set[int]]:
-        """The shards of all views, in order."""
-        return {view: self.shards(view) for view in self.views()}
+    def shards(self, manifest: Manifest) -> dict[int, set[int]]:
+        """The shards of each view, in order; those that a store of this manifest has not are left out."""
+        expected = set(range(manifest.shards_per_view))
+        return {view: list_shards(self.root, view) & expected for view in self.views()}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file of the folder and of its views; other folders are only named."""
@@ -105,6 +102,6 @@ class LocalFolder:
             make_folder(target.parent)
             write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
 
-    def open_shard(self, view: int, shard: int, opener: Callable[[Path], Shard]) -> Shard:
-        """What ``opener`` makes of a shard file; ``OSError`` if there is none."""
-        return opener(shard_path(self.root, view, shard))
+    def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
+        """One shard; ``OSError`` if there is none."""
+        return Shard(shard_path(self.root, unit.view, unit.shard), manifest, unit)

@@ -6,24 +6,26 @@ content is refused, so no flipped byte goes unnoticed.
 """
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .codecs import MAX_CLASSES, codec_names, is_relative
+from .codecs import MAX_CLASSES, Codec, codec_names, is_relative, make_codec
 from .errors import StoreError
 from .files import write_atomically
-from .fingerprints import diff_fingerprints, plain_json
 from .keys import MAX_SAMPLES, SampleFiles
-from .layout import MANIFEST_NAME, MAX_VIEW, default_samples_per_shard
+from .layout import INDEX_NAME, MANIFEST_NAME, MAX_VIEW, TEXT_NAME, Unit, default_samples_per_shard
 
-__all__ = ['FORMAT', 'MAX_BYTES', 'Manifest', 'parse_manifest', 'read_manifest', 'write_manifest']
+__all__ = ['FORMAT', 'MAX_BYTES', 'Manifest', 'diff_fingerprints', 'parse_manifest', 'read_manifest', 'write_manifest']
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
 MAX_SAMPLES_PER_SHARD = 2**24
+_MAX_DEPTH = 32
 _HEX64 = re.compile(r'[0-9a-f]{64}')
 
 
@@ -84,7 +86,7 @@ class Manifest:
         missing = sorted({'topk', 'num_classes'} - set(content))
         if missing:
             raise StoreError(f'{origin} lacks {" and ".join(missing)}.')
-        fields = dict(content, fingerprints=plain_json(content.get('fingerprints', {}), origin))
+        fields = dict(content, fingerprints=_plain_json(content.get('fingerprints', {}), origin))
         if isinstance(fields.get('samples'), Mapping):
             if set(fields['samples']) != set(SampleFiles.__dataclass_fields__):
                 raise StoreError(f'{origin}: samples must have exactly text_sha256, index_sha256 and key_salt.')
@@ -100,29 +102,28 @@ class Manifest:
             if not good:
                 raise StoreError(f'{origin}: {name} must be {rule}, not {str(getattr(self, name))[:100]!r}.')
 
-        def is_int(value: Any, low: int, high: int) -> bool:
-            return type(value) is int and low <= value <= high
+        def need_number(name: str, low: int, high: int, words: str = '', optional: bool = False) -> None:
+            value = getattr(self, name)
+            need(name, (optional and value is None) or _is_int(value, low, high),
+                 f'a whole number from {low} to {words or high}')
 
-        need('format', is_int(self.format, 1, FORMAT), f'a whole number from 1 to {FORMAT}')
-        need('num_classes', is_int(self.num_classes, 1, MAX_CLASSES), f'a whole number from 1 to {MAX_CLASSES}')
-        need('topk', is_int(self.topk, 1, self.num_classes), f'a whole number from 1 to num_classes={self.num_classes}')
-        need('base_seed', is_int(self.base_seed, 0, 2**64 - 1), 'a whole number from 0 to 2**64 - 1')
-        need('codec', isinstance(self.codec, str) and self.codec in codec_names(),
-             f'one of {", ".join(codec_names())}')
+        need_number('format', 1, FORMAT)
+        need_number('num_classes', 1, MAX_CLASSES)
+        need_number('topk', 1, self.num_classes, f'num_classes={self.num_classes}')
+        need_number('base_seed', 0, 2**64 - 1, '2**64 - 1')
+        need('codec', isinstance(self.codec, str) and self.codec in codec_names(), f'one of {", ".join(codec_names())}')
         need('mixing', type(self.mixing) is bool, 'true or false')
-        need('num_samples', self.num_samples is None or is_int(self.num_samples, 1, MAX_SAMPLES),
-             f'a whole number from 1 to {MAX_SAMPLES}')
-        need('samples_per_shard',
-             self.samples_per_shard is None or is_int(self.samples_per_shard, 1, MAX_SAMPLES_PER_SHARD),
-             f'a whole number from 1 to {MAX_SAMPLES_PER_SHARD}')
+        need_number('num_samples', 1, MAX_SAMPLES, optional=True)
+        need_number('samples_per_shard', 1, MAX_SAMPLES_PER_SHARD, optional=True)
         need('samples', self.samples is None or (
-            isinstance(self.samples, SampleFiles) and is_int(self.samples.key_salt, 0, 2**31)
+            isinstance(self.samples, SampleFiles) and _is_int(self.samples.key_salt, 0, 2**31)
             and all(isinstance(text, str) and _HEX64.fullmatch(text)
                     for text in (self.samples.text_sha256, self.samples.index_sha256))),
              'two SHA-256 in hexadecimal and a salt')
-        relative = is_relative(self.codec)
-        need('reference_view', self.reference_view is None or (relative and is_int(self.reference_view, 0, MAX_VIEW)),
-             f'a whole number from 0 to {MAX_VIEW}' if relative else f'left out with codec {self.codec!r}')
+        if is_relative(self.codec):
+            need_number('reference_view', 0, MAX_VIEW, optional=True)
+        else:
+            need('reference_view', self.reference_view is None, f'left out with codec {self.codec!r}')
         if not isinstance(self.fingerprints, dict):
             raise StoreError(f'{origin}: fingerprints must be an object, not {str(self.fingerprints)[:100]!r}.')
 
@@ -143,7 +144,7 @@ class Manifest:
         content['fingerprints'] = {name: value for name, value in self.fingerprints.items() if name != 'versions'}
         return content
 
-    @property
+    @cached_property
     def store_id(self) -> bytes:
         """16 bytes that every shard repeats: stores with the same identity may exchange shards."""
         return hashlib.sha256(_canonical(self.identity())).digest()[:16]
@@ -156,6 +157,40 @@ class Manifest:
                 del ours[name], theirs[name]
         prints = diff_fingerprints(ours.pop('fingerprints'), theirs.pop('fingerprints'))
         return diff_fingerprints(ours, theirs) + prints
+
+    # ---------------------------------------------------------------- what follows from the fields
+    @property
+    def record_codec(self) -> Codec:
+        """What packs and unpacks the records."""
+        return make_codec(self.codec, self.topk, self.num_classes)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes per record, the partner's hash included; at most, if the codec cuts off zeros."""
+        return self.record_codec.record_bytes + 8 * self.mixing
+
+    @property
+    def shards_per_view(self) -> int:
+        """Shards of a complete view."""
+        return -(-self.num_samples // self.samples_per_shard)
+
+    @property
+    def sample_files(self) -> dict[str, str]:
+        """The names of the two samples files, and the SHA-256 of each."""
+        return {TEXT_NAME: self.samples.text_sha256, INDEX_NAME: self.samples.index_sha256}
+
+    def unit(self, view: int, shard: int) -> Unit:
+        """The unit of work behind one shard; the last one of a view may be shorter."""
+        first = shard * self.samples_per_shard
+        return Unit(view, shard, first, min(self.samples_per_shard, self.num_samples - first))
+
+    def unit_number(self, unit: Unit) -> int:
+        """The number under which writers lock a unit."""
+        return unit.view * self.shards_per_view + unit.shard
+
+
+def _is_int(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:
@@ -219,9 +254,7 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     except (ValueError, RecursionError):
         raise StoreError(f'{origin} is not JSON; it is damaged: copy it again from where the store was '
                          'written.') from None
-    if not isinstance(content, dict):
-        raise StoreError(f'{origin} is not a JSON object.')
-    sha = content.pop('sha256', None)
+    sha = content.pop('sha256', None) if isinstance(content, dict) else None
     manifest = Manifest.parse(content, origin)
     if manifest.num_samples is None or manifest.samples_per_shard is None or manifest.samples is None:
         raise StoreError(f'{origin} does not say num_samples, samples_per_shard and samples.')
@@ -229,3 +262,62 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
         raise StoreError(f'{origin} was changed after it was written (its SHA-256 begins {str(sha)[:8]!r}): copy it '
                          'again from where the store was written.')
     return manifest
+
+
+# ---------------------------------------------------------------- fingerprints
+def _plain_json(value: Any, origin: str, name: str = 'fingerprints', depth: int = 0) -> Any:
+    """A copy of ``value`` in plain dicts and lists; refuses what JSON would not give back unchanged."""
+    if depth > _MAX_DEPTH:
+        raise StoreError(f'{origin}: fingerprints are nested deeper than {_MAX_DEPTH} levels.')
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise StoreError(f'{origin}: {name} has the key {key!r}, which is not text.')
+        return {key: _plain_json(item, origin, f'{name}.{key}', depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_json(item, origin, f'{name}[{i}]', depth + 1) for i, item in enumerate(value)]
+    if type(value) not in (str, int, float, bool, type(None)) or (type(value) is float and not math.isfinite(value)):
+        raise StoreError(f'{origin}: {name} is {str(value)[:100]!r} of type {type(value).__name__}, which plain JSON '
+                         'does not hold: use objects, lists, text, finite numbers, true, false and null.')
+    return value
+
+
+def diff_fingerprints(a: Any, b: Any, name: str = '') -> list[str]:
+    """What differs between two pieces of plain JSON, one line each.
+
+    Returns:
+        Lines such as ``'pipeline.transforms[2].scale: [0.2, 1] != [0.08, 1]'``, the value of ``a`` on the left; short
+        lists without objects in them are compared whole.
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        lines = []
+        for key in sorted(set(a) | set(b)):
+            path = f'{name}.{key}' if name else key
+            if key in a and key in b:
+                lines += diff_fingerprints(a[key], b[key], path)
+            else:
+                lines.append(f'{path}: {_item(a, key)} != {_item(b, key)}')
+        return lines
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        nested = any(isinstance(item, Mapping | list | tuple) for item in (*a, *b))
+        if len(a) == len(b) and (nested or len(a) > 8):
+            return [line for i in range(len(a)) for line in diff_fingerprints(a[i], b[i], f'{name}[{i}]')]
+        if nested:
+            first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            return [f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]: '
+                    f'{_item(a, first)} != {_item(b, first)}']
+        a, b = list(a), list(b)
+    same = a == b and isinstance(a, bool) == isinstance(b, bool)
+    return [] if same else [f'{name}: {_short(a)} != {_short(b)}']
+
+
+def _item(items: Any, key: Any) -> str:
+    try:
+        return _short(items[key])
+    except LookupError:
+        return '(absent)'
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str, sort_keys=True)
+    return text if len(text) <= 120 else f'{text[:117]}...'

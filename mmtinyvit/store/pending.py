@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import translated
-from .layout import Unit
+from .layout import Unit, view_name
 from .record import Record
 from .shard import CANARY_BYTES
 
@@ -33,8 +33,8 @@ def row_type(topk: int) -> np.dtype:
 class PendingRecords:
     """The waiting records of one view.
 
-    Any number of processes work on one view, each with a rank of its own. What earlier runs left is known from the
-    start, without being held in memory but for 16 bytes a record.
+    Any number of processes work on one view, each with a rank of its own. Of what earlier runs left, only where each
+    record is stands in memory, 16 bytes for each.
 
     Args:
         root: The store's folder.
@@ -50,7 +50,7 @@ class PendingRecords:
                  flush_seconds: float = 5.) -> None:
         self.root = Path(root)
         self.view = view
-        self.folder = self.root / PENDING_NAME / f'view-{view:04d}'
+        self.folder = self.root / PENDING_NAME / view_name(view)
         self._type = row_type(topk)
         self._start = zlib.crc32(store_id + view.to_bytes(4, 'little'))
         self._per_shard = samples_per_shard
@@ -58,9 +58,13 @@ class PendingRecords:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []
-        self._left = {path: path.stat().st_size // self._type.itemsize
-                      for path in sorted(self.folder.glob('shard-*.records'))}
-        self._known: dict[int, tuple[np.ndarray, list[np.ndarray], np.ndarray]] = {}
+        counts = {path: path.stat().st_size // self._type.itemsize
+                  for path in sorted(self.folder.glob('shard-*.records'))}
+        self._earlier = [np.memmap(path, self._type, 'r', shape=count) for path, count in counts.items() if count]
+        self._ends = np.cumsum([len(rows) for rows in self._earlier], dtype=np.int64)
+        positions = np.concatenate([np.empty(0, '<u8'), *(rows['position'] for rows in self._earlier)])
+        self._order = positions.argsort(kind='stable')
+        self._positions = positions[self._order]
 
     # ---------------------------------------------------------------- adding
     def add(self, positions: np.ndarray, record: Record, canaries: Mapping[int, bytes]) -> None:
@@ -112,33 +116,17 @@ class PendingRecords:
         Returns:
             ``(n,)`` bool, which are known, and a record of all ``n``, zero where unknown.
         """
-        rows = np.zeros(len(positions), self._type)
-        known = np.zeros(len(positions), bool)
-        for i, position in enumerate(np.asarray(positions).tolist() if self._left else ()):
-            found = self._row(position)
-            if found is not None:
-                rows[i], known[i] = found, True
+        rows, known = np.zeros(len(positions), self._type), np.zeros(len(positions), bool)
+        places = np.searchsorted(self._positions, np.asarray(positions, np.uint64))
+        for i, (position, place) in enumerate(zip(np.asarray(positions).tolist(), places.tolist(), strict=True)):
+            if place < len(self._positions) and self._positions[place] == position:
+                number = int(self._order[place])
+                file = int(np.searchsorted(self._ends, number, side='right'))
+                first = number - int(self._ends[file]) + len(self._earlier[file])
+                row = self._earlier[file][first:first + 1]
+                if self._checksums(row)[0] == row['crc'][0]:
+                    rows[i], known[i] = row[0], True
         return known, _record(rows)
-
-    def _row(self, position: int) -> np.ndarray | None:
-        shard = position // self._per_shard
-        if shard not in self._known:
-            maps = [np.memmap(path, self._type, 'r', shape=count) for path, count in self._left.items()
-                    if count and path.name.startswith(f'shard-{shard:05d}-')]
-            held = np.concatenate([np.empty(0, '<u8'), *(each['position'] for each in maps)])
-            order = held.argsort(kind='stable')
-            self._known[shard] = held[order], maps, order
-        held, maps, order = self._known[shard]
-        place = int(np.searchsorted(held, position))
-        if place == len(held) or held[place] != position:
-            return None
-        number = int(order[place])
-        for each in maps:
-            if number < len(each):
-                row = np.array(each[number:number + 1])
-                return row[0] if self._checksums(row)[0] == row['crc'][0] else None
-            number -= len(each)
-        return None
 
     def read(self, unit: Unit) -> tuple[np.ndarray, Record, dict[int, bytes]]:
         """All that any process has added about one shard, once that is flushed; of several rows about one sample, the
@@ -170,7 +158,7 @@ class PendingRecords:
 
     def close(self) -> None:
         """Deletes the view's folder; no process may use it any more."""
-        self._known.clear()
+        self._earlier.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
             shutil.rmtree(self.folder.parent, ignore_errors=True)

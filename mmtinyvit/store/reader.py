@@ -1,15 +1,16 @@
 """Reading a store: memory-mapped, O(1) per record, nothing held per sample."""
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from .admin.verify import Finding, verify_store
 from .cached_folder import CachedFolder
-from .codecs import make_codec
 from .errors import MissingShard, StoreError
-from .key_table import KeyTable
-from .layout import check_view, shard_count, shard_name, spell_numbers, unit_of, view_name
+from .keys import KeyTable
+from .layout import check_view, shard_name, spell_numbers
 from .local_folder import LocalFolder
 from .manifest import Manifest
 from .record import Record
@@ -23,6 +24,11 @@ class Coverage(NamedTuple):
     """How much of a view is there."""
     present: int
     expected: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether all shards are there."""
+        return self.present == self.expected
 
 
 class LogitStore:
@@ -68,13 +74,10 @@ class LogitStore:
         self.num_samples: int = meta.num_samples
         self.num_classes, self.topk, self.codec = meta.num_classes, meta.topk, meta.codec
         self.base_seed, self.mixing, self.reference_view = meta.base_seed, meta.mixing, meta.reference_view
-        self._codec = make_codec(meta.codec, meta.topk, meta.num_classes)
-        self.record_bytes: int = self._codec.record_bytes + 8 * meta.mixing
-        self._key_table: KeyTable | None = None
+        self.record_bytes: int = meta.record_bytes
+        self._codec = meta.record_codec
         if isinstance(self._folder, LocalFolder):
             _ = self._keys  # damage shows at once
-        self._store_id = meta.store_id
-        self._per_shard = meta.samples_per_shard
         self._max_open = max_open_shards
         self._open: dict[tuple[int, int], Shard] = {}
 
@@ -90,12 +93,10 @@ class LogitStore:
                 f'{self.codec}, {self.record_bytes} bytes)')
 
     # ---------------------------------------------------------------- what is there
-    @property
+    @cached_property
     def _keys(self) -> KeyTable:
-        if self._key_table is None:
-            meta = self.manifest
-            self._key_table = KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples.key_salt)
-        return self._key_table
+        meta = self.manifest
+        return KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples.key_salt)
 
     @property
     def views(self) -> list[int]:
@@ -104,18 +105,16 @@ class LogitStore:
 
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""
-        expected = shard_count(self.num_samples, self._per_shard)
+        expected = self.manifest.shards_per_view
         return {view: Coverage(len(there), expected) for view, there in self.shards().items()}
 
     def complete_views(self) -> list[int]:
         """The views with all of their shards, in order; lists every folder."""
-        return [view for view, there in self.coverage().items() if there.present == there.expected]
+        return [view for view, there in self.coverage().items() if there.complete]
 
     def shards(self) -> dict[int, set[int]]:
         """The shards that are there, by view; lists every folder."""
-        expected = shard_count(self.num_samples, self._per_shard)
-        return {view: {shard for shard in there if shard < expected}
-                for view, there in self._folder.all_shards().items()}
+        return self._folder.shards(self.manifest)
 
     def num_bytes(self) -> int:
         """Bytes of all files; lists every folder."""
@@ -129,11 +128,14 @@ class LogitStore:
         """
         if not self._codec.variable:
             return float(self.record_bytes)
-        there = [(view, shard) for view, shards in self.shards().items() for shard in shards]
+        units = [self.manifest.unit(view, shard) for view, shards in self.shards().items() for shard in shards]
         sizes = self._folder.sizes()
-        size = sum(sizes[f'{view_name(view)}/{shard_name(shard)}'] for view, shard in there)
-        count = sum(unit_of(view, shard, self.num_samples, self._per_shard).count for view, shard in there)
-        return round(size / max(count, 1), 1)
+        size = sum(sizes[shard_name(unit.view, unit.shard)] for unit in units)
+        return round(size / max(sum(unit.count for unit in units), 1), 1)
+
+    def find(self, keys: Sequence[str]) -> np.ndarray:
+        """``(n,)`` int64: where the samples ``keys`` stand in the store, -1 for those that it has not."""
+        return self._keys.find(keys)
 
     def positions(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: where the samples ``keys`` stand in the store.
@@ -141,7 +143,7 @@ class LogitStore:
         Raises:
             StoreError: A key is not in the store.
         """
-        positions = self._keys.find(keys)
+        positions = self.find(keys)
         if len(positions) and positions.min() < 0:
             key = keys[int(positions.argmin())]
             raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
@@ -151,10 +153,6 @@ class LogitStore:
     def key(self, position: int) -> str:
         """The key of the sample at ``position``."""
         return self._keys.key(int(position))
-
-    def key_hash(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` uint64: how ``partner_hash`` names the samples ``keys``."""
-        return self._keys.hash(keys)
 
     def canaries(self, view: int, shard: int) -> dict[int, bytes]:
         """Digests (16 bytes) of the pixels of a few replayed samples of one shard, by position in the store."""
@@ -175,38 +173,44 @@ class LogitStore:
             MissingShard: The view or a shard is not there.
             StoreError: A key is not in the store, or a record is damaged.
         """
-        view = check_view(view)
-        found = self._keys.find_one(keys[0]) if len(keys) == 1 else -1  # as a training asks: sooner than arrays of one
-        return self._read(view, [found] if found >= 0 else self.positions(keys).tolist())
+        return self._read(check_view(view), self.positions(keys).tolist())
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
+        return self._read(check_view(view), self._check_positions(positions))
+
+    def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""
+        return self._packed(check_view(view), self._check_positions(positions))
+
+    def _check_positions(self, positions: Sequence[int] | np.ndarray) -> list[int]:
         positions = np.asarray(positions, dtype=np.int64).reshape(-1)
         if len(positions) and not (0 <= positions.min() and positions.max() < self.num_samples):
             raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not '
                              f'{positions.min()} to {positions.max()}.')
-        return self._read(check_view(view), positions.tolist())
+        return positions.tolist()
 
     def _read(self, view: int, positions: list[int]) -> Record:
-        (rows, partner), references = self._codec.part(self._rows(view, positions), self.mixing), []
+        rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
+        references = []
         if self._codec.relative and view != self.reference_view:
-            self._check_references(view, positions)
-            references.append(self._codec.part(self._rows(self.reference_view, positions), self.mixing)[0])
+            references.append(self._codec.part(self._packed(self.reference_view, positions), self.mixing)[0])
         try:
             return Record(*self._codec.decode(rows, *references), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
 
-    def _rows(self, view: int, positions: list[int]) -> np.ndarray:
-        """``(n, record_bytes)`` uint8: the records as they lie in the shards."""
-        per_shard, per_block, shards = self._per_shard, block_records(self._codec.variable), self._open
+    def _packed(self, view: int, positions: list[int]) -> np.ndarray:
+        if self._codec.relative and view != self.reference_view:
+            self._check_references(view, positions)
+        per_shard, per_block = self.manifest.samples_per_shard, block_records(self._codec.variable)
         records, last, found, block = [], None, None, b''
         for position in positions:
             shard, local = divmod(position, per_shard)
             number, slot = divmod(local, per_block)
             if last != (shard, number):  # neighbours share the work of checking
-                found = shards.get((view, shard)) or self._shard(view, shard, position)
+                found = self._shard(view, shard, position)
                 block = found.block(number)
                 last = shard, number
             records.append(found.record(block, number, slot))
@@ -216,13 +220,11 @@ class LogitStore:
         """The mapped shard; ``position`` is only for the error."""
         found = self._open.get((view, shard))
         if found is None:
-            expected = shard_count(self.num_samples, self._per_shard)
+            expected = self.manifest.shards_per_view
             if not 0 <= shard < expected:
                 raise StoreError(f'The store {self.root} has shards 0 to {expected - 1} in each view, not {shard}.')
-            unit = unit_of(view, shard, self.num_samples, self._per_shard)
-            form = unit, self._store_id, self.record_bytes, self._codec.variable
             try:
-                found = self._folder.open_shard(view, shard, lambda path: Shard(path, *form))
+                found = self._folder.open_shard(self.manifest, self.manifest.unit(view, shard))
             except OSError as error:
                 kind = MissingShard if isinstance(error, FileNotFoundError) else StoreError
                 raise kind(self._absence(view, shard, position, error)) from error
@@ -233,7 +235,7 @@ class LogitStore:
 
     def _check_references(self, view: int, positions: list[int]) -> None:
         """Refuses to read shards whose reference is not there, or another than the one that they were made with."""
-        for shard in {position // self._per_shard for position in positions}:
+        for shard in {position // self.manifest.samples_per_shard for position in positions}:
             relative = self._shard(view, shard)
             try:
                 reference = self._shard(self.reference_view, shard)
@@ -245,7 +247,7 @@ class LogitStore:
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
-            file = self._folder.where(f'{view_name(view)}/{shard_name(shard)}')
+            file = self._folder.where(shard_name(view, shard))
             return f'{file} cannot be opened{sample}: {error.strerror}.'
         views = self.views
         if view in views:
@@ -255,7 +257,6 @@ class LogitStore:
         return (f'The store {self.root} has no view {view}{sample}; it has {have}: save that view, or train with the '
                 'views that are there.')
 
-    def verify(self) -> Iterator:
+    def verify(self) -> Iterator[Finding]:
         """Checks everything, file by file; see :func:`verify_store`."""
-        from .verify import verify_store
         return verify_store(self.root)

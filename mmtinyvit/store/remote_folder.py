@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import StoreError
 from .files import FULL
-from .layout import MANIFEST_NAME, parse_shard, parse_view, view_name
+from .layout import MANIFEST_NAME, parse_shard, parse_view
 from .manifest import MAX_BYTES, Manifest, parse_manifest
 
 __all__ = ['RemoteFolder', 'is_url', 'refuse_url']
@@ -80,22 +80,27 @@ class RemoteFolder:
 
     def views(self) -> list[int]:
         """The views that have a folder, in order; one listing."""
-        found = (parse_view(name) for name, kind in self._list('') if kind == 'directory')
-        return sorted(view for view in found if view is not None)
+        try:
+            with self._talking(f'list {self.root}') as system:
+                system.invalidate_cache()
+                found = system.ls(self._path, detail=True)
+        except FileNotFoundError:
+            return []
+        names = (info['name'].rstrip('/').rpartition('/')[2] for info in found if info['type'] == 'directory')
+        return sorted(view for view in map(parse_view, names) if view is not None)
 
-    def shards(self, view: int) -> set[int]:
-        """The shards of one view; one listing."""
-        return {parse_shard(name) for name, kind in self._list(view_name(view)) if kind == 'file'} - {None}
+    def shards(self, manifest: Manifest) -> dict[int, set[int]]:
+        """The shards of each view, in order; those that a store of this manifest has not are left out.
 
-    def all_shards(self) -> dict[int, set[int]]:
-        """The shards of all views, in order; one recursive listing."""
+        One recursive listing.
+        """
         found: dict[int, set[int]] = {}
         for file in self.sizes():
             folder, _, name = file.partition('/')
             view, shard = parse_view(folder), parse_shard(name)
             if view is not None:
                 found.setdefault(view, set())
-                if shard is not None:
+                if shard is not None and shard < manifest.shards_per_view:
                     found[view].add(shard)
         return dict(sorted(found.items()))
 
@@ -114,16 +119,6 @@ class RemoteFolder:
         """The first bytes of a file."""
         with self._talking(f'read {self.where(file)}') as system:
             return system.cat_file(f'{self._path}/{file}', start=0, end=size)
-
-    def _list(self, folder: str) -> list[tuple[str, str]]:
-        """Names and kinds of what is in a folder."""
-        try:
-            with self._talking(f'list {self.root}') as system:
-                system.invalidate_cache()
-                found = system.ls(f'{self._path}/{folder}'.rstrip('/'), detail=True)
-        except FileNotFoundError:
-            return []
-        return [(info['name'].rstrip('/').rpartition('/')[2], info['type']) for info in found]
 
     # ---------------------------------------------------------------- moving files
     def fetch(self, file: str, target: Path) -> None:

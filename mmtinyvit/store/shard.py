@@ -3,35 +3,42 @@
     header, 64 bytes | table, in layout 1 | blocks | canaries | crc32 of the canaries
 
 A block is 8 records (32 in layout 1; the last block may have fewer) and their crc32. The crc starts from a value that
-depends on the header and the block's number, so a block in the wrong place is found as surely as a flipped bit.
+depends on the header and the block's number, so a block in the wrong place is found as surely as a flipped bit. Layout
+1 leaves out the zero bytes at the ends of records; its table says where the blocks are.
 """
+import hashlib
 import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .cut_records import BlockTable, cut_blocks, read_record
 from .errors import StoreError
 from .layout import Unit
+from .manifest import Manifest
 
 __all__ = [
-    'CONTENT_END', 'Shard', 'block_records', 'check_canaries', 'check_reference', 'cut_shard_bytes', 'pack_shard',
-    'shard_bytes'
+    'CANARY_BYTES', 'CONTENT_END', 'HEAD_BYTES', 'NO_REFERENCE', 'Shard', 'block_records', 'check_reference',
+    'cut_lengths', 'cut_shard_bytes', 'names_another_store', 'pack_shard', 'shard_bytes'
 ]
 
 CANARY_BYTES = 16
 CONTENT_END = 80  # in layout 1, where Shard.content ends in the file, 16 bytes after it begins
+HEAD_BYTES = 96  # view, shard, samples and store id, with their checksum; and digests, in layout 1
+NO_REFERENCE = bytes(16)
 
 _MAGIC = b'MTVLOGS\n'
 # magic, format, layout, view, shard, first, count, record bytes, canaries, store id, crc32 of the 60 bytes before
 _HEADER = struct.Struct('<8sHHIIQIII16s4xI')
+_DIGESTS = struct.Struct('<16s16s')
 _CANARY = struct.Struct(f'<Q{CANARY_BYTES}s')
 _CRC = struct.Struct('<I')
 _FORMAT = 1
 _FIXED_WIDTH, _CUT = 0, 1
+_TABLE, _CANARIES = -2, -1  # stand for the number of a block in the checksums of the other parts
 _RESIDUE = 0x2144DF1C  # crc32 of any data followed by its own little-endian crc32, whatever value it started from
 
 
@@ -50,98 +57,146 @@ def cut_shard_bytes(count: int, record_bytes: int, num_canaries: int, mean_bytes
     """The size of a shard file of records of at most ``record_bytes`` bytes that have ``mean_bytes`` on average."""
     blocks = -(-count // block_records(True))
     lengths = count * (2 if record_bytes > 255 else 1)
-    return (_HEADER.size + BlockTable.size(blocks) + lengths + round(count * mean_bytes) + blocks * _CRC.size
+    return (_HEADER.size + _table_bytes(blocks) + lengths + round(count * mean_bytes) + blocks * _CRC.size
             + num_canaries * _CANARY.size + _CRC.size)
 
 
-def pack_shard(unit: Unit, store_id: bytes, records: np.ndarray, canaries: Mapping[int, bytes],
-               variable: bool = False, reference: bytes = bytes(16)) -> list[bytes]:
+def _table_bytes(blocks: int) -> int:
+    return _DIGESTS.size + 4 * blocks + _CRC.size
+
+
+def cut_lengths(records: np.ndarray) -> np.ndarray:
+    """``(n,)`` int64: the bytes of records ``(n, record_bytes)`` without the zeros at their ends."""
+    used = records != 0
+    return np.where(used.any(axis=1), records.shape[1] - used[:, ::-1].argmax(axis=1), 0)
+
+
+# ---------------------------------------------------------------- writing
+def pack_shard(manifest: Manifest, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes],
+               reference: bytes = NO_REFERENCE) -> list[bytes]:
     """The bytes of a shard file, in pieces.
 
     Args:
+        manifest: The store's.
         unit: Which shard.
-        store_id: 16 bytes.
         records: ``(count, record_bytes)`` uint8.
         canaries: Digests of 16 bytes by position in the store.
-        variable: Leave out the zero bytes at the end of each record.
         reference: ``Shard.content`` of the shard that the records are relative to.
+
+    Raises:
+        StoreError: A canary is of another shard, or too short or long; or the shard would have more than 4 GiB.
     """
-    head = _HEADER.pack(_MAGIC, _FORMAT, _CUT if variable else _FIXED_WIDTH, unit.view, unit.shard, unit.first,
-                        unit.count, records.shape[1], len(canaries), store_id, 0)[:-_CRC.size]
-    head_crc = zlib.crc32(head)
-    chunks, size = [head + _CRC.pack(head_crc)], block_records(variable)
+    for position, digest in canaries.items():
+        if not unit.first <= position < unit.first + unit.count or len(digest) != CANARY_BYTES:
+            raise StoreError(f'A canary must be {CANARY_BYTES} bytes for a position from {unit.first} to '
+                             f'{unit.first + unit.count - 1}, not {len(digest)} bytes for {position}.')
+    variable = manifest.record_codec.variable
+    head = _head(manifest, unit, len(canaries))
+    head_crc, size = zlib.crc32(head), block_records(variable)
+    pieces = [head + _CRC.pack(head_crc)]
     if variable:
-        blocks = cut_blocks(records, size)
-        chunks.append(BlockTable.of(blocks, reference, _CRC.size).pack(_start(head_crc, -2)))
+        blocks = _cut_blocks(records, size)
+        pieces.append(_sealed(_table(blocks, reference), head_crc, _TABLE))
     else:
         blocks = [records[start:start + size].tobytes() for start in range(0, unit.count, size)]
-    chunks += [block + _CRC.pack(zlib.crc32(block, _start(head_crc, number))) for number, block in enumerate(blocks)]
+    pieces += [_sealed(block, head_crc, number) for number, block in enumerate(blocks)]
     tail = b''.join(_CANARY.pack(position, canaries[position]) for position in sorted(canaries))
-    chunks.append(tail + _CRC.pack(zlib.crc32(tail, _start(head_crc, -1))))
-    return chunks
+    return [*pieces, _sealed(tail, head_crc, _CANARIES)]
 
 
-def _start(head_crc: int, number: int) -> int:
-    return (head_crc + number) & 0xFFFFFFFF
+def _head(manifest: Manifest, unit: Unit, num_canaries: int) -> bytes:
+    """The header without its checksum."""
+    layout = _CUT if manifest.record_codec.variable else _FIXED_WIDTH
+    return _HEADER.pack(_MAGIC, _FORMAT, layout, unit.view, unit.shard, unit.first, unit.count, manifest.record_bytes,
+                        num_canaries, manifest.store_id, 0)[:-_CRC.size]
 
 
+def _sealed(data: bytes, head_crc: int, number: int) -> bytes:
+    return data + _CRC.pack(zlib.crc32(data, (head_crc + number) & 0xFFFFFFFF))
+
+
+def _cut_blocks(records: np.ndarray, per_block: int) -> list[bytes]:
+    """Records without the zero bytes at their ends, in blocks.
+
+    A block begins with the length of each of its records, in one byte, or in two if records have more than 255.
+    """
+    lengths = cut_lengths(records)
+    kept = np.arange(records.shape[1]) < lengths[:, None]
+    wide = '<u2' if records.shape[1] > 255 else 'u1'
+    rows = [slice(start, start + per_block) for start in range(0, len(records), per_block)]
+    return [lengths[some].astype(wide).tobytes() + records[some][kept[some]].tobytes() for some in rows]
+
+
+def _table(blocks: list[bytes], reference: bytes) -> bytes:
+    """The digest of all blocks, that of the reference, and where each block ends, counted from the first."""
+    ends = np.cumsum([len(block) + _CRC.size for block in blocks])
+    if ends[-1] >= 2**32:
+        raise StoreError(f'A shard would have {ends[-1]} bytes of records, more than {2**32 - 1}: choose fewer '
+                         'samples_per_shard.')
+    content = hashlib.blake2b(b''.join(blocks), digest_size=16).digest()
+    return _DIGESTS.pack(content, reference) + ends.astype('<u4').tobytes()
+
+
+# ---------------------------------------------------------------- reading
 class Shard:
     """A shard file, memory-mapped, its header and table checked.
 
     Args:
         path: The file.
+        manifest: The store's.
         unit: What the store expects it to be.
-        store_id: The store's.
-        record_bytes: The codec's, with the partner hash.
-        variable: The codec's.
 
     Attributes:
+        path: The file.
         content: 16 bytes, the digest of its records as they are stored; empty if their width is fixed.
         reference: 16 bytes, the ``content`` of the shard that the records were made relative to; zeros if to none.
 
     Raises:
-        StoreError: The file is missing, truncated, damaged, or from another store or place.
+        OSError: The file is missing or cannot be opened.
+        StoreError: It is truncated, damaged, or from another store or place.
     """
 
-    def __init__(self, path: Path, unit: Unit, store_id: bytes, record_bytes: int, variable: bool = False) -> None:
-        self.path = path
-        self.unit = unit
-        self._record_bytes, self._variable, self._per_block = record_bytes, variable, block_records(variable)
+    def __init__(self, path: Path, manifest: Manifest, unit: Unit) -> None:
+        self.path, self._unit = path, unit
+        self._record_bytes, self._variable = manifest.record_bytes, manifest.record_codec.variable
+        self._per_block = block_records(self._variable)
+        self._num_blocks = -(-unit.count // self._per_block)
         self._map = _open(path)
         fields = _HEADER.unpack(self._map[:_HEADER.size])
         head = self._map[:_HEADER.size - _CRC.size]
-        num_canaries, self._head_crc = fields[8], fields[-1]
+        num_canaries, store_id, self._head_crc = fields[8:]
         if zlib.crc32(head) != self._head_crc:
             raise StoreError(f'{path} is damaged in its header: delete it and save again, or copy it again.')
-        if fields[9] != store_id:
+        if store_id != manifest.store_id:
             raise StoreError(f'{path} belongs to another store: delete it and save again, or copy the right one.')
-        want = _HEADER.pack(_MAGIC, _FORMAT, _CUT if variable else _FIXED_WIDTH, unit.view, unit.shard, unit.first,
-                            unit.count, record_bytes, num_canaries, store_id, self._head_crc)
-        if head != want[:-_CRC.size]:
+        if head != _head(manifest, unit, num_canaries):
             raise StoreError(f'{path} holds view {fields[3]}, shard {fields[4]}, or a layout that this library does '
                              'not read: it was renamed or comes from a newer mmtinyvit.')
         self.content = self.reference = b''
-        if variable:
+        if self._variable:
             self._read_table()
         else:
-            size = self._per_block * record_bytes + _CRC.size
-            self._edges = range(_HEADER.size, _HEADER.size + size * -(-unit.count // self._per_block) + 1, size)
-            self._records_end = shard_bytes(unit.count, record_bytes, 0) - _CRC.size
+            size = self._per_block * self._record_bytes + _CRC.size
+            self._edges = range(_HEADER.size, _HEADER.size + size * self._num_blocks + 1, size)
+            self._records_end = shard_bytes(unit.count, self._record_bytes, 0) - _CRC.size
         size = self._records_end + num_canaries * _CANARY.size + _CRC.size
         if len(self._map) != size:
             raise StoreError(f'{path} has {len(self._map)} bytes instead of {size}: it was cut off; delete it and '
                              'save again, or copy it again.')
 
     def _read_table(self) -> None:
-        blocks = -(-self.unit.count // self._per_block)
-        end = _HEADER.size + BlockTable.size(blocks)
-        data = self._map[_HEADER.size:end]
-        if len(data) != end - _HEADER.size or zlib.crc32(data, _start(self._head_crc, -2)) != _RESIDUE:
+        start = _HEADER.size + _table_bytes(self._num_blocks)
+        table = self._map[_HEADER.size:start]
+        if len(table) != start - _HEADER.size or not self._is_whole(table, _TABLE):
             raise StoreError(f'{self.path} is damaged in its table: delete it and save again, or copy it again.')
-        table = BlockTable.unpack(data)
-        self.content, self.reference = table.content, table.reference
-        self._edges = [end, *(end + edge for edge in table.ends.tolist())]
+        self.content, self.reference = _DIGESTS.unpack_from(table)
+        ends = np.frombuffer(table[_DIGESTS.size:-_CRC.size], '<u4').tolist()
+        self._edges = [start, *(start + end for end in ends)]
         self._records_end = self._edges[-1]
+
+    def _is_whole(self, data: bytes, number: int) -> bool:
+        """Whether the checksum at the end of a part of the file is right."""
+        return zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) == _RESIDUE
 
     def block(self, number: int) -> bytes:
         """The records of one block, followed by their checksum, which was right.
@@ -149,62 +204,53 @@ class Shard:
         Raises:
             StoreError: It was not.
         """
-        end = self._edges[number + 1]
-        data = self._map[self._edges[number]:end if end < self._records_end else self._records_end]
-        if zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) != _RESIDUE:
-            first = self.unit.first + number * self._per_block
-            last = min(first + self._per_block, self.unit.first + self.unit.count) - 1
+        data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
+        if not self._is_whole(data, number):
+            first = self._unit.first + number * self._per_block
+            last = first + self._count(number) - 1
             raise StoreError(f'{self.path} is damaged: the checksum of samples {first} to {last} in view '
-                             f'{self.unit.view} is wrong; delete the file and save again, or copy it again.')
+                             f'{self._unit.view} is wrong; delete the file and save again, or copy it again.')
         return data
+
+    def _count(self, number: int) -> int:
+        """Records in one block."""
+        return min(self._per_block, self._unit.count - number * self._per_block)
 
     def record(self, block: bytes, number: int, slot: int) -> bytes:
         """``record_bytes`` bytes: one of the records in what :meth:`block` returned for ``number``."""
         size = self._record_bytes
         if not self._variable:
             return block[slot * size:slot * size + size]
-        return read_record(block, min(self._per_block, self.unit.count - number * self._per_block), slot, size)
+        count = self._count(number)
+        if size > 255:
+            lengths, start = struct.unpack_from(f'<{count}H', block), 2 * count
+        else:
+            lengths, start = block[:count], count
+        start += sum(lengths[:slot])
+        return block[start:start + min(lengths[slot], size)].ljust(size, b'\0')
 
-    def rows(self, number: int) -> np.ndarray:
-        """``(n, record_bytes)`` uint8: the records of one block."""
-        block = self.block(number)
-        count = min(self._per_block, self.unit.count - number * self._per_block)
-        data = b''.join(self.record(block, number, slot) for slot in range(count))
-        return np.frombuffer(data, np.uint8).reshape(count, self._record_bytes)
-
-    def all_rows(self) -> np.ndarray:
+    def records(self) -> np.ndarray:
         """``(count, record_bytes)`` uint8: all records."""
-        return np.concatenate([self.rows(number) for number in range(-(-self.unit.count // self._per_block))])
+        found = []
+        for number in range(self._num_blocks):
+            block = self.block(number)
+            found += [self.record(block, number, slot) for slot in range(self._count(number))]
+        return np.frombuffer(b''.join(found), np.uint8).reshape(-1, self._record_bytes)
 
     def canaries(self) -> dict[int, bytes]:
         """The 16-byte digests of replayed samples by position in the store."""
         tail = self._map[self._records_end:]
-        if zlib.crc32(tail, _start(self._head_crc, -1)) != _RESIDUE:
+        if not self._is_whole(tail, _CANARIES):
             raise StoreError(f'{self.path} is damaged in its canaries: delete it and save again, or copy it again.')
         return dict(_CANARY.iter_unpack(tail[:-_CRC.size]))
 
     def faults(self) -> Iterator[str]:
         """One sentence per damaged part."""
-        checks = [lambda number=number: self.block(number) for number in range(-(-self.unit.count // self._per_block))]
-        for check in (*checks, self.canaries):
+        for check in (*(partial(self.block, number) for number in range(self._num_blocks)), self.canaries):
             try:
                 check()
             except StoreError as error:
                 yield str(error)
-
-
-def check_canaries(unit: Unit, canaries: Mapping[int, bytes]) -> dict[int, bytes]:
-    """The canaries of one shard as plain data.
-
-    Raises:
-        StoreError: One is of another shard, or too short or long.
-    """
-    canaries = {int(position): bytes(digest) for position, digest in canaries.items()}
-    for position, digest in canaries.items():
-        if not unit.first <= position < unit.first + unit.count or len(digest) != CANARY_BYTES:
-            raise StoreError(f'A canary must be {CANARY_BYTES} bytes for a position from {unit.first} to '
-                             f'{unit.first + unit.count - 1}, not {len(digest)} bytes for {position}.')
-    return canaries
 
 
 def check_reference(shard: Shard, content: bytes, name: Path | str) -> None:
@@ -218,8 +264,18 @@ def check_reference(shard: Shard, content: bytes, name: Path | str) -> None:
                          'former and save again, or copy both again from the same store.')
 
 
+def names_another_store(path: Path, store_id: bytes) -> bool:
+    """Whether a file is that of a shard whose header is sound and names another store."""
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(_HEADER.size)
+    except OSError:
+        return False
+    return len(head) == _HEADER.size and zlib.crc32(head) == _RESIDUE and _HEADER.unpack(head)[9] != store_id
+
+
 def _open(path: Path) -> mmap.mmap:
-    with open(path, 'rb') as file:  # a missing file is the caller's to explain
+    with open(path, 'rb') as file:
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:

@@ -1,24 +1,25 @@
 """Writing a store: any number of processes, no coordinator, each shard whole or absent."""
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .codecs import make_codec
-from .creation import agree, create, refuse_foreign
 from .errors import StoreError
-from .files import make_folder, translated, write_atomically
-from .key_table import KeyTable
-from .layout import MANIFEST_NAME, Unit, check_view, list_shards, shard_count, shard_path, unit_of, view_path
+from .files import make_folder, refuse_foreign, translated, write_atomically
+from .keys import KeyTable, text_sha256, write_sample_files
+from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards, shard_path
+from .local_folder import LocalFolder
 from .locks import StoreLock
-from .manifest import Manifest
+from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
 from .remote_folder import refuse_url
-from .shard import Shard, check_canaries, pack_shard
+from .shard import NO_REFERENCE, Shard, pack_shard
 
-__all__ = ['LogitWriter']
+__all__ = ['LogitWriter', 'agree']
 
 _PATIENCE = 0.5  # seconds between two looks at units that other processes hold
 
@@ -55,10 +56,11 @@ class LogitWriter:
                  exclusive: bool = False, join: bool = False) -> None:
         refuse_url(path)
         self.root = Path(path)
-        asked = Manifest.parse(manifest if isinstance(manifest, Mapping) else vars(manifest), 'The requested store')
+        asked = Manifest.parse(manifest if isinstance(manifest, Mapping) else asdict(manifest), 'The requested store')
         with translated(self.root):
             make_folder(self.root)
-        refuse_foreign(self.root)
+        if not (self.root / MANIFEST_NAME).exists():
+            refuse_foreign(f'The folder {self.root}', LocalFolder(self.root).sizes())
         self._lock = StoreLock(self.root)
         try:
             if exclusive:
@@ -69,14 +71,11 @@ class LogitWriter:
                 if (self.root / MANIFEST_NAME).exists():
                     self.manifest = agree(self.root, asked, keys)
                 else:
-                    self.manifest = create(self.root, asked, keys)
+                    self.manifest = _create(self.root, asked, keys)
         except BaseException:
             self._lock.close()
             raise
-        meta = self.manifest
-        self._codec = make_codec(meta.codec, meta.topk, meta.num_classes)
-        self._keys = KeyTable(self.root, meta.num_samples, meta.samples.key_salt)
-        self._shards_per_view = shard_count(meta.num_samples, meta.samples_per_shard)
+        self._keys = KeyTable(self.root, self.manifest.num_samples, self.manifest.samples.key_salt)
         self._written = 0
 
     def __enter__(self) -> 'LogitWriter':
@@ -93,10 +92,6 @@ class LogitWriter:
         if hasattr(self, '_lock'):
             self._lock.close()
 
-    def key_hash(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` uint64: how this store's records name the samples ``keys``."""
-        return self._keys.hash(keys)
-
     # ---------------------------------------------------------------- sharing out the work
     def missing(self, views: Iterable[int], rank: int = 0, world_size: int = 1, wait: bool = False) -> Iterator[Unit]:
         """Yields the units that are not written yet, view by view, the reference view first, if there is one.
@@ -109,19 +104,21 @@ class LogitWriter:
             views: The views that are wanted.
             rank: This process among those that work together; a hint for where to start.
             world_size: How many there are.
-            wait: Go on until nothing is missing, also waiting for units that other processes hold, in case they die.
-                Meant for a loop that claims and writes what it gets.
+            wait: Go on until nothing is missing: units that other processes hold are waited for, and yielded again, so
+                that they are taken up when such a process dies. Meant for a loop that claims each unit it gets and has
+                written it before it asks for the next.
 
         Raises:
             StoreError: The views are to be coded relative to one that is neither wanted nor complete.
         """
         views = self._in_order(views)
-        start = self._shards_per_view * (rank % world_size) // world_size
+        total = self.manifest.shards_per_view
+        start = total * (rank % world_size) // world_size
         while True:
             written, absent = self._written, False
             for view in views:
                 there = list_shards(self.root, view)
-                for shard in (*range(start, self._shards_per_view), *range(start)):
+                for shard in (*range(start, total), *range(start)):
                     if shard not in there:
                         absent = True
                         yield self.unit(view, shard)
@@ -132,21 +129,16 @@ class LogitWriter:
 
     def unit(self, view: int, shard: int) -> Unit:
         """The unit of work behind one shard."""
-        return unit_of(view, shard, self.manifest.num_samples, self.manifest.samples_per_shard)
+        return self.manifest.unit(view, shard)
 
     def _in_order(self, views: Iterable[int]) -> list[int]:
         views, first = [check_view(view) for view in views], self.manifest.reference_view
         if first in views:
             return [first, *(view for view in views if view != first)]
-        if first is not None and len(list_shards(self.root, first)) < self._shards_per_view:
+        if first is not None and len(list_shards(self.root, first)) < self.manifest.shards_per_view:
             raise StoreError(f'The store {self.root} codes its views relative to view {first}, which is not complete: '
                              f'save view {first} first, or among the others.')
         return views
-
-    def _waits_for(self, unit: Unit) -> Path | None:
-        """The shard that must be there before ``unit`` can be written."""
-        first = self.manifest.reference_view
-        return None if first in (None, unit.view) else shard_path(self.root, first, unit.shard)
 
     def claim(self, unit: Unit) -> bool:
         """Tries to take ``unit`` for this writer.
@@ -171,13 +163,18 @@ class LogitWriter:
         self._lock.release_unit(self._number(unit))
 
     def _number(self, unit: Unit) -> int:
-        view = check_view(unit.view)
-        if not 0 <= unit.shard < self._shards_per_view or unit != self.unit(view, unit.shard):
+        meta = self.manifest
+        if not 0 <= unit.shard < meta.shards_per_view or unit != meta.unit(check_view(unit.view), unit.shard):
             raise StoreError(f'{unit} is not a unit of the store {self.root}.')
-        return view * self._shards_per_view + unit.shard
+        return meta.unit_number(unit)
 
     def _path(self, unit: Unit) -> Path:
         return shard_path(self.root, unit.view, unit.shard)
+
+    def _waits_for(self, unit: Unit) -> Path | None:
+        """The shard that must be there before ``unit`` can be written."""
+        first = self.manifest.reference_view
+        return None if first in (None, unit.view) else shard_path(self.root, first, unit.shard)
 
     # ---------------------------------------------------------------- writing
     def write_shard(self, unit: Unit, record: Record, canaries: Mapping[int, bytes] | None = None) -> None:
@@ -197,6 +194,25 @@ class LogitWriter:
             StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, or
                 the disk is full.
         """
+        with self._claimed(unit):
+            self.write_packed(unit, self._pack(unit, record), canaries or {})
+
+    def write_packed(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> None:
+        """As :meth:`write_shard`, with records ``(count, record_bytes)`` as ``LogitStore.read_packed`` gives them."""
+        with self._claimed(unit):
+            reference = self._reference(unit)
+            self._publish(unit, pack_shard(self.manifest, unit, records, canaries,
+                                           reference.content if reference else NO_REFERENCE))
+
+    def write_file(self, unit: Unit, source: Path) -> None:
+        """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
+        with self._claimed(unit):
+            for fault in Shard(source, self.manifest, unit).faults():
+                raise StoreError(fault)
+            self._publish(unit, [source.read_bytes()])
+
+    @contextmanager
+    def _claimed(self, unit: Unit) -> Iterator[None]:
         if not self.claim(unit):
             needed = self._waits_for(unit)
             if needed is not None and not needed.exists():
@@ -204,28 +220,22 @@ class LogitWriter:
                                  'first.')
             raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
         try:
-            records = self._records(unit, record)
-            chunks = self.pack(unit, records, check_canaries(unit, canaries or {}))
-            with translated(self.root, sum(map(len, chunks))):
-                make_folder(view_path(self.root, unit.view))
-                write_atomically(self._path(unit), chunks)
-            self._written += 1
+            yield
         finally:
             self.release(unit)
 
-    def pack(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> list[bytes]:
-        """A shard file of packed records; see :func:`~mmtinyvit.store.shard.pack_shard`."""
-        reference = self._reference(unit)
-        return pack_shard(unit, self.manifest.store_id, records, canaries, self._codec.variable,
-                          reference.content if reference else bytes(16))
+    def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
+        with translated(self.root, sum(map(len, pieces))):
+            make_folder(self._path(unit).parent)
+            write_atomically(self._path(unit), pieces)
+        self._written += 1
 
     def _reference(self, unit: Unit) -> Shard | None:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
-        path, first = self._waits_for(unit), self.manifest.reference_view
-        return path and Shard(path, self.unit(first, unit.shard), self.manifest.store_id,
-                              self._codec.record_bytes + 8 * self.manifest.mixing, True)
+        path, meta = self._waits_for(unit), self.manifest
+        return path and Shard(path, meta, meta.unit(meta.reference_view, unit.shard))
 
-    def _records(self, unit: Unit, record: Record) -> np.ndarray:
+    def _pack(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""
         meta = self.manifest
 
@@ -241,6 +251,41 @@ class LogitWriter:
             if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
                 raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
                                  f'shape {partner_hash.shape}.')
-        reference = self._reference(unit)
-        theirs = [self._codec.part(reference.all_rows(), meta.mixing)[0]] if reference else []
-        return self._codec.join(self._codec.encode(*arrays, *theirs), partner_hash)
+        codec, reference = meta.record_codec, self._reference(unit)
+        theirs = [codec.part(reference.records(), meta.mixing)[0]] if reference else []
+        return codec.join(codec.encode(*arrays, *theirs), partner_hash)
+
+
+# ---------------------------------------------------------------- creation
+def _create(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
+    """Writes the samples files and, last, the manifest: a store exists from then on."""
+    samples, num_samples = write_sample_files(root, keys)
+    if asked.num_samples not in (None, num_samples):
+        raise StoreError(f'The requested store has num_samples={asked.num_samples}, but {num_samples} keys were given.')
+    manifest = asked.settle(num_samples, samples)
+    write_manifest(root, manifest)
+    return manifest
+
+
+def agree(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
+    """The manifest of the store at ``root``, if that is the one that is asked for."""
+    found = read_manifest(root)
+    lines = found.differences(asked)
+    text_sha, num_samples = text_sha256(keys)
+    if num_samples != found.num_samples:
+        lines.append(f'number of sample keys: {found.num_samples} != {num_samples}')
+    elif text_sha != found.samples.text_sha256:
+        lines.append(f'sample keys: {_first_difference(root, found, keys)}')
+    if lines:
+        raise StoreError(f'The store {root} is another one than asked for (stored != asked): {"; ".join(lines)}. Write '
+                         'to a new folder, or restore the settings that it was made with.')
+    return found
+
+
+def _first_difference(root: Path, found: Manifest, keys: Sequence[str] | str | Path) -> str:
+    table = KeyTable(root, found.num_samples, found.samples.key_salt)
+    asked = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
+    for position, key in enumerate(asked):
+        if position < len(table) and table.key(position) != key:
+            return f'sample {position} is {table.key(position)!r} != {key!r}'
+    return f'SHA-256 {found.samples.text_sha256[:16]} != that of the same keys, so {TEXT_NAME} is damaged'

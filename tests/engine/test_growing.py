@@ -5,7 +5,7 @@ from mmengine.runner import Runner
 from tiny_flow import contents, distilling, recorded, saving, write_photos
 
 from mmtinyvit.store import LogitStore
-from mmtinyvit.store.merge import merge_stores
+from mmtinyvit.store.admin.merge import merge_stores
 
 
 def save(photos, store, work, checkpoint, **loop) -> dict:

@@ -4,7 +4,7 @@ import torch
 from mmengine.runner import Runner
 from tiny_flow import distilling, recorded
 
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
 
 
 @pytest.fixture(scope='module')

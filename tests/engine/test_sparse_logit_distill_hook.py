@@ -13,7 +13,7 @@ from tiny_flow import BGR_MEAN, VIEW_TRANSFORMS, distilling, saving, student, wr
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, StoreError
-from mmtinyvit.store.reshard import reshard_store
+from mmtinyvit.store.admin.reshard import reshard_store
 
 
 def train(*args, **kwargs) -> Runner:

@@ -1,11 +1,15 @@
 """A teacher whose word on a sample depends on the view and the position alone, and a job that saves it."""
+import multiprocessing
 import time
 from pathlib import Path
 
 import numpy as np
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record
+from mmtinyvit.store import LogitStore, LogitWriter, Record, key_hash
 
+# How other processes are started: with the library imported already, and nothing else of this process.
+WORKERS = multiprocessing.get_context('forkserver')
+WORKERS.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
 TOPK, CLASSES, SAMPLES, PER_SHARD = 5, 40, 150, 16
 KEYS = [f'n{i % 7:08d}/n{i % 7:08d}_{i}.JPEG' for i in range(SAMPLES)]
 
@@ -30,6 +34,11 @@ def sparsify(log_prob: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, n
     return index, top.astype(np.float32), tail.astype(np.float32)
 
 
+def hashes(keys) -> np.ndarray:
+    """``(n,)`` uint64: how records name the partners ``keys``."""
+    return np.array([key_hash(key) for key in keys], np.uint64)
+
+
 def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: float = 0.0, wait: bool = False,
          **changes) -> None:
     """Saves whatever is missing."""
@@ -37,7 +46,7 @@ def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: floa
         for unit in writer.missing(views, rank, world_size, wait):
             if writer.claim(unit):
                 positions = range(unit.first, unit.first + unit.count)
-                time.sleep(pause)
+                time.sleep(pause)  # time to be killed in
                 writer.write_shard(unit, Record(*sparsify(dense(unit.view, positions), TOPK)),
                                    canaries={unit.first: bytes(range(16))})
 

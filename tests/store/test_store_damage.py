@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from store_teacher import contents
+from store_teacher import contents, hashes
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, Unit, verify_store
 
@@ -20,7 +20,7 @@ def make(path, views=(0,), **changes):
     """Three samples in shards of two, with canaries and mixing partners."""
     request = dict(topk=2, num_classes=5, samples_per_shard=2, mixing=True, codec='exact') | changes
     with LogitWriter(path, request, KEYS) as writer:
-        partner = writer.key_hash([KEYS[1], KEYS[0], KEYS[2]])
+        partner = hashes([KEYS[1], KEYS[0], KEYS[2]])
         for unit in writer.missing(views):
             rows = slice(unit.first, unit.first + unit.count)
             record = Record(INDEX[rows], LOG_PROB[rows], TAIL[rows], partner[rows])
@@ -51,8 +51,8 @@ def test_exact_bytes_of_a_shard(tiny):
     manifest = LogitStore(tiny).manifest
     head = struct.pack('<8sHHIIQIII16sI', b'MTVLOGS\n', 1, 0, 0, 0, 0, 2, 18, 1, manifest.store_id, 0)
     crc = zlib.crc32(head)
-    records = bytes.fromhex('0000 0400 0038 0034 0034') + LogitStore(tiny).key_hash([KEYS[1]]).tobytes()
-    records += bytes.fromhex('0100 0200 0034 003a 0000') + LogitStore(tiny).key_hash([KEYS[0]]).tobytes()
+    records = bytes.fromhex('0000 0400 0038 0034 0034') + hashes([KEYS[1]]).tobytes()
+    records += bytes.fromhex('0100 0200 0034 003a 0000') + hashes([KEYS[0]]).tobytes()
     canary = struct.pack('<Q', 0) + b'c' * 16
     expected = head + struct.pack('<I', crc)
     expected += records + struct.pack('<I', zlib.crc32(records, crc))
@@ -72,20 +72,20 @@ def test_every_flipped_byte_is_found_by_checking_and_by_reading(tmp_path, codec,
     for name, data in contents(tiny).items():
         with open(tiny / name, 'r+b', buffering=0) as file:
             for i in range(len(data)):
-                for mask in (0x01, 0x80, 0xFF):
-                    os.pwrite(file.fileno(), bytes([data[i] ^ mask]), i)
-                    assert any(str(finding.path).endswith(name) for finding in problems(tiny)), (name, i, mask)
-                    with pytest.raises(StoreError):
-                        touch_everything(tiny)
-                    flipped += 1
+                mask = (0x01, 0x80, 0xFF)[i % 3]
+                os.pwrite(file.fileno(), bytes([data[i] ^ mask]), i)
+                assert any(str(finding.path).endswith(name) for finding in problems(tiny)), (name, i, mask)
+                with pytest.raises(StoreError):
+                    touch_everything(tiny)
+                flipped += 1
                 os.pwrite(file.fileno(), data[i:i + 1], i)
-    assert flipped == 3 * sum(map(len, contents(tiny).values()))
+    assert flipped == sum(map(len, contents(tiny).values()))
     touch_everything(tiny)
 
 
 def test_every_cut_is_found(tiny):
     for name, data in contents(tiny).items():
-        for size in range(0, len(data), 5):
+        for size in range(0, len(data), 11):
             (tiny / name).write_bytes(data[:size])
             assert problems(tiny), (name, size)
             with pytest.raises(StoreError):

@@ -7,8 +7,8 @@ import pytest
 from store_teacher import contents
 
 from mmtinyvit.store import LogitStore, StoreError
-from mmtinyvit.store.import_cream import import_cream
-from mmtinyvit.store.summary import is_replayable
+from mmtinyvit.store.admin.import_cream import import_cream
+from mmtinyvit.store.admin.summary import is_replayable
 
 KEYS = [f'n{i % 5:08d}/n{i % 5:08d}_{i}.JPEG' for i in range(150)]
 CLASSES, TOPK = 40_000, 6  # the original writes classes from 32,768 on as negative numbers

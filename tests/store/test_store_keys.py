@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from mmtinyvit.store import StoreError, key_hash
 from mmtinyvit.store import keys as keys_module
-from mmtinyvit.store.key_table import KeyTable
-from mmtinyvit.store.keys import text_sha256, write_sample_files
+from mmtinyvit.store.keys import KeyTable, text_sha256, write_sample_files
 
 KEYS = ['n01440764/n01440764_10026.JPEG', 'a', 'ß/猫.png', 'with space/and#.jpg', 'a/b', 'a/b.c', '..a/b..']
 
@@ -41,7 +40,6 @@ def test_find_and_key_agree(tmp_path):
     found = table(tmp_path, KEYS)
     assert found.find(KEYS[::-1]).tolist() == [6, 5, 4, 3, 2, 1, 0]
     assert [found.key(i) for i in range(7)] == KEYS
-    assert found.hash(KEYS).tolist() == [key_hash(key) for key in KEYS]
     assert found.find(['b', '', 'a/B', 'a\n', '\udcff']).tolist() == [-1] * 5
     assert found.find([]).tolist() == []
     with pytest.raises(StoreError, match='samples 0 to 6; there is no sample 7'):
@@ -96,7 +94,6 @@ def test_colliding_hashes_are_salted_apart(tmp_path, monkeypatch):
         return real(data, salt) if salt == 2 else bytes(7) + real(data, salt)[:1]
 
     monkeypatch.setattr(keys_module, 'key_digest', weak)
-    monkeypatch.setattr('mmtinyvit.store.key_table.key_digest', weak)
     keys = [f'k{i}' for i in range(40)]
     samples, num = write_sample_files(tmp_path, keys)
     assert samples.key_salt == 2
@@ -109,12 +106,12 @@ def test_colliding_hashes_are_salted_apart(tmp_path, monkeypatch):
 def test_a_strange_key_with_a_known_hash_is_not_found(tmp_path, monkeypatch):
     found = table(tmp_path, KEYS)
     real = keys_module.key_digest
-    monkeypatch.setattr('mmtinyvit.store.key_table.key_digest',
+    monkeypatch.setattr(keys_module, 'key_digest',
                         lambda data, salt: real(b'a' if data == b'impostor' else data, salt))
     assert found.find(['a', 'impostor']).tolist() == [1, -1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=['Cs', 'Cc']), min_size=1, max_size=12)
                 .filter(lambda key: not key.startswith('/') and '..' not in key.split('/')),
                 min_size=1, max_size=60, unique=True), st.text(max_size=5))

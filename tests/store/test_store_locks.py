@@ -1,16 +1,12 @@
 """Claims between processes, without a coordinator."""
-import multiprocessing
 import os
 import signal
 import socket
 
 import pytest
-from store_teacher import KEYS, contents, manifest, save
+from store_teacher import KEYS, TOPK, WORKERS, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, StoreError
-
-CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
+from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
 
 
 def hold(path, pipe, exclusive):
@@ -29,8 +25,8 @@ def attempt(path, pipe, exclusive):
 
 
 def start(target, *args):
-    here, there = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=target, args=(args[0], there, *args[1:]), daemon=True)
+    here, there = WORKERS.Pipe()
+    process = WORKERS.Process(target=target, args=(args[0], there, *args[1:]), daemon=True)
     process.start()
     answer = here.recv() if here.poll(60) else pytest.fail('no answer from the other process')
     return process, here, answer
@@ -158,16 +154,36 @@ def test_a_forked_child_cannot_use_its_parents_claims(tmp_path):
     writer.close()
 
 
+def test_what_a_killed_process_held_is_taken_up_by_one_that_waits(tmp_path, saved):
+    """Each unit that the outer loop can claim begins a round over all others, as in the saving of logits."""
+    process, _, claimed = start(hold, tmp_path / 's', False)
+    refused = 0
+    with LogitWriter(tmp_path / 's', manifest(), KEYS) as writer:
+        for first in writer.missing([0, 2], wait=True):
+            if not writer.claim(first):
+                refused += 1
+                if len(contents(tmp_path / 's')) == 3 + 19:
+                    process.kill()
+                    process.join()
+                continue
+            for unit in writer.missing([0, 2]):
+                if writer.claim(unit):
+                    record = sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)
+                    writer.write_shard(unit, Record(*record), {unit.first: bytes(range(16))})
+    assert claimed and refused
+    assert contents(tmp_path / 's') == contents(saved)
+
+
 def create(path, pipe):
-    save(path, views=[0, 2], rank=os.getpid() % 5, world_size=5, wait=True)
+    save(path, views=[0, 2], rank=os.getpid() % 3, world_size=3, wait=True)
     pipe.send(True)
 
 
-def test_five_processes_create_and_fill_a_store_together(tmp_path, saved):
+def test_three_processes_create_and_fill_a_store_together(tmp_path, saved):
     pipes, processes = [], []
-    for _ in range(5):
-        here, there = CONTEXT.Pipe()
-        processes.append(CONTEXT.Process(target=create, args=(tmp_path / 's', there), daemon=True))
+    for _ in range(3):
+        here, there = WORKERS.Pipe()
+        processes.append(WORKERS.Process(target=create, args=(tmp_path / 's', there), daemon=True))
         pipes.append(here)
     for process in processes:
         process.start()

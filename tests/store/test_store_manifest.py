@@ -41,16 +41,15 @@ def test_forge_is_what_the_library_writes(tmp_path):
     assert read_manifest(tmp_path) == Manifest.parse(GOOD, 'here')
 
 
-def test_every_flipped_bit_is_refused(tmp_path):
+def test_every_flipped_byte_is_refused(tmp_path):
     write_manifest(tmp_path, COMPLETE)
     path = tmp_path / 'manifest.json'
     data = path.read_bytes()
     with open(path, 'r+b', buffering=0) as file:
         for i in range(len(data)):
-            for bit in range(8):
-                os.pwrite(file.fileno(), bytes([data[i] ^ 1 << bit]), i)
-                with pytest.raises(StoreError):
-                    read_manifest(tmp_path)
+            os.pwrite(file.fileno(), bytes([data[i] ^ 1 << i % 8]), i)
+            with pytest.raises(StoreError):
+                read_manifest(tmp_path)
             os.pwrite(file.fileno(), data[i:i + 1], i)
     assert read_manifest(tmp_path) == COMPLETE
 
@@ -107,7 +106,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), json_values, max_size=4), st.randoms(use_true_random=False))
 def test_fuzzed_fields_are_read_or_refused(tmp_path_factory, change, rng: random.Random):
     """Right checksum, wild content: either a manifest that writes back to the same bytes, or one StoreError."""
@@ -126,7 +125,7 @@ def test_fuzzed_fields_are_read_or_refused(tmp_path_factory, change, rng: random
     assert (path / 'manifest.json').read_bytes() == data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_fuzzed_bytes_are_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / 'fuzz_bytes'

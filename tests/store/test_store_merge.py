@@ -3,12 +3,11 @@ import shutil
 
 import numpy as np
 import pytest
-from store_teacher import KEYS, SAMPLES, TOPK, contents, dense, manifest, save, sparsify
+from store_teacher import KEYS, SAMPLES, TOPK, contents, dense, hashes, manifest, save, sparsify
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
+from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.keys import text_sha256
-from mmtinyvit.store.merge import merge_stores
-from mmtinyvit.store.records import read_records
 
 
 def save_part(path, part, views=(0,), wrong=None, **changes):
@@ -63,7 +62,7 @@ def test_samples_of_the_same_views(tmp_path):
     whole, new = LogitStore(tmp_path / 'all'), LogitStore(tmp_path / 'c')
     assert new.manifest == whole.manifest
     for view in (0, 1):
-        assert np.array_equal(*(read_records(store, view, np.arange(SAMPLES)) for store in (whole, new)))
+        assert np.array_equal(*(store.read_packed(view, np.arange(SAMPLES)) for store in (whole, new)))
         canaries = {k: v for shard in range(10) for k, v in new.canaries(view, shard).items()}
         firsts = [*range(0, 61, 16), *range(61, SAMPLES, 7)]  # each digest is its sample's place among all keys
         assert canaries == {first: first.to_bytes(16, 'little') for first in firsts}
@@ -78,8 +77,8 @@ def test_samples_in_both_stores(tmp_path):
     store, order = LogitStore(tmp_path / 'c'), [5, 0, 9, 3, 7, 1]
     assert [store.key(i) for i in range(6)] == [KEYS[i] for i in order]
     save_part(tmp_path / 'expected', order)
-    assert np.array_equal(read_records(store, 0, np.arange(6)),
-                          read_records(LogitStore(tmp_path / 'expected'), 0, np.arange(6)))
+    assert np.array_equal(store.read_packed(0, np.arange(6)),
+                          LogitStore(tmp_path / 'expected').read_packed(0, np.arange(6)))
     save_part(tmp_path / 'wrong', b, wrong=5)
     with pytest.raises(StoreError, match=f'say different things about {KEYS[5]!r} in view 0'):
         merge_stores([tmp_path / 'a', tmp_path / 'wrong'], tmp_path / 'd')
@@ -135,6 +134,6 @@ def test_mixed_views_are_of_all_samples(tmp_path):
     for name, keys in (('a', KEYS[:4]), ('b', KEYS[4:8])):
         with LogitWriter(tmp_path / name, manifest(mixing=True), keys) as writer:
             for unit in writer.missing([0]):
-                writer.write_shard(unit, Record(*sparsify(dense(0, range(4)), TOPK), writer.key_hash(keys)))
+                writer.write_shard(unit, Record(*sparsify(dense(0, range(4)), TOPK), hashes(keys)))
     with pytest.raises(StoreError, match='pairs were mixed within each'):
         merge_stores([tmp_path / 'a', tmp_path / 'b'], tmp_path / 'c')

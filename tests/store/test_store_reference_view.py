@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 import pytest
-from store_teacher import CLASSES, KEYS, PER_SHARD, SAMPLES, TOPK, contents, dense, manifest, save, sparsify
+from store_teacher import CLASSES, KEYS, PER_SHARD, SAMPLES, TOPK, contents, dense, hashes, manifest, save, sparsify
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, make_codec, verify_store
-from mmtinyvit.store.copying import copy_store
-from mmtinyvit.store.merge import merge_stores
-from mmtinyvit.store.repair import repair_store
-from mmtinyvit.store.reshard import reshard_store
+from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.admin.merge import merge_stores
+from mmtinyvit.store.admin.repair import repair_store
+from mmtinyvit.store.admin.reshard import reshard_store
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
@@ -190,7 +190,7 @@ def test_resharding_and_merging_samples(tmp_path, whole):
 
 def test_mixed_pairs(tmp_path):
     with LogitWriter(tmp_path / 's', manifest(codec='smallest', mixing=True), KEYS) as writer:
-        partner = writer.key_hash(KEYS[::-1])
+        partner = hashes(KEYS[::-1])
         for unit in writer.missing([0, 1]):
             rows = range(unit.first, unit.first + unit.count)
             writer.write_shard(unit, Record(*sparsify(dense(unit.view, rows), TOPK), partner[unit.first:][:unit.count]))

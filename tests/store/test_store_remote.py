@@ -10,10 +10,10 @@ import pytest
 from store_teacher import KEYS, contents, read_view, save
 
 from mmtinyvit.store import LogitStore, StoreError, verify_store
-from mmtinyvit.store.cached_folder import CachedFolder, cache_folder
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.admin.summary import describe_sample, describe_store
+from mmtinyvit.store.cached_folder import cache_folder
 from mmtinyvit.store.remote_folder import is_url
-from mmtinyvit.store.summary import describe_sample, describe_store
 
 
 def same(a, b):
@@ -71,14 +71,13 @@ def test_each_file_is_fetched_once(url, storage):
     assert [path.rpartition('/')[2] for path in storage.downloads('')] == ['manifest.json']
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_processes_share_a_cache(url, saved, storage, method):
+def test_processes_share_a_cache(url, saved, storage):
     store = LogitStore(url)
     store.read(0, KEYS[:1])  # the connection of this process must not be used by the others
     assert len(pickle.dumps(store)) < 1000
     storage.taken()
     here = LogitStore(saved).read(2, KEYS)
-    with ProcessPoolExecutor(3, mp_context=get_context(method)) as pool:
+    with ProcessPoolExecutor(3, mp_context=get_context('fork')) as pool:
         found = list(pool.map(read_view, [store, url, store, url]))
     assert all(same(here, there) for there in found)
     assert sorted(storage.downloads()) == sorted({f'/{url[5:]}/view-0002/shard-{i:05d}.logits' for i in range(10)})
@@ -113,18 +112,18 @@ def test_the_least_recently_used_shards_go_first(url, storage, cache):
 
 
 def test_a_shard_that_another_process_drops_is_fetched_again(url, storage, monkeypatch):
-    store, keep, calls = LogitStore(url), CachedFolder._keep, []
+    store, real, dropped = LogitStore(url), os.replace, []
 
-    def keep_and_drop(self, *args):
-        path = keep(self, *args)
-        calls.append(path)
-        if len(calls) == 1:
-            path.unlink()
-        return path
+    def replace_and_drop(source, target):
+        real(source, target)
+        if not dropped:
+            dropped.append(os.unlink(target))
 
-    monkeypatch.setattr(CachedFolder, '_keep', keep_and_drop)
-    store.read_positions(0, [0])
-    assert len(calls) == len(storage.downloads()) == 2
+    store.key(0)
+    storage.taken()
+    monkeypatch.setattr(os, 'replace', replace_and_drop)
+    assert store.read_positions(0, [0]).index.shape == (1, 5)
+    assert len(dropped) == 1 and len(storage.downloads()) == 2
 
 
 def test_the_cache_may_be_removed_at_any_time(url, cache):
@@ -148,16 +147,16 @@ def test_where_the_cache_is(tmp_path, monkeypatch, url):
 
 
 # ---------------------------------------------------------------- another store at the same URL
-def test_stores_at_the_same_url_are_not_mixed(url, tmp_path, cache):
-    old = LogitStore(url)
+def test_stores_at_the_same_url_are_not_mixed(own_url, tmp_path, cache):
+    old = LogitStore(own_url)
     old.read(0, KEYS[:1])
     save(tmp_path / 'new', views=(0,), base_seed=1)
-    fsspec.filesystem('s3').rm(url, recursive=True)
-    copy_store(tmp_path / 'new', url)
-    with pytest.raises(StoreError, match=f'{url}/view-0000/shard-00003.logits did not arrive whole, or is damaged there'
-                                         r': s3://\S+ belongs to another store'):
+    fsspec.filesystem('s3').rm(own_url, recursive=True)
+    copy_store(tmp_path / 'new', own_url)
+    with pytest.raises(StoreError, match=f'{own_url}/view-0000/shard-00003.logits did not arrive whole, or is damaged '
+                                         r'there: s3://\S+ belongs to another store'):
         old.read_positions(0, [48])
-    new = LogitStore(url)
+    new = LogitStore(own_url)
     assert new.base_seed == 1 and same(new.read(0, KEYS), LogitStore(tmp_path / 'new').read(0, KEYS))
     assert old.read(0, KEYS[:16]).index.shape == (16, 5)  # what was fetched before stays what it was
     assert len(list((cache / 'stores').iterdir())) == 2
@@ -183,14 +182,14 @@ def test_a_damaged_download_is_refused_and_not_kept(url, saved, storage, cache, 
 
 
 @pytest.mark.parametrize('name', ['samples.txt', 'samples.idx', 'manifest.json'])
-def test_damaged_files_of_the_store(url, saved, tmp_path, name):
+def test_damaged_files_of_the_store(own_url, saved, tmp_path, name):
     data = bytearray((saved / name).read_bytes())
     data[70] ^= 1
     (tmp_path / 'bad').write_bytes(data)
-    upload(tmp_path / 'bad', url, name)
-    with pytest.raises(StoreError, match=f'{url}/{name}'):
-        LogitStore(url).read(0, KEYS[:1])
-    assert [finding.path for finding in verify_store(url) if finding.problem] == [f'{url}/{name}']
+    upload(tmp_path / 'bad', own_url, name)
+    with pytest.raises(StoreError, match=f'{own_url}/{name}'):
+        LogitStore(own_url).read(0, KEYS[:1])
+    assert [finding.path for finding in verify_store(own_url) if finding.problem] == [f'{own_url}/{name}']
 
 
 def test_what_a_killed_download_left_is_removed(url, cache):

@@ -9,24 +9,24 @@ import pytest
 from store_teacher import KEYS, manifest
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
-from mmtinyvit.store.merge import merge_stores
-from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.admin.merge import merge_stores
+from mmtinyvit.store.admin.repair import repair_store
 
 
-def test_what_is_not_there(url, bucket, tmp_path):
+def test_what_is_not_there(own_url, bucket, tmp_path):
     with pytest.raises(StoreError, match=f'There is no store at {bucket}/x .it has no manifest.json; .*check the URL'):
         LogitStore(f'{bucket}/x')
     with pytest.raises(StoreError, match='s3://no-such-bucket/x .*The specified bucket does not exist'):
         LogitStore('s3://no-such-bucket/x')
-    with pytest.raises(StoreError, match=f'{url} has no view 1 .asked for .*{KEYS[5]}.*; it has the views 0, 2'):
-        LogitStore(url).read(1, [KEYS[5]])
-    fsspec.filesystem('s3').rm(f'{url}/view-0000/shard-00004.logits')
-    with pytest.raises(StoreError, match=f'View 0 of the store {url} lacks shard 4'):
-        LogitStore(url).read(0, [KEYS[70]])
-    assert LogitStore(url).coverage()[0] == (9, 10)
-    fsspec.filesystem('s3').rm(f'{url}/samples.idx')
-    with pytest.raises(StoreError, match=f'{url}/samples.idx is not there'):
-        LogitStore(url, cache=tmp_path / 'empty').key(0)
+    with pytest.raises(StoreError, match=f'{own_url} has no view 1 .asked for .*{KEYS[5]}.*; it has the views 0, 2'):
+        LogitStore(own_url).read(1, [KEYS[5]])
+    fsspec.filesystem('s3').rm(f'{own_url}/view-0000/shard-00004.logits')
+    with pytest.raises(StoreError, match=f'View 0 of the store {own_url} lacks shard 4'):
+        LogitStore(own_url).read(0, [KEYS[70]])
+    assert LogitStore(own_url).coverage()[0] == (9, 10)
+    fsspec.filesystem('s3').rm(f'{own_url}/samples.idx')
+    with pytest.raises(StoreError, match=f'{own_url}/samples.idx is not there'):
+        LogitStore(own_url, cache=tmp_path / 'empty').key(0)
 
 
 def test_what_is_not_allowed(url, storage):
@@ -58,7 +58,7 @@ def test_the_network_fails_in_mid_read(url, storage, monkeypatch):
         raise aiohttp.ClientPayloadError('Response payload is not completed')
 
     store = LogitStore(url)
-    monkeypatch.setattr(type(store._folder._system), 'retries', 1, raising=False)
+    monkeypatch.setattr(type(fsspec.filesystem('s3')), 'retries', 1, raising=False)
     monkeypatch.setattr('aiohttp.streams.StreamReader.read', fail)
     with pytest.raises(StoreError, match=f'failed to read {url}/view-0000/shard-00000.logits .*check the network'):
         store.read_positions(0, [0])
@@ -74,7 +74,7 @@ def test_a_failing_disk(url, cache, monkeypatch, code, words):
             file.write(b'half')
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(store._folder._system, 'get_file', fail)
+    monkeypatch.setattr(fsspec.filesystem('s3'), 'get_file', fail)
     with pytest.raises(StoreError, match=words):
         store.read_positions(0, [0])
     assert not list(cache.glob('stores/*/view-0000/*'))

@@ -5,7 +5,7 @@ import pytest
 from store_teacher import KEYS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
-from mmtinyvit.store.repair import repair_store
+from mmtinyvit.store.admin.repair import repair_store
 
 
 @pytest.fixture

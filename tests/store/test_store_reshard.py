@@ -6,8 +6,7 @@ import pytest
 from store_teacher import KEYS, SAMPLES, contents, save
 
 from mmtinyvit.store import LogitStore, StoreError, verify_store
-from mmtinyvit.store.records import read_records
-from mmtinyvit.store.reshard import reshard_store
+from mmtinyvit.store.admin.reshard import reshard_store
 
 EVERYTHING = np.arange(SAMPLES)
 
@@ -22,7 +21,7 @@ def test_records_and_canaries_stay(saved, tmp_path, size):
     assert result.without_canary == 2 * (result.shards - len({16 * i // size for i in range(10)}))
     assert new.manifest.samples_per_shard == size and not [f for f in new.verify() if f.problem]
     for view in (0, 2):
-        assert np.array_equal(read_records(old, view, EVERYTHING), read_records(new, view, EVERYTHING))
+        assert np.array_equal(old.read_packed(view, EVERYTHING), new.read_packed(view, EVERYTHING))
         for ours, theirs in zip(old.read(view, KEYS)[:3], new.read(view, KEYS)[:3], strict=True):
             assert np.array_equal(ours, theirs)
         canaries = [{k: v for shard in range(store.coverage()[view].expected)

@@ -6,12 +6,13 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from store_teacher import KEYS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
-from mmtinyvit.store.copying import copy_store
+from mmtinyvit.store.admin.copying import copy_store
 
 WATCHED = '''
 import json, sys
@@ -24,7 +25,7 @@ def note(event, args):
         events.append([event, str(args[0])[:100]])
 sys.addaudithook(note)
 from mmtinyvit.store import LogitStore, StoreError, verify_store
-import mmtinyvit.store.codecs, mmtinyvit.store.summary
+import mmtinyvit.store.codecs, mmtinyvit.store.admin.summary
 paths, key = json.loads(sys.argv[1])
 LogitStore(paths[0]).prepare()  # of a sound store: Numba brings in the library's own loops, as Python does its modules
 refused, watching = 0, True
@@ -78,32 +79,43 @@ def test_a_store_leads_nowhere_else(saved, tmp_path):
     assert not any(finding.problem for finding in verify_store(path))
 
 
-def traced(monkeypatch):
-    """Flushes and renames, in order."""
-    calls = []
-    for name in ('fsync', 'replace'):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (
-            calls.append((name, os.path.basename(os.readlink(f'/proc/self/fd/{args[0]}') if name == 'fsync'
-                                                 else str(args[1])))), real(*args))[1])
-    return calls
+@pytest.mark.parametrize('name', ['samples.txt', 'samples.idx', 'manifest.json'])
+@pytest.mark.parametrize('step', ['fsync', 'replace'])
+def test_a_store_exists_only_once_its_samples_do(saved, tmp_path, monkeypatch, step, name):
+    """Creation that fails at any of its files leaves no store, and is taken up again."""
+    real = getattr(os, step)
+
+    def fail(*args):
+        path = args[1] if step == 'replace' else os.readlink(f'/proc/self/fd/{args[0]}')
+        if Path(path).name.removesuffix('.tmp') == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(StoreError, match='could not be accessed'):
+            LogitWriter(tmp_path / 's', manifest(), KEYS)
+    assert name not in contents(tmp_path / 's') and 'manifest.json' not in contents(tmp_path / 's')
+    with pytest.raises(StoreError, match='There is no store at'):
+        LogitStore(tmp_path / 's')
+    save(tmp_path / 's', views=(0, 2))
+    assert contents(tmp_path / 's') == contents(saved)
 
 
-def test_a_store_exists_only_once_its_samples_do(tmp_path, monkeypatch):
-    """The order in which a power cut may stop creation: each file flushed, named, its folder flushed; manifest last."""
-    calls = traced(monkeypatch)
-    LogitWriter(tmp_path / 's', manifest(), KEYS).close()
-    assert calls == [('fsync', tmp_path.name), *(
-        call for name in ('samples.txt', 'samples.idx', 'manifest.json')
-        for call in (('fsync', f'{name}.tmp'), ('replace', name), ('fsync', 's')))]
-
-
-def test_a_download_is_named_only_once_it_is_flushed(tmp_path, monkeypatch, saved):
+@pytest.mark.parametrize('step', ['fsync', 'replace'])
+def test_a_download_that_fails_is_not_kept(tmp_path, monkeypatch, saved, step):
     store = LogitStore(f'file://{saved}', cache=tmp_path / 'cache')
-    calls = traced(monkeypatch)
-    store.read_positions(0, [0])
-    kinds = [(name, path.partition('.logits')[0]) for name, path in calls]
-    assert kinds == [('fsync', 'shard-00000'), ('replace', 'shard-00000'), ('fsync', 'view-0000')]
+    store.key(0)
+
+    def fail(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(StoreError, match='The cache .* cannot be used'):
+            store.read_positions(0, [0])
+    assert not list((tmp_path / 'cache').glob('stores/*/view-0000/*'))
+    assert store.read_positions(0, [0]).index.shape == (1, 5)
 
 
 @pytest.mark.parametrize('code', [errno.EROFS, errno.EACCES])

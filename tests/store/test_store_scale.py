@@ -1,45 +1,44 @@
 """A store of IN-21K for 90 epochs, sparse on disk: opening must not depend on how much is in it."""
 import hashlib
 import os
-import random
 import subprocess
 import sys
-import time
-from functools import partial
 
 import pytest
 from store_teacher import dense, manifest, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, Record, StoreError
+from mmtinyvit.store import LogitWriter, Manifest, Record
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
-from mmtinyvit.store.layout import shard_path
+from mmtinyvit.store.layout import view_name
 from mmtinyvit.store.manifest import write_manifest
 
 SAMPLES, VIEWS, TEXT_BYTES = 14_197_122, 90, 14_197_122 * 30
 
 MEASURE = '''
-import sys, time
-import mmtinyvit.store
+import sys
 from mmtinyvit.store import LogitStore
+opened = []
 def private():
     lines = open('/proc/self/smaps_rollup').read().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith('Private')) * 1024
-before, start = private(), time.perf_counter()
+before = private()
+sys.addaudithook(lambda event, args: opened.append(args[0]) if event in ('open', 'os.listdir', 'os.scandir') else None)
 store = LogitStore(sys.argv[1])
-views = store.views
-seconds = time.perf_counter() - start
-assert len(views) == 90
-print(seconds, private() - before)
+assert len(store.views) == 90
+absent = [store.find([f'n01440764/absent_{i}.JPEG'])[0] for i in range(100)].count(-1)
+print(absent, len(opened), private() - before)
 '''
 
 FORK = '''
 import os, sys
 from mmtinyvit.store import LogitStore
-store = LogitStore(sys.argv[1])
-store.prepare()
+stores = [LogitStore(path) for path in sys.argv[1:]]
+for store in stores:
+    store.prepare()
 if os.fork() == 0:
-    for i in range(40):
-        store.read(0, [str(i)])
+    for store in stores:
+        for i in range(40):
+            store.read(0, [str(i)])
     lines = open('/proc/self/smaps_rollup').read().splitlines()
     print(sum(int(line.split()[1]) for line in lines if line.startswith('Private')) * 1024)
 else:
@@ -58,45 +57,27 @@ def huge(tmp_path_factory):
         index.seek(INDEX_HEADER.size + 8 * SAMPLES)
         index.write(TEXT_BYTES.to_bytes(8, 'little'))
         index.truncate(INDEX_HEADER.size + 8 * (SAMPLES + 1) + 12 * SAMPLES)
-    for view in range(VIEWS):
-        for shard in range(217):
-            file = shard_path(path, view, shard)
-            file.parent.mkdir(exist_ok=True)
-            os.close(os.open(file, os.O_CREAT | os.O_WRONLY))
+    for view in range(VIEWS):  # what is in them is not looked at
+        (path / view_name(view)).mkdir()
     return path
 
 
-def scan_seconds(path) -> float:
-    """How long it takes to go through the list of samples once: what opening and look-ups must not do."""
-    start = time.perf_counter()
-    with open(path / 'samples.txt', 'rb') as text:
-        assert not any(piece.count(b'\n') for piece in iter(partial(text.read, 2**24), b''))  # a hole
-    return time.perf_counter() - start
-
-
-def test_opening_costs_neither_time_nor_memory(huge):
+def test_opening_and_looking_up_touch_neither_shards_nor_the_list_of_samples(huge):
+    """What is mapped counts as the process's own memory once it is read, and the list of samples has 400 MB."""
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
-    runs = [subprocess.run([sys.executable, '-c', MEASURE, huge], env=env, capture_output=True, text=True, check=True)
-            for _ in range(3)]
-    seconds, private = (min(column) for column in zip(*(map(float, run.stdout.split()) for run in runs), strict=True))
-    assert seconds < scan_seconds(huge) / 10
+    run = subprocess.run([sys.executable, '-c', MEASURE, huge], env=env, capture_output=True, text=True, check=True)
+    absent, opened, private = map(int, run.stdout.split())
+    assert absent == 100
+    assert opened < 20
     assert private < 10e6
 
 
-def test_absent_samples_are_found_out_without_a_scan(huge):
-    store, start = LogitStore(huge), time.perf_counter()
-    for _ in range(100):
-        with pytest.raises(StoreError):
-            store.read(random.randrange(90), ['n01440764/absent.JPEG'])
-    assert time.perf_counter() - start < scan_seconds(huge) / 2
-
-
-@pytest.mark.parametrize('codec', ['compact', 'smallest'])
-def test_a_forked_worker_reads_with_the_loops_of_its_parent(codec, tmp_path):
-    keys = [str(i) for i in range(40)]
-    with LogitWriter(tmp_path, dict(topk=10, num_classes=100, codec=codec), keys) as writer:
-        for unit in writer.missing([0]):
-            writer.write_shard(unit, Record(*sparsify(dense(0, range(unit.first, unit.first + unit.count), 100), 10)))
+def test_a_forked_worker_reads_with_the_loops_of_its_parent(tmp_path):
+    keys, paths = [str(i) for i in range(40)], [tmp_path / 'compact', tmp_path / 'smallest']
+    for path in paths:
+        with LogitWriter(path, dict(topk=10, num_classes=100, codec=path.name), keys) as writer:
+            unit = writer.unit(0, 0)
+            writer.write_shard(unit, Record(*sparsify(dense(0, range(unit.count), 100), 10)))
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
-    run = subprocess.run([sys.executable, '-c', FORK, tmp_path], env=env, capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, '-c', FORK, *paths], env=env, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 20e6

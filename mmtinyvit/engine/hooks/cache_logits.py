@@ -25,9 +25,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
 from mmtinyvit.registry import HOOKS
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit, make_codec
-from mmtinyvit.store.creation import agree
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 from mmtinyvit.store.record import check_record
+from mmtinyvit.store.writer import agree
 
 from .epoch_clock import advance_clock
 

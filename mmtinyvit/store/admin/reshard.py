@@ -1,4 +1,4 @@
-"""The same records in shards of another size."""
+"""The same records in shards of another size, and what a merge shares with that."""
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import StoreError
-from .layout import TEXT_NAME, Unit
-from .reader import LogitStore
-from .records import check_written, open_sources, read_canaries, read_records, write_records
-from .writer import LogitWriter
+from ..errors import StoreError
+from ..layout import TEXT_NAME, Unit
+from ..reader import LogitStore
+from ..remote_folder import is_url, refuse_url
+from ..writer import LogitWriter
+from .verify import check_written, file_fault
 
-__all__ = ['Reshard', 'reshard_store']
+__all__ = ['Reshard', 'Watch', 'canaries_of', 'open_sources', 'reshard_store']
 
 Watch = Callable[[Sequence[Unit]], Iterable[Unit]]
 
@@ -59,24 +60,19 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
         missing = list(writer.missing(views))
         for unit in watch(missing):
             positions = np.arange(unit.first, unit.first + unit.count)
-            write_records(writer, unit, read_records(store, unit.view, positions),
-                          read_canaries(store, unit.view, positions))
+            writer.write_packed(unit, store.read_packed(unit.view, positions),
+                                canaries_of(store, unit.view, positions))
         check_written(writer.root)
     written = LogitStore(out)
-    shards = -(-store.num_samples // samples_per_shard)
+    shards = written.manifest.shards_per_view
     canaries = [len(written.canaries(view, shard)) for view in views for shard in range(shards)]
     return Reshard(views, shards, len(missing), sum(canaries), canaries.count(0))
 
 
 def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
-    """Refuses views that are not completely there.
-
-    Raises:
-        StoreError: A view lacks shards, or there is none; it is named.
-    """
     coverage = store.coverage()
     for view in views:
-        if view not in coverage or coverage[view].present != coverage[view].expected:
+        if view not in coverage or not coverage[view].complete:
             have = f'{coverage[view].present} of {coverage[view].expected}' if view in coverage else 'none'
             raise StoreError(f'View {view} of the store {store.root} is not complete (it has {have} of its shards): '
                              'save what is missing, or leave the view out with --views.')
@@ -85,3 +81,34 @@ def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
         raise StoreError(f'The other views of the store {store.root} are coded relative to view {first}: take it too.')
     if not views:
         raise StoreError(f'The store {store.root} has no views yet: save some first.')
+
+
+# ---------------------------------------------------------------- sources
+def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitStore]:
+    """Opens the stores that are to be read, whose keys are checked, and which ``out`` must not be part of.
+
+    Raises:
+        StoreError: One cannot be opened, its keys are damaged, or ``out`` is or lies in one of them.
+    """
+    refuse_url(out)
+    place = Path(out).resolve()
+    stores = []
+    for source in sources:
+        if is_url(source):
+            raise StoreError(f'The store {source} is not on this machine: copy it here first, with "python '
+                             f'tools/logit_store.py copy {source} FOLDER".')
+        if Path(source).resolve() in (place, *place.parents):
+            raise StoreError(f'The result {out} would lie in {source}, which is read: choose a new folder.')
+        store = LogitStore(source)
+        fault = file_fault(store.root / TEXT_NAME, store.manifest.samples.text_sha256)
+        if fault:
+            raise StoreError(fault)
+        stores.append(store)
+    return stores
+
+
+def canaries_of(store: LogitStore, view: int, positions: np.ndarray) -> dict[int, bytes]:
+    """The canaries of those of ``positions`` that have one."""
+    wanted = set(positions.tolist())
+    return {position: digest for shard in np.unique(positions // store.manifest.samples_per_shard).tolist()
+            for position, digest in store.canaries(view, shard).items() if position in wanted}

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StoreError
-from .manifest import Manifest
-from .reader import LogitStore
+from ..errors import StoreError
+from ..manifest import Manifest
+from ..reader import LogitStore
 
 __all__ = ['NO_REPLAY', 'describe_sample', 'describe_store', 'is_replayable', 'read_class_names']
 
@@ -36,25 +36,15 @@ def describe_store(path: str | Path) -> dict[str, Any]:
     """
     store = LogitStore(path)
     meta, coverage = store.manifest, store.coverage()
-    return dict(
-        path=str(path),
-        store_id=meta.store_id.hex(),
-        format=meta.format,
-        num_samples=meta.num_samples,
-        num_classes=meta.num_classes,
-        topk=meta.topk,
-        codec=meta.codec,
+    fields = ('format', 'num_samples', 'num_classes', 'topk', 'codec', 'samples_per_shard', 'base_seed', 'mixing',
+              'reference_view', 'fingerprints')
+    return dict(path=str(path), store_id=meta.store_id.hex()) | {name: getattr(meta, name) for name in fields} | dict(
         record_bytes=store.record_bytes,
         bytes_per_view=store.bytes_per_view,
-        reference_view=store.reference_view,
-        samples_per_shard=meta.samples_per_shard,
-        base_seed=meta.base_seed,
-        mixing=meta.mixing,
         views={view: there._asdict() for view, there in coverage.items()},
-        complete_views=[view for view, there in coverage.items() if there.present == there.expected],
+        complete_views=[view for view, there in coverage.items() if there.complete],
         bytes_on_disk=store.num_bytes(),
-        replayable=is_replayable(meta),
-        fingerprints=meta.fingerprints)
+        replayable=is_replayable(meta))
 
 
 def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = None, top: int = 5,

@@ -1,26 +1,17 @@
 """A store, or some of its views, copied from a folder or URL to another."""
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import StoreError
-from .layout import (
-    INDEX_NAME,
-    LOCK_NAME,
-    MANIFEST_NAME,
-    TEXT_NAME,
-    TMP_SUFFIX,
-    parse_shard,
-    parse_view,
-    shard_count,
-    shard_name,
-    view_name,
-)
-from .local_folder import LocalFolder
-from .manifest import Manifest
-from .remote_folder import RemoteFolder, is_url
+from ..errors import StoreError
+from ..files import file_sha256, refuse_foreign
+from ..layout import MANIFEST_NAME, Unit, shard_name, view_name
+from ..local_folder import LocalFolder
+from ..manifest import Manifest
+from ..remote_folder import RemoteFolder, is_url
+from ..shard import HEAD_BYTES
 from .verify import file_fault, shard_faults
 
 __all__ = ['Copy', 'copy_store']
@@ -28,7 +19,6 @@ __all__ = ['Copy', 'copy_store']
 Folder = LocalFolder | RemoteFolder
 Watch = Callable[[Sequence[Future]], Iterable[Future]]
 
-_HEAD_BYTES = 96  # view, shard, samples and store id, with their checksum; and digests, where lengths vary
 _AT_ONCE = 8  # small files spend their time waiting for answers
 
 
@@ -69,8 +59,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     """
     origin, target = (RemoteFolder(path) if is_url(path) else LocalFolder(path) for path in (source, destination))
     manifest = origin.manifest()
-    expected = shard_count(manifest.num_samples, manifest.samples_per_shard)
-    have = {view: {shard for shard in there if shard < expected} for view, there in origin.all_shards().items()}
+    have = origin.shards(manifest)
     views = sorted(have) if views is None else sorted(set(views))
     for view in views:
         if not have.get(view):
@@ -81,59 +70,51 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     if published:
         _refuse_another(target, manifest)
     else:
-        _refuse_foreign(target, there)
+        refuse_foreign(target, there, shards=True)
     _refuse_orphans(manifest, views, there)
     sizes, jobs = origin.sizes(), []
     with target.writing(), ThreadPoolExecutor(_AT_ONCE if is_url(source) or is_url(destination) else 1) as pool:
         if not published:
-            for name, sha in ((TEXT_NAME, manifest.samples.text_sha256), (INDEX_NAME, manifest.samples.index_sha256)):
-                _copy_file(origin, target, name, lambda root, name=name, sha=sha: file_fault(root / name, sha))
+            for name, sha in manifest.sample_files.items():
+                _copy_file(origin, target, name, partial(file_fault, sha=sha))
         for view in views:
             for shard in sorted(have[view]):
-                name = f'{view_name(view)}/{shard_name(shard)}'
-                jobs.append(pool.submit(_copy_shard, origin, target, view, shard, manifest,
+                name = shard_name(view, shard)
+                jobs.append(pool.submit(_copy_shard, origin, target, manifest, manifest.unit(view, shard),
                                         there.get(name) == sizes.get(name)))
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]
             if not published:
-                _copy_file(origin, target, MANIFEST_NAME, lambda root: None)
+                _copy_file(origin, target, MANIFEST_NAME, lambda path: None)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return Copy(views, len(copied), len(jobs) - len(copied), sum(copied),
-                [view for view in views if len(have[view]) < expected])
+                [view for view in views if len(have[view]) < manifest.shards_per_view])
 
 
-def _copy_shard(origin: Folder, target: Folder, view: int, shard: int, manifest: Manifest, same_size: bool) -> str:
+def _copy_shard(origin: Folder, target: Folder, manifest: Manifest, unit: Unit, same_size: bool) -> str:
     """Copies one shard, unless one with the same size and header is there; the name of what was copied, or ''."""
-    name = f'{view_name(view)}/{shard_name(shard)}'
-    if same_size and target.head(name, _HEAD_BYTES) == origin.head(name, _HEAD_BYTES):
+    name = shard_name(unit.view, unit.shard)
+    if same_size and target.head(name, HEAD_BYTES) == origin.head(name, HEAD_BYTES):
         return ''
-    _copy_file(origin, target, name, lambda root: next(shard_faults(root, view, shard, manifest), None))
+    _copy_file(origin, target, name, lambda path: next(shard_faults(path, manifest, unit), None))
     return name
 
 
 def _copy_file(origin: Folder, target: Folder, name: str, fault: Callable[[Path], str | None]) -> None:
-    """Copies one file, checked before and compared afterwards; ``fault`` is asked about the folder that it is in."""
+    """Copies one file, checked before and compared afterwards; ``fault`` says what is wrong with it."""
     with origin.borrow(name) as root:
-        problem = fault(root)
+        problem = fault(root / name)
         if problem:
             raise StoreError(problem.replace(str(root), str(origin)))
-        sent = _sha256(root / name)
+        sent = file_sha256(root / name)
         target.put(name, root / name)
     with target.borrow(name) as root:
-        arrived = _sha256(root / name)
-    if sent is None or arrived != sent:
+        arrived = file_fault(root / name, sent)
+    if arrived:
         raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network may '
                          'be failing; delete it and copy again.')
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
-    except FileNotFoundError:
-        return None
 
 
 # ---------------------------------------------------------------- what is in the way
@@ -159,13 +140,3 @@ def _refuse_another(target: Folder, manifest: Manifest) -> None:
     if lines:
         raise StoreError(f'There is another store at {target} (to be copied != there): {"; ".join(lines)}. Copy to '
                          'another place.')
-
-
-def _refuse_foreign(target: Folder, there: Iterable[str]) -> None:
-    """Without a manifest, there may be what an interrupted copy left, and nothing else."""
-    ours = {MANIFEST_NAME, TEXT_NAME, INDEX_NAME, LOCK_NAME}
-    for file in sorted(there):
-        folder, _, name = file.removesuffix(TMP_SUFFIX).rpartition('/')
-        good = name in ours if not folder else parse_view(folder) is not None and parse_shard(name) is not None
-        if not good:
-            raise StoreError(f'{target} is not a store and not empty (it has {file.rstrip("/")}): choose a new place.')

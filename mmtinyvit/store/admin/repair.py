@@ -1,27 +1,29 @@
 """Taking out what is damaged, so that saving again does only what is missing."""
-import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import StoreError
-from .files import sync_folder, translated
-from .keys import write_sample_files
-from .layout import (
+from ..errors import StoreError
+from ..files import sync_folder, translated
+from ..keys import write_sample_files
+from ..layout import (
     INDEX_NAME,
     MANIFEST_NAME,
     TEXT_NAME,
     TMP_SUFFIX,
+    Unit,
     list_shards,
     list_views,
-    shard_count,
+    parse_shard,
+    parse_view,
     shard_path,
-    view_path,
+    view_name,
 )
-from .locks import StoreLock
-from .manifest import Manifest, read_manifest
-from .remote_folder import refuse_url
+from ..locks import StoreLock
+from ..manifest import Manifest, read_manifest
+from ..remote_folder import refuse_url
+from ..shard import names_another_store
 from .verify import Finding, verify_store
 
 __all__ = ['Repair', 'repair_store']
@@ -81,7 +83,7 @@ def repair_store(path: str | Path, act: bool = False, watch: Watch = iter) -> Re
         if lock is not None:
             with translated(root):
                 _carry_out(root, manifest, repair, lock)
-    expected = set(range(shard_count(manifest.num_samples, manifest.samples_per_shard)))
+    expected = set(range(manifest.shards_per_view))
     damaged = set(repair.shards)
     for view in list_views(root):
         sound = {shard for shard in list_shards(root, view) if shard_path(root, view, shard) not in damaged}
@@ -99,48 +101,35 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
     for path, problem in faults.items():
         if path.name == INDEX_NAME and root / TEXT_NAME not in faults:
             repair.rebuild_index = True
-        elif path.parent == root or _is_foreign(path, manifest.store_id) or _is_orphan(root, manifest, path):
+        elif path.parent == root or names_another_store(path, manifest.store_id) or _is_orphan(root, manifest, path):
             repair.problems.append(problem)
         else:
             repair.shards.append(path)
-    folders = [root, *(view_path(root, view) for view in list_views(root))]
+    folders = [root, *(root / view_name(view) for view in list_views(root))]
     repair.leftovers = [path for folder in folders for path in sorted(folder.glob(f'*{TMP_SUFFIX}'))
                         if path.is_file() and _is_ours(root, manifest, path)]
     return repair
 
 
-def _is_foreign(path: Path, store_id: bytes) -> bool:
-    """Whether a shard's header is sound and names another store."""
-    try:
-        with open(path, 'rb') as file:
-            head = file.read(64)
-    except OSError:
-        return False
-    return (len(head) == 64 and zlib.crc32(head[:60]) == int.from_bytes(head[60:], 'little')
-            and head[40:56] != store_id)
-
-
 def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a shard lacks the one that it is relative to: copying that mends it, so it is not to be removed."""
-    unit, per_view = _unit(root, manifest, path), shard_count(manifest.num_samples, manifest.samples_per_shard)
     first = manifest.reference_view
-    return first is not None and not shard_path(root, first, unit % per_view).exists()
+    return first is not None and not shard_path(root, first, _unit(manifest, path).shard).exists()
 
 
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a temporary file has a name that a writer of this store would give it."""
     if path.parent == root:
         return path.name.removesuffix(TMP_SUFFIX) in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
-    return _unit(root, manifest, path) is not None
+    return _unit(manifest, path) is not None
 
 
-def _unit(root: Path, manifest: Manifest, path: Path) -> int | None:
-    """The number under which writers lock the shard behind a file, None if there is no such shard."""
-    per_view = shard_count(manifest.num_samples, manifest.samples_per_shard)
-    name, view = path.name.removesuffix(TMP_SUFFIX), int(path.parent.name.removeprefix('view-'))
-    digits = name.removeprefix('shard-').removesuffix('.logits')
-    shard = int(digits) if digits.isdecimal() else per_view
-    return view * per_view + shard if shard < per_view and shard_path(root, view, shard).name == name else None
+def _unit(manifest: Manifest, path: Path) -> Unit | None:
+    """What a shard's file, or temporary file, holds; None if the store has no such shard."""
+    shard = parse_shard(path.name.removesuffix(TMP_SUFFIX))
+    if shard is None or shard >= manifest.shards_per_view:
+        return None
+    return manifest.unit(parse_view(path.parent.name), shard)
 
 
 def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) -> None:
@@ -155,10 +144,10 @@ def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) 
                                  'the store was written.')
     for name in ('shards', 'leftovers'):
         for path in [path for path in getattr(repair, name) if path.parent != root]:
-            unit = _unit(root, manifest, path)
-            if lock.claim_unit(unit):
+            number = manifest.unit_number(_unit(manifest, path))
+            if lock.claim_unit(number):
                 path.unlink(missing_ok=True)
-                lock.release_unit(unit)
+                lock.release_unit(number)
                 sync_folder(path.parent)
             else:
                 getattr(repair, name).remove(path)  # being written just now

@@ -1,25 +1,23 @@
 """Several stores put together: views of the same samples, or samples of the same views."""
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from .errors import StoreError
-from .fingerprints import diff_fingerprints
-from .keys import text_sha256
-from .layout import TEXT_NAME, Unit, list_shards, shard_path
-from .manifest import Manifest
-from .reader import LogitStore
-from .records import check_written, open_sources, read_canaries, read_records, write_bytes, write_records
-from .shard import Shard
-from .writer import LogitWriter
+from ..errors import StoreError
+from ..keys import text_sha256
+from ..layout import TEXT_NAME, Unit, shard_path
+from ..manifest import Manifest, diff_fingerprints
+from ..reader import LogitStore
+from ..writer import LogitWriter
+from .reshard import Watch, canaries_of, open_sources
+from .verify import check_written
 
 __all__ = ['Merge', 'merge_stores']
 
-Watch = Callable[[Sequence[Unit]], Iterable[Unit]]
 _BLOCK = 65_536
 
 
@@ -81,47 +79,42 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, watch: Watch = 
 
 # ---------------------------------------------------------------- the same samples
 def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
-    where: dict[tuple[int, int], list[LogitStore]] = {}
+    manifest, files = stores[0].manifest, {}
     for store in stores:
-        for view in store.views:
-            for shard in sorted(list_shards(store.root, view)):
-                where.setdefault((view, shard), []).append(store)
-    _refuse_orphans(stores[0].reference_view, where)
-    overlaps = 0
-    for (view, shard), holders in where.items():
-        for other in holders[1:]:
-            _refuse_difference(holders[0].root, other.root, view, shard)
-            overlaps += 1
-    with LogitWriter(out, stores[0].manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
-        units = []
-        for view, shard in sorted(where):
-            if shard_path(out, view, shard).exists():
-                _refuse_difference(where[view, shard][0].root, out, view, shard)
+        for view, shards in store.shards().items():
+            for shard in sorted(shards):
+                files.setdefault(manifest.unit(view, shard), []).append(shard_path(store.root, view, shard))
+    _refuse_orphans(manifest, files)
+    for unit, (source, *others) in files.items():
+        for other in others:
+            _refuse_difference(unit, source, other)
+    with LogitWriter(out, manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
+        missing = []
+        for unit in sorted(files, key=lambda unit: (unit.view != manifest.reference_view, unit)):
+            written = shard_path(out, unit.view, unit.shard)
+            if written.exists():
+                _refuse_difference(unit, files[unit][0], written)
             else:
-                units.append(writer.unit(view, shard))
-        units.sort(key=lambda unit: (unit.view != writer.manifest.reference_view, unit))
-        for unit in watch(units):
-            source = where[unit.view, unit.shard][0]
-            path = shard_path(source.root, unit.view, unit.shard)
-            for fault in Shard(path, unit, writer.manifest.store_id, source.record_bytes,
-                               source._codec.variable).faults():
-                raise StoreError(fault)
-            write_bytes(writer, unit, [path.read_bytes()], path.stat().st_size)
-    return Merge('views', stores[0].num_samples, sorted({view for view, _ in where}), [], overlaps, len(units), [])
+                missing.append(unit)
+        for unit in watch(missing):
+            writer.write_file(unit, files[unit][0])
+    overlaps = sum(len(paths) - 1 for paths in files.values())
+    return Merge('views', manifest.num_samples, sorted({unit.view for unit in files}), [], overlaps, len(missing), [])
 
 
-def _refuse_orphans(reference_view: int | None, where: dict[tuple[int, int], list[LogitStore]]) -> None:
+def _refuse_orphans(manifest: Manifest, files: dict[Unit, list[Path]]) -> None:
     """Refuses shards that are relative to others that no store has."""
-    for (view, shard), holders in where.items():
-        if reference_view is not None and (reference_view, shard) not in where:
-            raise StoreError(f'{holders[0].root} has view {view}, shard {shard}, which is coded relative to view '
-                             f'{reference_view}, and no store has that: copy it too.')
+    first = manifest.reference_view
+    for unit, (path, *_) in files.items():
+        if first is not None and manifest.unit(first, unit.shard) not in files:
+            raise StoreError(f'{path.parents[1]} has view {unit.view}, shard {unit.shard}, which is coded relative to '
+                             f'view {first}, and no store has that: copy it too.')
 
 
-def _refuse_difference(one: Path, other: Path, view: int, shard: int) -> None:
-    if shard_path(one, view, shard).read_bytes() != shard_path(other, view, shard).read_bytes():
-        raise StoreError(f'{one} and {other} say different things in view {view}, shard {shard}: verify both, and take '
-                         'the wrong one out.')
+def _refuse_difference(unit: Unit, one: Path, other: Path) -> None:
+    if one.read_bytes() != other.read_bytes():
+        raise StoreError(f'{one.parents[1]} and {other.parents[1]} say different things in view {unit.view}, shard '
+                         f'{unit.shard}: verify both, and take the wrong one out.')
 
 
 # ---------------------------------------------------------------- the same views
@@ -179,11 +172,11 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
             for number, store in enumerate(stores):
                 mine = rows[owners[rows] == number]
                 if len(mine):
-                    records[mine - unit.first] = read_records(store, unit.view, positions[mine])
+                    records[mine - unit.first] = store.read_packed(unit.view, positions[mine])
                     place = dict(zip(positions[mine].tolist(), mine.tolist(), strict=True))
-                    found = read_canaries(store, unit.view, positions[mine])
+                    found = canaries_of(store, unit.view, positions[mine])
                     canaries |= {place[position]: digest for position, digest in found.items()}
-            write_records(writer, unit, records, canaries)
+            writer.write_packed(unit, records, canaries)
     return Merge('samples', len(owners), views, left_out, overlaps, len(missing), [])
 
 
@@ -198,27 +191,22 @@ def _united_manifest(first: Manifest, keys: Path) -> Manifest:
 
 
 def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np.ndarray, np.ndarray, int]:
-    """Which store has each sample of the result, and where; later stores add only what earlier ones lack.
+    """Which store has each sample of the result, ``(n,)``; its position there, ``(n,)``; and the records found twice.
 
-    Args:
-        stores: The stores.
-        views: The views in which what two stores have must be the same.
-        text: Gets the keys, one per line.
-
-    Returns:
-        ``(n,)`` store numbers, ``(n,)`` positions, and how many records were found twice.
+    Later stores add what earlier ones lack; what both have must be the same in all ``views``. The keys go to ``text``.
     """
     owners, positions, overlaps = [], [], 0
     for number, store in enumerate(stores):
-        for block in _blocks(store.num_samples):
+        for start in range(0, store.num_samples, _BLOCK):
+            block = np.arange(start, min(start + _BLOCK, store.num_samples))
             names = [store.key(position) for position in block.tolist()]
             new = np.ones(len(block), bool)
             for earlier in stores[:number]:
-                known = earlier._keys.find(names)
+                known = earlier.find(names)
                 twice = known >= 0
                 for view in views if twice.any() else ():
-                    same = (read_records(earlier, view, known[twice])
-                            == read_records(store, view, block[twice])).all(axis=1)
+                    same = (earlier.read_packed(view, known[twice])
+                            == store.read_packed(view, block[twice])).all(axis=1)
                     if not same.all():
                         key = names[np.flatnonzero(twice)[int(same.argmin())]]
                         raise StoreError(f'{earlier.root} and {store.root} say different things about {key!r} in view '
@@ -229,8 +217,3 @@ def _unite(stores: list[LogitStore], views: list[int], text: TextIO) -> tuple[np
             positions.append(block[new])
             text.writelines(f'{name}\n' for name, is_new in zip(names, new.tolist(), strict=True) if is_new)
     return np.concatenate(owners), np.concatenate(positions), overlaps
-
-
-def _blocks(count: int) -> Iterator[np.ndarray]:
-    for start in range(0, count, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, count))
