@@ -15,8 +15,8 @@ num_views = 90
 topk = 100
 data_root = 'data/imagenet21k/'
 data_source = ('get ImageNet-21K (release fall 2011) from https://image-net.org/download-images, put one folder or zip '
-               'file per synset into data/imagenet21k, and list them with `python '
-               'tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k`.')
+               'file per synset into data/imagenet21k, list them with `python tools/dataset_converters/index_images.py '
+               'data/imagenet21k --classes imagenet-22k`, and put ImageNet-1K into data/imagenet for validation.')
 test_dataloader = dict(
     _delete_=True,
     batch_size=256,
