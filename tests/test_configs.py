@@ -89,18 +89,18 @@ def test_stores_have_names_of_their_own():
 
 
 # ---------------------------------------------------------------- models
-def device_of(name: str) -> str:
+def device_of(cfg: Config, name: str) -> str:
     """Where to build: on meta, unless the numbers matter, or the network is a RegNet, which computes its widths."""
-    return 'cpu' if name.startswith('demo/') or 'regnet' in str(CONFIGS[name].model.get('model_name')) else 'meta'
+    return 'cpu' if name.startswith('demo/') or 'regnet' in str(cfg.model.get('model_name')) else 'meta'
 
 
 @functools.cache
 def classes_of(teacher: str) -> int:
-    load(teacher)
-    device = device_of(teacher)
+    cfg = load(teacher)
+    device = device_of(cfg, teacher)
     side = 32 if device == 'cpu' else 224
     with torch.no_grad():
-        return build(CONFIGS[teacher], device).eval()(torch.zeros(1, 3, side, side, device=device)).shape[1]
+        return build(cfg, device).eval()(torch.zeros(1, 3, side, side, device=device)).shape[1]
 
 
 def build(cfg: Config, device: str) -> torch.nn.Module:
@@ -112,10 +112,11 @@ def build(cfg: Config, device: str) -> torch.nn.Module:
         return MODELS.build(model)
 
 
-@pytest.mark.parametrize('name', [name for name, cfg in CONFIGS.items() if 'model' in cfg])
+@pytest.mark.parametrize('name', [*(name for name, cfg in CONFIGS.items() if 'model' in cfg),
+                                  *(name for name in STUDENTS if name in PROJECTS)])
 def test_model_builds(name):
-    load(name)
-    assert any(p.requires_grad for p in build(CONFIGS[name], device_of(name)).parameters())
+    cfg = load(name)
+    assert any(p.requires_grad for p in build(cfg, device_of(cfg, name)).parameters())
 
 
 # ---------------------------------------------------------------- teacher and student speak of the same views
