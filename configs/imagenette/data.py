@@ -56,4 +56,5 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
     host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+load_from = None
 randomness = dict(seed=0, deterministic=False)
