@@ -33,6 +33,7 @@ train_dataloader = dict(
 test_dataloader = val_dataloader = dict(
     batch_size=250,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))

@@ -31,6 +31,7 @@ train_dataloader = dict(
 test_dataloader = val_dataloader = dict(
     batch_size=125,
     num_workers=0,
+    persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
