@@ -116,7 +116,8 @@ def build(cfg: Config, device: str) -> torch.nn.Module:
                                   *(name for name in STUDENTS if name in PROJECTS)])
 def test_model_builds(name):
     cfg = load(name)
-    assert any(p.requires_grad for p in build(cfg, device_of(cfg, name)).parameters())
+    parameters = list(build(cfg, device_of(cfg, name)).parameters())
+    assert parameters and (saves(cfg) or any(p.requires_grad for p in parameters))  # an ensemble is frozen
 
 
 # ---------------------------------------------------------------- teacher and student speak of the same views
