@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 STAMPS := $(VENV)/stamps
 stamp = $(STAMPS)/$(1)-$(shell cat $(2:%=requirements/%.txt) | cksum | cut -d' ' -f1)
 CREATED := $(STAMPS)/created
-CORE := torch runtime onedl
+CORE := torch runtime constraints onedl
 TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
@@ -66,7 +66,7 @@ $(TORCH): | $(CREATED)
 # --no-cache-dir: pip must not remember the operator-less build of onedl-mmcv that isolation gives, nor serve one here.
 $(LIBRARIES): | $(TORCH)
 	@echo 'Installing timm and the OpenMMLab libraries, without compiled operators (about 30 seconds) ...'
-	@$(PIP) --no-cache-dir -r requirements/runtime.txt -r requirements/onedl.txt
+	@$(PIP) --no-cache-dir -r requirements/runtime.txt -c requirements/constraints.txt -r requirements/onedl.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@touch $@
 

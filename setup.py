@@ -1,4 +1,7 @@
-"""Packaging of mmtinyvit: extras from ``requirements/``, and configs and tools inside every wheel.
+"""Packaging of mmtinyvit: requirements from ``requirements/``, and configs and tools inside every wheel.
+
+What is always installed is given as ranges, in ``runtime.txt``, so that the library fits into an existing environment;
+the exact versions that are tested stand in ``constraints.txt``, for ``make env``.
 
 OpenMMLab's tools look for a library's configs under ``<package>/.mim``. A wheel gets them there as real files; an
 editable install reads them from the repository instead (see ``mmtinyvit.paths``).

@@ -64,15 +64,15 @@ def of_mmpretrain(*names: str, side: int = 224) -> list[Network]:
 TOPFORMER, MOBILE_FORMER = 'projects/topformer/configs/topformer', 'projects/mobile_former/configs/mobile_former'
 FAMILIES = {
     'TinyViT': [
-        ours('configs/_base_/models/tinyvit_5m', 'TinyViT-5M', 80.7),
-        ours('configs/_base_/models/tinyvit_11m', 'TinyViT-11M', 83.2),
-        ours('configs/_base_/models/tinyvit_21m', 'TinyViT-21M', 84.8),
+        ours('configs/tinyvit/tiny_vit_5m_in1k', 'TinyViT-5M', 80.7),
+        ours('configs/tinyvit/tiny_vit_11m_in1k', 'TinyViT-11M', 83.2),
+        ours('configs/tinyvit/tiny_vit_21m_in1k', 'TinyViT-21M', 84.8),
         *of_timm('tiny_vit_5m_224', 'tiny_vit_11m_224', 'tiny_vit_21m_224'),
         *of_mmpretrain(*(f'tinyvit-{size}_in21k-distill-pre_3rdparty_in1k' for size in ('5m', '11m', '21m'))),
     ],
     'TinyViT at higher resolution': [
-        ours('configs/_base_/models/tinyvit_21m_384', 'TinyViT-21M, 384', 86.2, 384),
-        ours('configs/_base_/models/tinyvit_21m_512', 'TinyViT-21M, 512', 86.5, 512),
+        ours('configs/tinyvit/tiny_vit_21m_finetune_in1k_384', 'TinyViT-21M, 384', 86.2, 384),
+        ours('configs/tinyvit/tiny_vit_21m_finetune_in1k_512', 'TinyViT-21M, 512', 86.5, 512),
         *of_timm('tiny_vit_21m_384', side=384),
         *of_timm('tiny_vit_21m_512', side=512),
     ],

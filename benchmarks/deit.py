@@ -48,7 +48,7 @@ def main() -> None:
     for name in RUNS:
         options = schedule(args.epochs, args.epochs) + training
         if part and name != 'deit_none':
-            options.append(f'train_dataloader.dataset.pipeline.2.store={OUT / f"store{part}"}')
+            options.append(f'store={OUT / f"store{part}"}')
         folder = f'{name}_{args.epochs}{part}'
         seconds = run('tools/train.py', f'configs/imagenette/{name}.py', '--work-dir', str(OUT / folder), '--resume',
                       *options)

@@ -95,7 +95,7 @@ def student(setting: Setting, name: str, run: str) -> Config:
     cfg.model.head.update(changes.get('head', {}))
     cfg.data_preprocessor.update(changes.get('data_preprocessor', {}))
     if run == 'distill':
-        cfg.train_dataloader.dataset.pipeline[2].store = str(setting.out / 'store')
+        cfg.store = str(setting.out / 'store')
     else:
         cfg.custom_hooks[0].num_views = setting.views
     cfg.train_dataloader.update(batch_size=setting.batch_size)

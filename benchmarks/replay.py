@@ -164,7 +164,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     init_default_scope('mmpretrain')
-    cfg = Config.fromfile(config_root() / '_base_/datasets/imagenet1k.py')
+    cfg = Config.fromfile(config_root() / '_base_/imagenet1k.py')
     with tempfile.TemporaryDirectory() as scratch:
         files = find_photos(args.photos, args.images, Path(scratch))
         store = Path(scratch, 'store')

@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
 
 def dataset(root: Path, photos: list[str]) -> dict:
     """Photos with the views of the ImageNet-1K recipes."""
-    recipe = Config.fromfile(config_root() / '_base_/datasets/imagenet1k.py')
+    recipe = Config.fromfile(config_root() / '_base_/imagenet1k.py')
     (root / 'photos').mkdir(parents=True)
     for i, photo in enumerate(photos):
         (root / 'photos' / f'{i:04d}.jpg').symlink_to(Path(photo).resolve())

@@ -118,7 +118,7 @@ def write_photos(root: Path, count: int) -> Path:
 
 def dataset(args: argparse.Namespace, root: Path, images: int, *read: dict) -> dict:
     """Photos with the views of the ImageNet-1K recipes."""
-    recipe = Config.fromfile(config_root() / '_base_/stores/in1k_top10.py')
+    recipe = Config.fromfile(config_root() / '_base_/imagenet1k.py')
     replay = recipe.replay.to_dict()
     replay['transforms'][0]['scale'] = args.size
     return dict(type='mmtinyvit.ImageFolder', data_root=str(root), indices=images, pipeline=[

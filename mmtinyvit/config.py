@@ -65,6 +65,8 @@ def saving_loop(cfg: Config, name: str | Path) -> ConfigDict:
         UserError: It saves nothing.
     """
     if not saves_logits(cfg):
-        raise UserError(f"{name} does not save logits: its test_cfg must be dict(type='{SAVING_LOOP}', store=..., "
-                        '...), as in configs/teachers/.')
+        raise UserError(f"{name} does not save logits: its test_cfg must be dict(type='{SAVING_LOOP}', ...), as in "
+                        'configs/teachers/.')
+    if 'store' in cfg:  # as a recipe names it
+        cfg.test_cfg.setdefault('store', cfg.store)
     return cfg.test_cfg

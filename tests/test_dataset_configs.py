@@ -1,4 +1,4 @@
-"""The base configs of the data sets: they build, say what is missing, and run on images of the right layout."""
+"""The data of the recipes: they build, say what is missing, and run on images of the right layout."""
 import numpy as np
 import pytest
 from mmengine.config import Config, ConfigDict
@@ -13,13 +13,15 @@ from mmtinyvit.datasets.image_index import index_images
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
-NAMES = sorted(path.stem for path in (config_root() / '_base_/datasets').glob('*.py'))
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+NAMES = ['_base_/imagenet1k', 'tinyvit/distill_in21k', 'tinyvit/tiny_vit_21m_in1k', 'tinyvit/tiny_vit_21m_linear_in1k',
+         'tinyvit/tiny_vit_21m_finetune_in1k_384', 'tinyvit/tiny_vit_21m_finetune_in1k_512', 'deit/deit_tiny_in1k',
+         'deit/deit_tiny_in1k_384']
+LOADERS = ('train_dataloader', 'test_dataloader')
 
 
 def load(name: str) -> Config:
     init_default_scope('mmpretrain')
-    return Config.fromfile(config_root() / f'_base_/datasets/{name}.py')
+    return Config.fromfile(config_root() / f'{name}.py')
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def on(config: Config, loader: str, images) -> dict:
     dataset = config[loader].dataset
     if 'dataset' in dataset:
         return dataset | dict(dataset=on({loader: ConfigDict(dataset=dataset.dataset)}, loader, images))
+    dataset.pipeline = [each for each in dataset.pipeline if each['type'] != 'mmtinyvit.LoadTeacherLogits']
     if dataset.type == 'mmtinyvit.IndexedImages':
         index_images(images / 'train', images / 'train/images.index')
         return dataset | dict(data_root=str(images / 'train'), num_classes=2)
@@ -76,12 +79,13 @@ def test_metric_matches_the_head(name):
     config = load(name)
     metric = METRICS.build(config.val_evaluator)
     assert tuple(metric.topk) == (1, 5)
-    assert getattr(metric, 'num_classes', 1000) == config.data_preprocessor.num_classes
+    assert getattr(metric, 'num_classes', 1000) == config.data_preprocessor.get('num_classes', 1000)
+    assert config.val_dataloader == config.test_dataloader and config.val_evaluator == config.test_evaluator
 
 
 def test_centre_crop_equals_torchvision(images):
     """The 224 px test view against the original's: bicubic, short side 256, centre."""
-    config = load('imagenet1k')
+    config = load('_base_/imagenet1k')
     dataset = DATASETS.build(on(config, 'test_dataloader', images))
     reference = transforms.Compose([
         transforms.Resize(256, transforms.InterpolationMode.BICUBIC),

@@ -1,14 +1,14 @@
 """The recipes after distillation and from scratch: their numbers are the original's, and each starts where it must."""
-import math
+import copy
+import functools
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.scheduler import CosineLRScheduler
 
 from mmtinyvit.paths import config_root
 
@@ -18,18 +18,22 @@ FINETUNE = [f'tiny_vit_{arch}_finetune_in1k' for arch in ARCHS]
 SHARPER = [f'tiny_vit_21m_finetune_in1k_{side}' for side in (384, 512)]
 SCRATCH = [f'tiny_vit_{arch}_in1k' for arch in ARCHS]
 PROBES = [f'tiny_vit_{arch}_linear_in1k' for arch in ARCHS]
-# epochs, warm-up, rate per 512 images, warm-up rate, last rate, weight decay, decay by layer, BatchNorm in eval mode
-NUMBERS = {name: (30, 5, 2.5e-4, 5e-7, 1e-5, 1e-8, .8, True) for name in FINETUNE} | {
-    name: (30, 5, 2e-5, 2e-8, 2e-7, 1e-8, None, True) for name in SHARPER} | {
-    name: (300, 20, 5e-4, 5e-7, 5e-6, .05, None, False) for name in SCRATCH}
+# epochs, rate per 512 images, weight decay, decay by layer, BatchNorm in eval mode
+NUMBERS = {name: (30, 2.5e-4, 1e-8, .8, True) for name in FINETUNE} | {
+    name: (30, 2e-5, 1e-8, None, True) for name in SHARPER} | {
+    name: (300, 5e-4, .05, None, False) for name in SCRATCH}
 DROP_PATH = dict(zip(FINETUNE, (0, 0, .1), strict=True)) | dict.fromkeys(SHARPER, .1) | dict(
     zip(SCRATCH, (0, .1, .2), strict=True))
 
 
+@functools.cache
+def parsed(name: str) -> dict:
+    return Config.fromfile(ROOT / f'{name}.py').to_dict()
+
+
 def load(name: str) -> Config:
     init_default_scope('mmpretrain')
-    cfg = Config.fromfile(ROOT / f'{name}.py')
-    return Config(cfg.to_dict(), format_python_code=False)
+    return Config(copy.deepcopy(parsed(name)), format_python_code=False)
 
 
 def test_every_recipe_is_here():
@@ -40,7 +44,7 @@ def test_every_recipe_is_here():
 @pytest.mark.parametrize('name', NUMBERS)
 def test_numbers_are_the_originals(name):
     cfg = load(name)
-    epochs, _, rate, _, _, decay, by_layer, norm_eval = NUMBERS[name]
+    epochs, rate, decay, by_layer, norm_eval = NUMBERS[name]
     assert cfg.train_cfg.max_epochs == epochs
     assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=rate, betas=(.9, .999), eps=1e-8, weight_decay=decay)
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
@@ -55,33 +59,7 @@ def test_numbers_are_the_originals(name):
     assert cfg.auto_scale_lr.enable and step == 512
 
 
-@pytest.mark.parametrize('name', [FINETUNE[0], *SHARPER, SCRATCH[0]])
-def test_rates_follow_the_original_schedule(name):
-    """Against timm's scheduler as the original sets it up."""
-    cfg = load(name)
-    epochs, warmup, rate, first, last, *_ = NUMBERS[name]
-    length = 60
-    ours, theirs = (torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate) for _ in range(2))
-    schedulers = []
-    for settings in cfg.param_scheduler:
-        settings = settings.copy()
-        scheduler = PARAM_SCHEDULERS.get(settings.pop('type'))
-        assert settings.pop('convert_to_iter_based')
-        schedulers.append(scheduler.build_iter_from_epoch(ours, epoch_length=length, **settings))
-    reference = CosineLRScheduler(theirs, t_initial=epochs * length, lr_min=last, cycle_limit=1, warmup_lr_init=first,
-                                  warmup_t=warmup * length, t_in_epochs=False)
-    for step in range(epochs * length):
-        reference.step_update(step)
-        got, want = ours.param_groups[0]['lr'], theirs.param_groups[0]['lr']
-        # a cosine that has fallen already when a warm-up of a sixth of the training ends
-        slack = .07 * rate if step <= warmup * length else 3e-3 * want
-        assert math.isclose(got, want, rel_tol=0, abs_tol=slack), (step, got, want)
-        ours.step()
-        for scheduler in schedulers:
-            scheduler.step()
-
-
-@pytest.mark.parametrize('name', [*FINETUNE, *SHARPER, *SCRATCH])
+@pytest.mark.parametrize('name', [FINETUNE[0], SHARPER[0], SCRATCH[0]])
 def test_labels_are_smoothed_as_in_the_original(name):
     """With Mixup the original smooths the mixed target, without it the label: timm's losses say the same."""
     cfg = load(name)
@@ -136,7 +114,7 @@ def test_starts_from_weights(name):
     assert ('mmtinyvit.NewHeadHook' in hooks) == (name in PROBES)
 
 
-@pytest.mark.parametrize('name', PROBES)
+@pytest.mark.parametrize('name', PROBES[:1])
 def test_a_probe_trains_its_head_alone(name):
     cfg = load(name)
     with torch.device('meta'):
@@ -157,4 +135,4 @@ def test_commands_name_checkpoints_that_recipes_write():
                 folder, file = Path(word.removeprefix('load_from=work_dirs/')).parts
                 source = ROOT / f'{folder}.py'
                 assert source.is_file(), word
-                assert file == f'epoch_{Config.fromfile(source).train_cfg.max_epochs}.pth', word
+                assert file == f'epoch_{load(folder).train_cfg.max_epochs}.pth', word

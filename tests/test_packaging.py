@@ -6,9 +6,11 @@ import sys
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from mmtinyvit import __version__, compat, paths
 from mmtinyvit.errors import UserError
@@ -21,43 +23,41 @@ def tracked(*folders: str) -> set[str]:
     return {name for name in listed.decode().split('\0') if name and (ROOT / name).exists()}
 
 
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """A wheel built from a copy of the tracked files, as from a fresh clone."""
+def lines(name: str) -> list[str]:
+    """The lines of a requirements file, without comments."""
+    return [bare for line in (ROOT / f'requirements/{name}.txt').read_text().splitlines()
+            if (bare := line.split('#')[0].strip())]
+
+
+def test_a_wheel_of_a_fresh_clone(tmp_path):
+    """It holds configs, tools and the model index, finds its own configs once unpacked, and says what it needs."""
     if not (ROOT / '.git').exists():
         pytest.skip('needs the git checkout to know which files belong to the repository')
-    clone, out = tmp_path_factory.mktemp('clone'), tmp_path_factory.mktemp('out')
+    clone, out, site = tmp_path / 'clone', tmp_path / 'out', tmp_path / 'site'
     for name in tracked():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, clone / name)
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--no-build-isolation', '--no-deps', '-w', out, clone],
                    check=True, capture_output=True)
-    with zipfile.ZipFile(next(out.glob('mmtinyvit-*.whl'))) as file:
-        yield file
-
-
-def test_wheel_holds_configs_tools_and_model_index(wheel):
+    with zipfile.ZipFile(next(out.glob('mmtinyvit-*.whl'))) as wheel:
+        names = wheel.namelist()
+        meta = Parser().parsestr(wheel.read(next(name for name in names if name.endswith('METADATA'))).decode())
+        wheel.extractall(site)
     expected = {f'mmtinyvit/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml')}
     expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md')
-    held = {name for name in wheel.namelist() if not name.startswith('mmtinyvit-')}
-    assert held == expected
+    assert {name for name in names if not name.startswith('mmtinyvit-')} == expected
 
-
-def test_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
-    wheel.extractall(tmp_path)
     code = 'import mmtinyvit, mmtinyvit.paths as p; print(mmtinyvit.__version__, p.config_root())'
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={'PYTHONPATH': str(tmp_path)}, check=True,
+    done = subprocess.run([sys.executable, '-c', code], cwd=site, env={'PYTHONPATH': str(site)}, check=True,
                           capture_output=True, text=True)
-    assert done.stdout.split() == [__version__, str(tmp_path / 'mmtinyvit/.mim/configs')]
+    assert done.stdout.split() == [__version__, str(site / 'mmtinyvit/.mim/configs')]
 
-
-def test_wheel_metadata(wheel):
-    meta = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('METADATA'))).decode())
     assert set(meta.get_all('Provides-Extra')) == {
         'onedl', 'openmmlab', 'dev', 'demo', 'docs', 'export', 'remote', 'segmentation'}
     requirements = meta.get_all('Requires-Dist')
-    assert 'onedl-mmcv==2.3.6; extra == "onedl"' in requirements
     assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch
+    assert {Requirement(line) for line in requirements if ';' not in line} == set(map(Requirement, lines('runtime')))
+    assert 'onedl-mmcv==2.3.6; extra == "onedl"' in requirements
 
 
 def test_config_root_in_a_checkout():
@@ -71,14 +71,21 @@ def test_config_root_of_a_lone_package(tmp_path, monkeypatch):
 
 
 def test_minimum_versions_are_those_of_the_requirement_files():
-    listed = dict(line.split('>=') for line in (ROOT / 'requirements/openmmlab.txt').read_text().splitlines()
-                  if not line.startswith('#'))
+    listed = dict(line.split('>=') for line in lines('openmmlab'))
     assert listed == {module: minimum for module, (_, minimum) in compat.MINIMUM_VERSIONS.items()}
 
 
+def test_a_plugin_asks_for_ranges_and_the_environment_pins_them():
+    wanted, pinned = ([Requirement(line) for line in lines(name)] for name in ('runtime', 'constraints'))
+    assert [each.name for each in wanted] == [each.name for each in pinned]
+    for ours, pin in zip(wanted, pinned, strict=True):
+        assert [each.operator for each in ours.specifier] == ['>='], ours
+        (operator, version), = ((each.operator, each.version) for each in pin.specifier)
+        assert operator == '==' and ours.specifier.contains(version) and installed(pin.name) == version, pin
+
+
 def test_every_pin_is_written_once():
-    pins = [line.split('#')[0].strip() for path in (ROOT / 'requirements').glob('*.txt')
-            for line in path.read_text().splitlines() if '==' in line.split('#')[0]]
+    pins = [line for path in (ROOT / 'requirements').glob('*.txt') for line in lines(path.stem) if '==' in line]
     names = [pin.partition('==')[0] for pin in pins]
     assert len(names) == len(set(names)) > 10
     elsewhere = ''.join((ROOT / name).read_text() for name in ('setup.py', 'pyproject.toml', 'Makefile'))
@@ -87,7 +94,7 @@ def test_every_pin_is_written_once():
 
 def test_build_requirements_agree():
     build = tomllib.loads((ROOT / 'pyproject.toml').read_text())['build-system']['requires']
-    assert set(build) <= {line.split('  #')[0] for line in (ROOT / 'requirements/build.txt').read_text().splitlines()}
+    assert set(build) <= set(lines('build'))
 
 
 def fake_library(folder: Path, module: str, version: str) -> None:

@@ -46,7 +46,7 @@ def test_save_check_and_distil(weights, tmp_path, run_tool):
 
     trained = run_tool('train', CONFIGS / 'distill.py', '--work-dir', tmp_path / 'student', '--no-validate',
                        '--cfg-options', f'train_dataloader.dataset.indices={subset}',
-                       f'train_dataloader.dataset.pipeline.2.store={store}', 'train_cfg.max_epochs=8',
+                       f'store={store}', 'train_cfg.max_epochs=8',
                        'param_scheduler.1.end=8', 'param_scheduler.0.end=4', 'train_dataloader.batch_size=30',
                        'default_hooks.logger.interval=1', 'train_dataloader.num_workers=0',
                        'train_dataloader.persistent_workers=False')

@@ -40,7 +40,7 @@ def innermost(dataset: dict) -> dict:
 
 def store_read_by(cfg: Config) -> str | None:
     pipeline = innermost((cfg.get('train_dataloader') or {}).get('dataset', {})).get('pipeline', [])
-    return (transform(pipeline, 'LoadTeacherLogits') or {}).get('store')
+    return cfg.store if transform(pipeline, 'LoadTeacherLogits') else None
 
 
 def caches(cfg: Config) -> bool:
@@ -99,7 +99,7 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
         if member.type == 'TimmClassifier' and member.get('pretrained'):
             member.update(model_name='test_resnet', pretrained=False)
     if caches(cfg):  # a teacher and a store of its own
-        transform(cfg.train_dataloader.dataset.pipeline, 'LoadTeacherLogits')['store'] = str(work_dir / 'store')
+        cfg.store = str(work_dir / 'store')
         cfg.custom_hooks[0].update(num_canaries=1, teacher_model=dict(
             type='TimmClassifier', model_name='test_resnet', pretrained=False, data_preprocessor=dict()))
     if 'teacher' in cfg.model and not in_tinymim:
@@ -116,7 +116,7 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
 def save_store(cfg: Config, work_dir: Path) -> LogitStore:
     """Let the teacher of a recipe write its store, unless it is there."""
     cfg = on_a_few_images(cfg, work_dir)
-    if not Path(cfg.test_cfg.store).exists():
+    if not Path(cfg.store).exists():
         torch.manual_seed(0)
         Runner.from_cfg(cfg).test()
-    return LogitStore(cfg.test_cfg.store)
+    return LogitStore(cfg.store)

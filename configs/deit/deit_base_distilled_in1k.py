@@ -5,6 +5,12 @@
 Cost: not run here; the original used 16 GPUs (2 x 8) with 64 images each.
 Result: not run here; published: 83.4 top-1.
 """
-_base_ = 'deit_tiny_distilled_in1k.py'
+_base_ = 'deit_tiny_in1k.py'
 
-model = dict(backbone=dict(arch='deit-base'), head=dict(in_channels=768))
+model = dict(
+    type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(type='mmtinyvit.DistilledDeiT', arch='deit-base'),
+    head=dict(type='mmtinyvit.DeiTDistillHead', in_channels=768),
+    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)),
+    distill=dict(type='mmtinyvit.HardDistillationLoss'),
+    alpha=0.5)

@@ -5,6 +5,12 @@
 Cost: not run here; the original used 16 GPUs for DeiT-B.
 Result: not run here; published: 81.2 top-1.
 """
-_base_ = 'deit_tiny_distilled_in1k.py'
+_base_ = 'deit_tiny_in1k.py'
 
-model = dict(backbone=dict(arch='deit-small'), head=dict(in_channels=384))
+model = dict(
+    type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(type='mmtinyvit.DistilledDeiT', arch='deit-small'),
+    head=dict(type='mmtinyvit.DeiTDistillHead', in_channels=384),
+    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)),
+    distill=dict(type='mmtinyvit.HardDistillationLoss'),
+    alpha=0.5)

@@ -10,6 +10,12 @@ The teacher stays the same; it sees the images of 384 pixels. The original finet
 Cost: not run here; the original used 16 GPUs (2 x 8) with 32 images each.
 Result: not run here, and none published.
 """
-_base_ = 'deit_tiny_distilled_in1k_384.py'
+_base_ = 'deit_tiny_in1k_384.py'
 
-model = dict(backbone=dict(arch='deit-small'), head=dict(in_channels=384))
+model = dict(
+    type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(type='mmtinyvit.DistilledDeiT', arch='deit-small'),
+    head=dict(type='mmtinyvit.DeiTDistillHead', in_channels=384),
+    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)),
+    distill=dict(type='mmtinyvit.HardDistillationLoss'),
+    alpha=0.5)

@@ -11,10 +11,12 @@ deit_tiny_in1k.py lists, the distillation token takes no weight decay here.
 Cost: not run here; the original used 16 GPUs for DeiT-B. The teacher costs 16 GMACs per image, the student 1.3.
 Result: not run here; published: 74.5 top-1.
 """
-_base_ = [
-    '../_base_/models/deit_distilled.py', '../_base_/datasets/imagenet1k_deit.py',
-    '../_base_/schedules/deit_in1k_300e.py'
-]
+_base_ = 'deit_tiny_in1k.py'
 
 model = dict(
-    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)))
+    type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(type='mmtinyvit.DistilledDeiT'),
+    head=dict(type='mmtinyvit.DeiTDistillHead'),
+    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)),
+    distill=dict(type='mmtinyvit.HardDistillationLoss'),
+    alpha=0.5)

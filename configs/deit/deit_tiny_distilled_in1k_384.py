@@ -10,11 +10,12 @@ The teacher stays the same; it sees the images of 384 pixels. The original finet
 Cost: not run here; the original used 16 GPUs (2 x 8) with 32 images each.
 Result: not run here, and none published.
 """
-_base_ = [
-    '../_base_/models/deit_distilled.py', '../_base_/datasets/imagenet1k_deit_384.py',
-    '../_base_/schedules/deit_in1k_384_30e.py'
-]
+_base_ = 'deit_tiny_in1k_384.py'
 
 model = dict(
-    backbone=dict(img_size=384),
-    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)))
+    type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(type='mmtinyvit.DistilledDeiT'),
+    head=dict(type='mmtinyvit.DeiTDistillHead'),
+    teacher=dict(model=dict(type='mmpretrain.TimmClassifier', model_name='regnety_160.deit_in1k', pretrained=True)),
+    distill=dict(type='mmtinyvit.HardDistillationLoss'),
+    alpha=0.5)

@@ -7,13 +7,11 @@ on the same network. For soft targets, `distill=dict(type='mmtinyvit.SoftDistill
 
 Cost and result: not run here, and none published.
 """
-_base_ = [
-    '../_base_/models/tinyvit_5m.py', '../_base_/stores/in1k_regnety_160_mixed.py', '../_base_/schedules/in1k_300e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = '../tinyvit/tiny_vit_21m_distill_in1k.py'
 
 model = dict(
     type='mmtinyvit.DeiTDistillClassifier',
+    backbone=dict(arch='5m', drop_path_rate=0.),
     head=dict(
         _delete_=True,
         type='mmtinyvit.DeiTDistillHead',
@@ -22,3 +20,7 @@ model = dict(
         loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
     distill=dict(type='mmtinyvit.HardDistillationLoss'),
     alpha=0.5)
+store = 'data/in1k_regnety_160_mixed_logits'
+mixing = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5)
+data_preprocessor = dict(type='mmtinyvit.ReplayDataPreprocessor', mixing=mixing)
+train_dataloader = dict(sampler=dict(type='mmtinyvit.PairedSampler'))

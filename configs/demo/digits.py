@@ -1,14 +1,8 @@
 """scikit-learn's digits as images of 32 x 32 pixels: real handwriting, 1,297 to learn from and 500 to test on.
 
-The data, the views and the schedule that the other configs of this folder share. `make demo` writes the images with
-tools/dataset_converters/digits.py.
+The data, the views, the schedule and the runtime that the other configs of this folder share. `make demo` writes the
+images with tools/dataset_converters/digits.py.
 """
-_base_ = [
-    '../_base_/loaders/small_folders.py',
-    '../_base_/schedules/small_adamw.py',
-    '../_base_/default_runtime.py',
-]
-
 data_root = 'work_dirs/demo/digits/'
 data_source = 'write the images with `python tools/dataset_converters/digits.py work_dirs/demo/digits`.'
 num_classes = 10
@@ -30,15 +24,40 @@ train_pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit
 test_pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='PackInputs')]
 
 train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
 test_dataloader = val_dataloader = dict(
     batch_size=250,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
+test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, ))
 
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys={'attention_biases': dict(decay_mult=0.)}),
+    clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=2, end=epochs, convert_to_iter_based=True),
 ]
+auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=5)
+val_cfg = dict()
+test_cfg = dict()
+
+default_scope = 'mmpretrain'
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=10), checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1))
+    logger=dict(type='LoggerHook', interval=10),
+    checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1),
+    visualization=dict(type='VisualizationHook', enable=False),
+    host_memory=dict(type='mmtinyvit.HostMemoryHook'))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+load_from = None
+randomness = dict(seed=0, deterministic=False)

@@ -2,12 +2,6 @@
 
 The folder is that of the environment variable MMTINYVIT_DATA, with imagenette96/{train,val}/<synset>/*.JPEG in it.
 """
-_base_ = [
-    '../_base_/loaders/small_folders.py',
-    '../_base_/schedules/small_adamw.py',
-    '../_base_/default_runtime.py',
-]
-
 data_root = '{{$MMTINYVIT_DATA:data}}/imagenette96/'
 data_source = 'Imagenette (github.com/fastai/imagenette) goes there; set MMTINYVIT_DATA to the folder above it.'
 imagenet_index = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]  # of the ten synsets among ImageNet's 1,000
@@ -28,14 +22,40 @@ replay = dict(
 train_pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
 test_pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='PackInputs')]
 train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
 test_dataloader = val_dataloader = dict(
+    batch_size=125,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
+test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, ))
 
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., custom_keys={'attention_biases': dict(decay_mult=0.)}),
+    clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, end=epochs, convert_to_iter_based=True),
 ]
+auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=5)
-default_hooks = dict(logger=dict(type='LoggerHook', interval=50),
-                     checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1))
+val_cfg = dict()
+test_cfg = dict()
+
+default_scope = 'mmpretrain'
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=50),
+    checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1),
+    visualization=dict(type='VisualizationHook', enable=False),
+    host_memory=dict(type='mmtinyvit.HostMemoryHook'))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+load_from = None
+randomness = dict(seed=0, deterministic=False)

@@ -2,6 +2,15 @@
 
     python tools/train.py configs/imagenette/deit_soft.py
 """
-_base_ = 'deit_hard.py'
+_base_ = 'deit_none.py'
 
-model = dict(distill=dict(_delete_=True, type='mmtinyvit.SoftDistillationLoss', temperature=1.))
+model = dict(distill=dict(type='mmtinyvit.SoftDistillationLoss', temperature=1.), alpha=0.5)
+train_dataloader = dict(
+    dataset=dict(pipeline=[
+        dict(type='mmtinyvit.LoadImage'),
+        _base_.replay,
+        dict(type='mmtinyvit.LoadTeacherLogits'),
+        dict(type='mmtinyvit.MapLabel', index=_base_.imagenet_index),
+        dict(type='mmtinyvit.PackViewInputs'),
+    ]))
+custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook')]

@@ -9,7 +9,7 @@ train_dataloader = dict(
     dataset=dict(pipeline=[
         dict(type='mmtinyvit.LoadImage'),
         _base_.replay,
-        dict(type='mmtinyvit.LoadTeacherLogits', store=_base_.store),
+        dict(type='mmtinyvit.LoadTeacherLogits'),
         dict(type='mmtinyvit.PackViewInputs'),
     ]))
 test_evaluator = val_evaluator = dict(

@@ -1,7 +1,9 @@
 """The student trained with every tenth label, for as many images as the others: ten times the epochs, a new view each.
 """
-_base_ = 'labels_tenth.py'
+_base_ = ['data.py', 'student.py']
 
+model = dict(head=dict(num_classes=10))
+train_dataloader = dict(dataset=dict(indices=list(range(0, 7500, 10))))
 epochs = 200
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),

@@ -8,16 +8,24 @@
 Cost: not run here. 1.28 billion forward passes; the size of the store is in docs/en/store_format.md.
 Result: not run here; published: 85.9 top-1 on ImageNet-1K through the class map, without finetuning there.
 """
-_base_ = [
-    '../_base_/models/clip_vit_l14_in21k.py', '../_base_/stores/in21k_top100.py', '../_base_/default_runtime.py'
-]
+_base_ = 'clip_vit_l14_in21k_test.py'
 
-custom_hooks = []
-train_dataloader = val_dataloader = val_evaluator = None
+store = 'data/in21k_logits'
+num_views = 90
+topk = 100
+data_root = 'data/imagenet21k/'
+data_source = ('get ImageNet-21K (release fall 2011) from https://image-net.org/download-images, put one folder or zip '
+               'file per synset into data/imagenet21k, list them with `python tools/dataset_converters/index_images.py '
+               'data/imagenet21k --classes imagenet-22k`, and put ImageNet-1K into data/imagenet for validation.')
 test_dataloader = dict(
     _delete_=True,
     batch_size=256,
     num_workers=16,
-    dataset=dict(_base_.train_dataloader.dataset, pipeline=_base_.train_pipeline))
-test_cfg = dict(
-    type='mmtinyvit.SaveLogitsLoop', store=_base_.store, views=(0, _base_.num_views), topk=_base_.topk)
+    dataset=dict(
+        type='mmtinyvit.IndexedImages',
+        data_root=data_root,
+        ann_file='images.index',
+        num_classes=_base_.num_classes,
+        source=data_source,
+        pipeline=_base_.train_pipeline))
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk)

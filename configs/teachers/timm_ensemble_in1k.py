@@ -20,4 +20,4 @@ model = dict(
             pretrained=True,
             data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)),
     ])
-test_cfg = dict(store='data/in1k_ensemble_logits')
+store = 'data/in1k_ensemble_logits'

@@ -6,7 +6,7 @@ timm downloads the weights. Its mean and std are 255 times those of `timm.get_pr
 are 224 pixels wide, so choose a model for that size.
 Cost and result: not run here.
 """
-_base_ = ['../_base_/stores/in1k_top10.py', '../_base_/default_runtime.py']
+_base_ = '../_base_/imagenet1k.py'
 
 model = dict(
     type='TimmClassifier',
@@ -17,12 +17,13 @@ model = dict(
         std=[0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255],
         to_rgb=True))
 
-custom_hooks = []
+store = 'data/in1k_logits'
+num_views = 300
+topk = 10
 train_dataloader = val_dataloader = val_evaluator = None
 test_dataloader = dict(
     _delete_=True,
     batch_size=256,
     num_workers=16,
-    dataset=dict(_base_.train_dataloader.dataset, pipeline=_base_.train_pipeline))
-test_cfg = dict(
-    type='mmtinyvit.SaveLogitsLoop', store=_base_.store, views=(0, _base_.num_views), topk=_base_.topk)
+    dataset=_base_.train_dataloader.dataset)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk)

@@ -7,5 +7,5 @@ Cost and result: not run here.
 """
 _base_ = 'timm_in1k.py'
 
-test_cfg = dict(
-    store='data/in1k_mixed_logits', mixing=dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5))
+store = 'data/in1k_mixed_logits'
+test_cfg = dict(mixing=dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5))

@@ -6,16 +6,6 @@
 The schedule is that of TinyMIM-B with TinyViT's own layer-wise decay, 0.8; nothing about it is published.
 Cost and result: not run here.
 """
-_base_ = [
-    '../_base_/models/tinyvit_11m.py', '../_base_/datasets/imagenet1k_mixed_labels.py',
-    '../_base_/schedules/tinymim_finetune_100e.py', '../_base_/default_runtime.py'
-]
+_base_ = 'finetune_tiny_vit_21m_in1k.py'
 
-model = dict(
-    backbone=dict(drop_path_rate=0.1),
-    head=dict(loss=dict(_delete_=True, type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))
-custom_hooks = [
-    dict(type='mmtinyvit.EpochClockHook'),
-    dict(type='mmtinyvit.RequireWeightsHook', fresh=('head.', ), unused=('losses.', ))
-]
+model = dict(backbone=dict(arch='11m', drop_path_rate=0.1), head=dict(in_channels=448))

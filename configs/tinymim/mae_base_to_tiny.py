@@ -6,13 +6,13 @@ The teacher is mae_pretrain_vit_base.pth of https://github.com/facebookresearch/
 Cost: not run here; the original's total batch is 4096.
 Result: not run here; the paper has this setting in an ablation, whose numbers are not at hand.
 """
-_base_ = [
-    '../_base_/models/tinymim_tiny.py', '../_base_/selfsup/imagenet1k_view_pairs.py',
-    '../_base_/schedules/tinymim_300e.py', '../_base_/default_runtime.py'
-]
+_base_ = 'mae_large_to_base.py'
 
 model = dict(
-    teacher=dict(
-        backbone=dict(type='mmpretrain.VisionTransformer', arch='base'),
-        checkpoint='checkpoints/mae_pretrain_vit_base.pth',
-        block=12))
+    backbone=dict(
+        arch='deit-tiny',
+        layer_cfgs=[  # heads: 6, in the adaptive last block 12
+            *[dict(num_heads=6, drop_path_rate=0.1)] * 11,
+            dict(num_heads=12, drop_path_rate=0.),
+        ]),
+    teacher=dict(backbone=dict(arch='base'), checkpoint='checkpoints/mae_pretrain_vit_base.pth', block=12))

@@ -6,12 +6,10 @@ Stage 3 (14 x 14 tokens) and stage 4 (7 x 7) learn from the teacher's patches, c
 says how. An idea of this library: the schedule is TinyMIM's, and nothing about it is published.
 Cost and result: not run here.
 """
-_base_ = [
-    '../_base_/selfsup/imagenet1k_view_pairs.py', '../_base_/schedules/tinymim_300e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'mae_large_to_base.py'
 
 model = dict(
+    _delete_=True,
     type='mmtinyvit.TinyMIM',
     backbone=dict(type='mmtinyvit.TinyViT', arch='5m', drop_path_rate=0.),
     teacher=dict(

@@ -7,21 +7,18 @@ student's last block has 16. The release has 12 in both: see docs/en/tinymim.md.
 Cost: not run here; the original's total batch is 4096.
 Result: not run here; published: 83.0 top-1 on ImageNet-1K after finetuning.
 """
-_base_ = [
-    '../_base_/models/tinymim_small.py', '../_base_/selfsup/imagenet1k_view_pairs.py',
-    '../_base_/schedules/tinymim_300e.py', '../_base_/default_runtime.py'
-]
+_base_ = 'mae_large_to_base.py'
 
 last_heads = 16  # of the teacher's last block, as it was trained, and of the student's
 model = dict(
     backbone=dict(
+        arch='deit-small',
         layer_cfgs=[
             *[dict(num_heads=6, drop_path_rate=0.1)] * 11,
             dict(num_heads=last_heads, drop_path_rate=0.),
         ]),
     teacher=dict(
         backbone=dict(
-            type='mmpretrain.VisionTransformer',
             arch='deit-base',
             layer_cfgs=[*[dict(num_heads=12)] * 11, dict(num_heads=last_heads)]),
         checkpoint='work_dirs/mae_large_to_base/epoch_300.pth',

@@ -5,10 +5,6 @@
 Cost: not run here; the original used 32 GPUs (4 x 8) with 128 images each.
 Result: not run here; published: 83.2 top-1 on ImageNet-1K at 224 pixels, after finetuning there.
 """
-_base_ = [
-    '../_base_/models/tinyvit_11m.py', '../_base_/stores/in21k_top100.py', '../_base_/schedules/distill_in21k_90e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'distill_in21k.py'
 
-model = dict(
-    type='mmtinyvit.DistillClassifier', backbone=dict(drop_path_rate=0.), head=dict(num_classes=21841))
+model = dict(backbone=dict(arch='11m', drop_path_rate=0.), head=dict(in_channels=448))

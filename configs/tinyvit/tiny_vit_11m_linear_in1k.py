@@ -6,13 +6,6 @@
 The head starts anew, whatever head the checkpoint has. Other folders of images: docs/en/finetuning.md.
 Cost and result: not run here.
 """
-_base_ = [
-    '../_base_/models/tinyvit_11m.py', '../_base_/datasets/imagenet1k_plain.py',
-    '../_base_/schedules/linear_probe_100e.py', '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_linear_in1k.py'
 
-model = dict(backbone=dict(frozen_stages=4))
-custom_hooks = [
-    dict(type='mmtinyvit.EpochClockHook'), dict(type='mmtinyvit.NewHeadHook'),
-    dict(type='mmtinyvit.RequireWeightsHook', fresh=('head.', ))
-]
+model = dict(backbone=dict(arch='11m'), head=dict(in_channels=448))

@@ -5,9 +5,9 @@
 Cost and result: not run here, and none published. Mixup 0.8 and CutMix 1.0 are what the original trains with on
 ImageNet-1K; here the pairs belong to the view, so that the teacher saw the very same mixed images.
 """
-_base_ = [
-    '../_base_/models/tinyvit_21m.py', '../_base_/stores/in1k_top10_mixed.py', '../_base_/schedules/in1k_300e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_distill_in1k.py'
 
-model = dict(type='mmtinyvit.DistillClassifier', backbone=dict(drop_path_rate=0.2))
+store = 'data/in1k_mixed_logits'
+mixing = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5)
+data_preprocessor = dict(type='mmtinyvit.ReplayDataPreprocessor', mixing=mixing)
+train_dataloader = dict(sampler=dict(type='mmtinyvit.PairedSampler'))

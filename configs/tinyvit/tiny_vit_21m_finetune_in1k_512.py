@@ -8,12 +8,15 @@ as a whole, without a crop.
 Cost: not run here; the original used 8 GPUs with 4 x 32 images each. 27.0 G multiply-adds an image.
 Result: not run here; published: 86.5 top-1.
 """
-_base_ = [
-    '../_base_/models/tinyvit_21m_512.py', '../_base_/datasets/imagenet1k_512.py',
-    '../_base_/schedules/finetune_resolution_30e.py', '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_finetune_in1k_384.py'
 
-model = dict(
-    backbone=dict(drop_path_rate=0.1, norm_eval=True),
-    head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-custom_hooks = [dict(type='mmtinyvit.EpochClockHook'), dict(type='mmtinyvit.RequireWeightsHook')]
+image_size = 512
+model = dict(backbone=dict(window_sizes=(16, 16, 32, 16)))
+view_transforms = _base_.view_transforms
+view_transforms[0].scale = image_size
+replay = dict(_base_.replay, transforms=view_transforms)
+train_pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (image_size, image_size)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

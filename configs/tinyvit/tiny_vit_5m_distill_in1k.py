@@ -5,9 +5,6 @@
 Cost and result: not run here, and none published. The original names the setting (K = 10, 300 views) but gives no
 recipe for it; the schedule and the drop path rate are those of its training on ImageNet-1K with labels.
 """
-_base_ = [
-    '../_base_/models/tinyvit_5m.py', '../_base_/stores/in1k_top10.py', '../_base_/schedules/in1k_300e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_distill_in1k.py'
 
-model = dict(type='mmtinyvit.DistillClassifier', backbone=dict(drop_path_rate=0.))
+model = dict(backbone=dict(arch='5m', drop_path_rate=0.), head=dict(in_channels=320))

@@ -6,15 +6,6 @@
 Cost: not run here; the original used 8 GPUs with 128 images each.
 Result: not run here; published: 80.7 top-1.
 """
-_base_ = [
-    '../_base_/models/tinyvit_5m.py', '../_base_/datasets/imagenet1k.py', '../_base_/schedules/finetune_in1k_30e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_finetune_in1k.py'
 
-model = dict(
-    backbone=dict(drop_path_rate=0., norm_eval=True),
-    head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-custom_hooks = [
-    dict(type='mmtinyvit.EpochClockHook'), dict(type='mmtinyvit.MapHeadHook'),
-    dict(type='mmtinyvit.RequireWeightsHook')
-]
+model = dict(backbone=dict(arch='5m', drop_path_rate=0.), head=dict(in_channels=320))

@@ -7,12 +7,6 @@ the original draws one coefficient for a batch.
 Cost: not run here; the original used 8 GPUs with 128 images each.
 Result: not run here; published: 79.1 top-1.
 """
-_base_ = [
-    '../_base_/models/tinyvit_5m.py', '../_base_/datasets/imagenet1k_mixed.py', '../_base_/schedules/in1k_300e.py',
-    '../_base_/default_runtime.py'
-]
+_base_ = 'tiny_vit_21m_in1k.py'
 
-model = dict(
-    backbone=dict(drop_path_rate=0.),
-    head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]
+model = dict(backbone=dict(arch='5m', drop_path_rate=0.), head=dict(in_channels=320))

@@ -136,7 +136,7 @@ def gallery(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_views
         from mmtinyvit.apis.store_stats import measure_store, pick_views
-        from mmtinyvit.config import saves_logits
+        from mmtinyvit.config import saves_logits, saving_loop
         from mmtinyvit.datasets.load_teacher_logits import find_store
         from mmtinyvit.engine.store_check import check_canaries
 
@@ -145,7 +145,8 @@ def gallery(args: argparse.Namespace) -> None:
         cfg = load_config(args)
         dataset = build_dataset(cfg)
         if store is None:
-            store = LogitStore(cfg.test_cfg.store) if saves_logits(cfg) else find_store(dataset)
+            saved = saving_loop(cfg, args.config).store if saves_logits(cfg) else None
+            store = LogitStore(saved) if saved else find_store(dataset, cfg)
         if not is_replayable(store.manifest):
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
         views = pick_views(store, range(*args.views))

@@ -1,9 +1,11 @@
 """LoadTeacherLogits: what the teacher said about this view, out of the store."""
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmpretrain.datasets import PackInputs
 
 from mmtinyvit.errors import UserError
@@ -15,9 +17,10 @@ from mmtinyvit.store.record import check_weights
 from .seeding import derive_seed
 from .views import iter_transforms
 
-__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store']
+__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
 
 MODES = ('stored', 'auto', 'online')
+SETTINGS = dict(store='store', mode='mode', weights='store_weights')  # argument of the transform: name in a config
 
 
 @TRANSFORMS.register_module()
@@ -40,11 +43,14 @@ class LoadTeacherLogits(BaseTransform):
     Of several stores, the record is the weighted mean of what their teachers say, and K the sum of theirs; see
     :func:`~mmtinyvit.store.mix_logits`.
 
+    A recipe names store, mode and weights at its top level, as ``store``, ``mode`` and ``store_weights``, and
+    :func:`use_store` passes them on; what is set here comes first.
+
     Args:
-        store: Folder of the store, or several folders.
-        mode: ``'stored'`` reads every record. ``'auto'`` leaves a view that is not stored yet to ``CacheLogitsHook``,
-            whose teacher answers and adds it to the store; nothing is added here. ``'online'`` reads nothing, and the
-            teacher answers every time.
+        store: Folder of the store, or several folders; None for the config's ``store``.
+        mode: ``'stored'``, the default, reads every record. ``'auto'`` leaves a view that is not stored yet to
+            ``CacheLogitsHook``, whose teacher answers and adds it to the store; nothing is added here. ``'online'``
+            reads nothing, and the teacher answers every time.
         weights: Of several stores, one positive number each, scaled to sum to 1; all alike by default.
 
     Raises:
@@ -52,27 +58,36 @@ class LoadTeacherLogits(BaseTransform):
             view and key). In ``auto`` only an absent view or shard is left alone: damage is an error all the same.
     """
 
-    def __init__(self, store: str | Sequence[str], mode: str = 'stored',
+    def __init__(self, store: str | Sequence[str] | None = None, mode: str | None = None,
                  weights: Sequence[float] | None = None) -> None:
-        self.paths = [store] if isinstance(store, (str, Path)) else list(store)
-        if not self.paths:
-            raise UserError('LoadTeacherLogits needs the folder of a store: set store=.')
+        self.given = {name: value for name, value in dict(store=store, mode=mode, weights=weights).items()
+                      if value is not None}
+        self.settings: dict[str, Any] | None = None  # of the pipeline and the config together, once they are known
+        self.use(**self.given)
+
+    def use(self, store: str | Sequence[str] | None = None, mode: str = 'stored',
+            weights: Sequence[float] | None = None) -> None:
+        """Set what to read, with the arguments of the transform. Raises :class:`UserError` if they make no sense."""
+        self.paths = [store] if isinstance(store, (str, Path)) else list(store or ())
+        if store is not None and not self.paths:
+            raise UserError('LoadTeacherLogits needs the folder of a store: store= is empty.')
         if mode not in MODES:
             raise UserError(f"mode={mode!r} of LoadTeacherLogits must be one of {', '.join(MODES)}.")
         if mode != 'stored' and len(self.paths) > 1:
             raise UserError(f'mode={mode!r} of LoadTeacherLogits is for one store, and {len(self.paths)} are named: '
                             'save each with its teacher first, or save mmtinyvit.EnsembleClassifier into one store.')
-        if mode == 'auto' and '://' in str(self.paths[0]):
+        if mode == 'auto' and any('://' in str(path) for path in self.paths):
             raise UserError(f'mode={mode!r} of LoadTeacherLogits writes to the store, and nothing writes to a URL '
                             f'such as {self.paths[0]}: name a local folder.')
         self.mode = mode
-        self.weights = check_weights(weights, len(self.paths))
-        self._stores: list[LogitStore] = []
+        self.weights = check_weights(weights, len(self.paths)) if self.paths else []
+        self._stores: list[LogitStore] = []  # opened at the first use in each process
 
     @property
     def stores(self) -> list[LogitStore]:
-        """The stores, opened at the first use in each process."""
+        """The stores. Raises :class:`UserError` if none is named, there is none, or they do not fit together."""
         if not self._stores:
+            self.require_store()
             stores = [LogitStore(path) for path in self.paths]
             for other in stores[1:]:
                 if other.num_classes != stores[0].num_classes:
@@ -82,6 +97,12 @@ class LoadTeacherLogits(BaseTransform):
                 store.prepare()
             self._stores = stores
         return self._stores
+
+    def require_store(self) -> None:
+        """Raises :class:`UserError` if no store is named."""
+        if not self.paths:
+            raise UserError('LoadTeacherLogits has no store: set store= at the top level of the config, which '
+                            'SparseLogitDistillHook and CacheLogitsHook pass on, or in the transform.')
 
     def prepare_batch(self, batch: Sequence[dict]) -> None:
         """Read the records of a whole batch, for the views that ``SeededAugment`` has named."""
@@ -142,6 +163,7 @@ class LoadTeacherLogits(BaseTransform):
 
     def _is_created(self) -> bool:
         """Whether the store exists by now; asked again until it does."""
+        self.require_store()
         return bool(self._stores) or (Path(self.paths[0]) / MANIFEST_NAME).exists()
 
     def __repr__(self) -> str:
@@ -184,15 +206,48 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
     return found[0]
 
 
-def find_store(dataset: Any) -> LogitStore:
+def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
+    """Give the ``LoadTeacherLogits`` of a dataset what its config names at the top level, and return it.
+
+    ``store`` (a folder or several), ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...
+    mode=...`` works with every tool. What the transform was given in the pipeline is kept, with a warning if the config
+    says something else at its top level; weights belong to the stores that are named beside them.
+
+    Args:
+        dataset: The dataset, built; before workers are started.
+        cfg: The config that it is from.
+
+    Raises:
+        UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
+    """
+    reader = find_reader(dataset)
+    named = {argument: cfg.get(name) for argument, name in SETTINGS.items() if cfg.get(name) is not None}
+    if 'store' in reader.given:
+        named.pop('weights', None)
+    settings = named | reader.given
+    if settings != reader.settings:
+        for argument, value in reader.given.items():
+            if named.get(argument, value) != value:
+                print_log(f'LoadTeacherLogits has {argument}={value!r} in the pipeline, so {SETTINGS[argument]}='
+                          f'{named[argument]!r} of the config is not used.', 'current', logging.WARNING)
+        reader.use(**settings)
+        reader.settings = settings
+    reader.require_store()
+    return reader
+
+
+def find_store(dataset: Any, cfg: Mapping[str, Any] | None = None) -> LogitStore:
     """The store that a dataset's pipeline reads.
+
+    Args:
+        dataset: The dataset, built.
+        cfg: The config that it is from, for :func:`use_store`; None if the pipeline names the store.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, it reads several stores, or there is no store
             (``StoreError``).
     """
-    stores = find_reader(dataset).stores
+    stores = use_store(dataset, cfg or {}).stores
     if len(stores) > 1:
-        raise UserError(f'The pipeline reads {len(stores)} stores where one is needed: name one as store= of '
-                        'LoadTeacherLogits.')
+        raise UserError(f'The pipeline reads {len(stores)} stores where one is needed: name one as store=.')
     return stores[0]

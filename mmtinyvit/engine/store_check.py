@@ -96,11 +96,11 @@ class StoreCheck:
         saved = manifest.fingerprints.get('teacher', {})
         if teacher and not str(saved.get('weights_hash', '')).startswith(teacher):
             raise UserError(f"The store {place} comes from the teacher {saved.get('weights_hash')} "
-                            f"({saved.get('name')}), not from {teacher}: train from the right store, or correct "
-                            'teacher= of the hook.')
+                            f"({saved.get('name')}), not from {teacher}: set store= to the right store, or "
+                            'correct teacher= of the hook.')
         if topk not in (None, manifest.topk):
             raise UserError(f'The store {place} has the top {manifest.topk} classes of each view, and the hook wants '
-                            f'topk={topk}: train from the right store, or correct topk=.')
+                            f'topk={topk}: set store= to the right store, or correct topk=.')
 
     def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
         """Compare samples and pixels with the dataset; returns how many canaries were replayed.
@@ -181,7 +181,7 @@ def check_model(place: Place, manifest: Manifest, model: nn.Module) -> None:
     classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
     if classes is not None and classes != manifest.num_classes:
         raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
-                        f'num_classes={manifest.num_classes} in the head, or train from another store.')
+                        f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
 
 
 def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any, model: nn.Module) -> None:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
-from tiny_flow import TOPK, photo_dataset
+from tiny_flow import TOPK, distilling, photo_dataset, recorded
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import LoadTeacherLogits, PackViewInputs, ViewDataset, derive_seed
-from mmtinyvit.datasets.load_teacher_logits import find_store
+from mmtinyvit.datasets.load_teacher_logits import find_reader, find_store, use_store
 from mmtinyvit.errors import UserError, user_sentence
 from mmtinyvit.store import LogitStore, StoreError
 
@@ -138,6 +139,70 @@ def test_packing_keeps_name_and_record():
 def test_packing_works_without_a_teacher():
     sample = PackViewInputs()(dict(img=np.zeros((4, 5, 3), np.uint8)))['data_samples']
     assert isinstance(sample, DataSample) and 'teacher_index' not in sample
+
+
+# ---------------------------------------------------------------- store and mode of a config
+def without_a_store(photos) -> dict:
+    """The config of a dataset whose pipeline names no store."""
+    config = photo_dataset(photos, 'unknown')
+    config['pipeline'][2] = dict(type='mmtinyvit.LoadTeacherLogits')
+    return config
+
+
+def test_a_pipeline_reads_what_the_config_names(photos, saved_store, store):
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(without_a_store(photos))
+    reader = use_store(dataset, dict(store=str(saved_store), mode='auto'))
+    assert reader is find_reader(dataset) and (reader.paths, reader.mode) == ([str(saved_store)], 'auto')
+    assert (reader(named(store))['teacher_index'] == store.read_positions(1, [3]).index[0]).all()
+    reader = use_store(dataset, dict(store=[str(saved_store)] * 2, store_weights=[3, 1]))
+    assert (len(reader.stores), reader.mode, reader.weights) == (2, 'stored', [.75, .25])
+
+
+def test_what_the_pipeline_names_comes_first_and_is_said(photos, saved_store, tmp_path, capfd):
+    init_default_scope('mmpretrain')
+    config = photo_dataset(photos, saved_store)
+    config['pipeline'][2].update(mode='online')
+    dataset = DATASETS.build(config)
+    for _ in range(2):
+        reader = use_store(dataset, dict(store=str(tmp_path), mode='stored', store_weights=[1, 2]))
+        assert (reader.paths, reader.mode, reader.weights) == ([str(saved_store)], 'online', [1])
+    said = capfd.readouterr()
+    assert (said.out + said.err).count('in the pipeline, so store=') == 1
+    assert "LoadTeacherLogits has mode='online' in the pipeline, so mode='stored' of the config is not used" in (
+        said.out + said.err)
+    use_store(DATASETS.build(config), dict(store=str(saved_store)))
+    assert 'LoadTeacherLogits' not in ''.join(capfd.readouterr())
+
+
+def test_a_config_without_a_store_gets_a_sentence(photos):
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(without_a_store(photos))
+    alone = LoadTeacherLogits()
+    for read in (lambda: use_store(dataset, {}), lambda: use_store(dataset, dict(mode='auto')),
+                 lambda: alone(dict(sample_key='k', view=0, aug_seed=0))):
+        with pytest.raises(UserError, match='LoadTeacherLogits has no store: set store= at the top level'):
+            read()
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_training_follows_the_options_of_its_command(photos, saved_store, tmp_path, workers):
+    """As ``--cfg-options store=...`` does in any tool, since all merge it into the config."""
+    cfg = distilling(photos, 'unknown', tmp_path, epochs=1, workers=workers)
+    cfg.train_dataloader.dataset = without_a_store(photos)
+    cfg.merge_from_dict(dict(store=str(saved_store)))
+    Runner.from_cfg(cfg).train()
+    assert len(recorded(tmp_path)) == 14
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    assert checkpoint['teacher_store']['path'] == str(saved_store)
+
+
+def test_a_mode_that_needs_a_teacher_is_refused_from_the_command_too(photos, saved_store, tmp_path):
+    cfg = distilling(photos, 'unknown', tmp_path)
+    cfg.train_dataloader.dataset = without_a_store(photos)
+    cfg.merge_from_dict(dict(store=str(saved_store), mode='online'))
+    with pytest.raises(UserError, match="mode='online' of LoadTeacherLogits needs a teacher"):
+        Runner.from_cfg(cfg).train()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Every detection recipe, at its full size on small images: weights come in, and one step reaches every parameter."""
+"""Every detection recipe, and one of each detector on small images: weights come in, a step reaches every parameter."""
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ def test_settings(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
+def test_sizes_differ_in_their_network_alone(name):
+    """So the training of one size stands for all; `tests/test_configs.py` builds every model."""
+    ours, small = (Config.fromfile(config_root() / 'detection' / f'{each}.py').to_dict()
+                   for each in (name, re.sub('_(11m|21m)_', '_5m_', name)))
+    ours.pop('model'), small.pop('model')
+    assert ours == small
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if '_5m_' in name and not name.startswith('cascade_mask_rcnn')
+                                  ] + ['cascade_mask_rcnn_tiny_vit_11m_fpn_1x_coco'])
 def test_one_step(name, rectangles, classifiers, tmp_path):
     size = parts(name)[1]
     cfg = detector(f'detection/{name}', rectangles, tmp_path, classifiers(size), side=64)

@@ -20,7 +20,7 @@ PARAMWISE = dict(layer_decay_rate=RATE, bias_decay_mult=0., norm_decay_mult=0.,
 def classifier(arch: str = '5m') -> nn.Module:
     init_default_scope('mmpretrain')
     with torch.device('meta'):
-        return MODELS.build(Config.fromfile(config_root() / f'_base_/models/tinyvit_{arch}.py').model)
+        return MODELS.build(Config.fromfile(config_root() / f'tinyvit/tiny_vit_{arch}_in1k.py').model)
 
 
 def detector() -> nn.Module:

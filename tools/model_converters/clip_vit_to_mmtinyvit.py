@@ -3,7 +3,7 @@
     python tools/model_converters/clip_vit_to_mmtinyvit.py clip_vit_large_patch14_22k.pth \\
         clip_vit_large_patch14_22k_mmtinyvit.pth
 
-The result is a plain state dict for configs/_base_/models/clip_vit_l14_in21k.py. Nothing in the input is executed.
+The result is a plain state dict for configs/teachers/clip_vit_l14_in21k.py. Nothing in the input is executed.
 """
 import argparse
 from pathlib import Path

@@ -4,13 +4,12 @@
 
 Cost and result: not run here.
 """
-_base_ = [
-    '../../_base_/models/tinymim_base.py', '../../_base_/selfsup/imagenet1k_view_pairs.py',
-    '../../_base_/schedules/tinymim_100e.py', '../../_base_/default_runtime.py'
-]
+_base_ = '../mae_large_to_base.py'
 
-model = dict(
-    teacher=dict(
-        backbone=dict(type='mmpretrain.VisionTransformer', arch='large'),
-        checkpoint='checkpoints/mae_pretrain_vit_large.pth',
-        block=18))
+epochs = 100
+warmup = 5
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, end=warmup, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0., begin=warmup, end=epochs, by_epoch=True, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=epochs)

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
-from mmtinyvit.datasets.load_teacher_logits import find_reader
+from mmtinyvit.datasets.load_teacher_logits import find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.store_check import StoreCheck, store_identity
 from mmtinyvit.engine.store_request import (
@@ -108,7 +108,7 @@ class CacheLogitsHook(Hook):
 
     # ---------------------------------------------------------------- before training
     def before_train(self, runner: Runner) -> None:
-        mode = find_reader(runner.train_dataloader.dataset).mode
+        mode = use_store(runner.train_dataloader.dataset, runner.cfg).mode
         if mode == 'stored':
             self.views = self.check.stores(runner, self.wanted_views)
             return
@@ -214,7 +214,7 @@ class CacheLogitsHook(Hook):
             self.check.resumed(checkpoint, self._identity(runner))
 
     def _identity(self, runner: Runner) -> dict[str, str]:
-        reader = find_reader(runner.train_dataloader.dataset)
+        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         if reader.mode == 'stored':
             return store_identity(reader.stores, reader.weights)
         self._prepare(runner)

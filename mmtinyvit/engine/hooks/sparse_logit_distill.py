@@ -5,7 +5,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmtinyvit.datasets.load_teacher_logits import find_reader
+from mmtinyvit.datasets.load_teacher_logits import use_store
 from mmtinyvit.engine.store_check import StoreCheck, store_identity
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
@@ -44,7 +44,7 @@ class SparseLogitDistillHook(Hook):
         self.views: list[int] = []
 
     def before_train(self, runner: Runner) -> None:
-        reader = find_reader(runner.train_dataloader.dataset)
+        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         if reader.mode != 'stored':
             raise UserError(f"mode={reader.mode!r} of LoadTeacherLogits needs a teacher: put mmtinyvit.CacheLogitsHook "
                             'in the place of SparseLogitDistillHook.')
@@ -63,5 +63,5 @@ class SparseLogitDistillHook(Hook):
 
     @staticmethod
     def _identity(runner: Runner) -> dict[str, str]:
-        reader = find_reader(runner.train_dataloader.dataset)
+        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         return store_identity(reader.stores, reader.weights)

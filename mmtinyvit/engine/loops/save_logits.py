@@ -40,7 +40,7 @@ class SaveLogitsLoop(BaseLoop):
         runner: The runner; its model is the teacher.
         dataloader: Config with ``dataset``, ``batch_size`` and ``num_workers``; its sampler is not used. The pipeline
             has one ``SeededAugment`` and ends in ``PackViewInputs``.
-        store: Folder of the store.
+        store: Folder of the store; None for the ``store`` that the config names at its top level, as for a student.
         views: First view, and the one after the last.
         topk: K.
         num_classes: C; by default what the teacher has.
@@ -61,7 +61,7 @@ class SaveLogitsLoop(BaseLoop):
     def __init__(self,
                  runner: Runner,
                  dataloader: dict,
-                 store: str,
+                 store: str | None = None,
                  views: tuple[int, int] = (0, 1),
                  topk: int = 100,
                  num_classes: int | None = None,
@@ -76,7 +76,9 @@ class SaveLogitsLoop(BaseLoop):
                  join: bool = False,
                  evaluator: object = None) -> None:
         self._runner = runner
-        self.store_path = store
+        self.store_path = runner.cfg.get('store') if store is None else store
+        if self.store_path is None:
+            raise UserError('SaveLogitsLoop has no store: set store= at the top level of the config.')
         self.views = range(*views)
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')

@@ -6,14 +6,9 @@ RandAugment, erasing 0.2, Mixup 0.2.
 Cost: not run here; the original used a total batch of 1,024.
 Result: not run here; published: 76.7 top-1.
 """
-_base_ = [
-    '_base_/model.py', '_base_/imagenet1k.py', '_base_/schedule_450e.py',
-    '../../../configs/_base_/default_runtime.py'
-]
+_base_ = 'mobile_former_294m_in1k.py'
 
 model = dict(
     backbone=dict(arch='214m'),
-    head=dict(
-        in_channels=160, token_dims=192, hidden_channels=1600, dropout=0.2,
-        loss=dict(_delete_=True, type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+    head=dict(in_channels=160, token_dims=192, hidden_channels=1600, dropout=0.2))
 optim_wrapper = dict(optimizer=dict(lr=9e-4, weight_decay=0.15))

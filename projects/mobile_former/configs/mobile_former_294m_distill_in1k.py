@@ -4,9 +4,17 @@
 
 Cost and result: not run here, and none published. The store and the schedule are those of TinyViT.
 """
-_base_ = [
-    '_base_/model.py', '../../../configs/_base_/stores/in1k_top10.py', '../../../configs/_base_/schedules/in1k_300e.py',
-    '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/tinyvit/tiny_vit_21m_distill_in1k.py'
+custom_imports = dict(imports=['projects.mobile_former.mobile_former'])
 
-model = dict(type='mmtinyvit.DistillClassifier')
+model = dict(
+    _delete_=True,
+    type='mmtinyvit.DistillClassifier',
+    backbone=dict(type='mmtinyvit.MobileFormer', arch='294m'),
+    head=dict(
+        type='mmtinyvit.MobileFormerClsHead',
+        num_classes=1000,
+        in_channels=192,
+        token_dims=192,
+        hidden_channels=1920,
+        loss=dict(type='mmpretrain.CrossEntropyLoss')))

@@ -5,9 +5,17 @@
 Cost and result: not run here, and none published. The store and the schedule are those of TinyViT, whose paper
 distils other small transformers with them too.
 """
-_base_ = [
-    '_base_/model.py', '../../../configs/_base_/stores/in21k_top100.py',
-    '../../../configs/_base_/schedules/distill_in21k_90e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/tinyvit/distill_in21k.py'
+custom_imports = dict(imports=['projects.mobile_former.mobile_former'])
 
-model = dict(type='mmtinyvit.DistillClassifier', head=dict(num_classes=21841))
+model = dict(
+    _delete_=True,
+    type='mmtinyvit.DistillClassifier',
+    backbone=dict(type='mmtinyvit.MobileFormer', arch='294m'),
+    head=dict(
+        type='mmtinyvit.MobileFormerClsHead',
+        num_classes=21841,
+        in_channels=192,
+        token_dims=192,
+        hidden_channels=1920,
+        loss=dict(type='mmpretrain.CrossEntropyLoss')))

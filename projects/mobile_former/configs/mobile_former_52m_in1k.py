@@ -6,19 +6,14 @@ Mixup 0.2, no erasing, no RandAugment.
 Cost: not run here; the original used a total batch of 1,024.
 Result: not run here; published: 68.7 top-1.
 """
-_base_ = [
-    '_base_/model.py', '_base_/imagenet1k.py', '_base_/schedule_450e.py',
-    '../../../configs/_base_/default_runtime.py'
-]
+_base_ = 'mobile_former_294m_in1k.py'
 
 model = dict(
     backbone=dict(arch='52m'),
-    head=dict(
-        in_channels=96, token_dims=128, hidden_channels=1024, dropout=0.2,
-        loss=dict(_delete_=True, type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
+    head=dict(in_channels=96, token_dims=128, hidden_channels=1024, dropout=0.2))
 optim_wrapper = dict(optimizer=dict(lr=8e-4, weight_decay=0.1))
 
 view_transforms = _base_.view_transforms[:2]
-replay = dict(type='mmtinyvit.SeededAugment', transforms=view_transforms, base_seed=0)
+replay = dict(_base_.replay, transforms=view_transforms)
 pipeline = [dict(type='mmtinyvit.LoadImage'), replay, dict(type='mmtinyvit.PackViewInputs')]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))

@@ -6,11 +6,16 @@ The views are those of the store, 224 pixels wide, enlarged to 256 on the device
 resize its maps of 7 x 7 pixels for its patches of 2 x 2. Images are BGR and divided by 255.
 Cost and result: not run here, and none published. The store and the schedule are those of TinyViT.
 """
-_base_ = [
-    '_base_/model.py', '../../../configs/_base_/stores/in1k_top10.py', '../../../configs/_base_/schedules/in1k_300e.py',
-    '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/tinyvit/tiny_vit_21m_distill_in1k.py'
+custom_imports = dict(imports=['projects.mobilevit.mobilevit'])
 
+model = dict(
+    _delete_=True,
+    type='mmtinyvit.DistillClassifier',
+    backbone=dict(type='mmtinyvit.MobileViT', arch='small'),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(
+        type='mmpretrain.LinearClsHead', num_classes=1000, in_channels=640,
+        loss=dict(type='mmpretrain.CrossEntropyLoss')))
 data_preprocessor = dict(
     type='mmtinyvit.ReplayDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], to_rgb=False, input_size=256)
-model = dict(type='mmtinyvit.DistillClassifier')

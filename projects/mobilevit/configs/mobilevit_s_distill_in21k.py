@@ -6,11 +6,16 @@ The views are those of the store, 224 pixels wide, enlarged to 256 on the device
 Cost and result: not run here, and none published. The store and the schedule are those of TinyViT, whose paper
 distils other small transformers with them too.
 """
-_base_ = [
-    '_base_/model.py', '../../../configs/_base_/stores/in21k_top100.py',
-    '../../../configs/_base_/schedules/distill_in21k_90e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/tinyvit/distill_in21k.py'
+custom_imports = dict(imports=['projects.mobilevit.mobilevit'])
 
+model = dict(
+    _delete_=True,
+    type='mmtinyvit.DistillClassifier',
+    backbone=dict(type='mmtinyvit.MobileViT', arch='small'),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(
+        type='mmpretrain.LinearClsHead', num_classes=21841, in_channels=640,
+        loss=dict(type='mmpretrain.CrossEntropyLoss')))
 data_preprocessor = dict(
     type='mmtinyvit.ReplayDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], to_rgb=False, input_size=256)
-model = dict(type='mmtinyvit.DistillClassifier', head=dict(num_classes=21841))

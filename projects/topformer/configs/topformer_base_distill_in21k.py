@@ -5,9 +5,20 @@
 The store and the schedule are those of TinyViT.
 Cost and result: not run here, and none published.
 """
-_base_ = [
-    '_base_/classifier_base.py', '../../../configs/_base_/stores/in21k_top100.py',
-    '../../../configs/_base_/schedules/distill_in21k_90e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/tinyvit/distill_in21k.py'
+custom_imports = dict(imports=['projects.topformer.topformer'])
 
-model = dict(type='mmtinyvit.DistillClassifier', head=dict(num_classes=21841))
+model = dict(
+    _delete_=True,
+    type='mmtinyvit.DistillClassifier',
+    backbone=dict(type='mmtinyvit.TopFormer', arch='base', pool_stride=1, inject=False),
+    neck=[
+        dict(type='mmpretrain.GlobalAveragePooling'),
+        dict(type='mmpretrain.ClsBatchNormNeck', input_features=384, affine=True, eps=1e-5),
+    ],
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=21841,
+        in_channels=384,
+        loss=dict(type='mmpretrain.CrossEntropyLoss'),
+        init_cfg=dict(type='Normal', layer='Linear', std=.01, bias=0.)))

@@ -7,11 +7,38 @@ batch is not known; the authors trained 600 epochs with RMSprop. Augmentation an
 Cost: not run here.
 Result: not run here; published: 74.2 top-1 (PaddleViT), 75.3 (the authors).
 """
-_base_ = [
-    '_base_/classifier_base.py', '../../../configs/_base_/datasets/imagenet1k.py',
-    '../../../configs/_base_/schedules/in1k_300e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = '../../../configs/_base_/imagenet1k.py'
+custom_imports = dict(imports=['projects.topformer.topformer'])
 
-model = dict(head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.01))
+# ---------------------------------------------------------------- model: tokens at stride 32, pooled, BatchNorm, linear
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmtinyvit.TopFormer', arch='base', pool_stride=1, inject=False),
+    neck=[
+        dict(type='mmpretrain.GlobalAveragePooling'),
+        dict(type='mmpretrain.ClsBatchNormNeck', input_features=384, affine=True, eps=1e-5),
+    ],
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=1000,
+        in_channels=384,
+        loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        init_cfg=dict(type='Normal', layer='Linear', std=.01, bias=0.)))
 custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]
+
+# ---------------------------------------------------------------- schedule
+epochs = 300
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01),
+    paramwise_cfg=dict(
+        bias_decay_mult=0., norm_decay_mult=0., custom_keys={'attention_biases': dict(decay_mult=0.)}),
+    clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=5e-7 / 5e-4, end=20, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=5e-6 / 5e-4, end=epochs, by_epoch=True, convert_to_iter_based=True),
+]
+auto_scale_lr = dict(enable=True, base_batch_size=512)
+
+train_cfg = dict(by_epoch=True, max_epochs=epochs, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()

@@ -7,11 +7,12 @@ batch is not known; the authors trained 600 epochs with RMSprop. Augmentation an
 Cost: not run here.
 Result: not run here; published: 67.6 top-1 (PaddleViT), 66.2 (the authors).
 """
-_base_ = [
-    '_base_/classifier_tiny.py', '../../../configs/_base_/datasets/imagenet1k.py',
-    '../../../configs/_base_/schedules/in1k_300e.py', '../../../configs/_base_/default_runtime.py'
-]
+_base_ = 'topformer_base_in1k.py'
 
-model = dict(head=dict(loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=0.01))
-custom_hooks = [dict(type='mmtinyvit.EpochClockHook')]
+model = dict(
+    backbone=dict(arch='tiny'),
+    neck=[
+        dict(type='mmpretrain.GlobalAveragePooling'),
+        dict(type='mmpretrain.ClsBatchNormNeck', input_features=208, affine=True, eps=1e-5),
+    ],
+    head=dict(in_channels=208))

@@ -99,8 +99,8 @@ def test_equals_timm(randomised):
         torch.testing.assert_close(ours(images)[0], theirs(images), rtol=1e-4, atol=1e-5)
 
 
-def test_the_base_config_is_vit_l14_with_clips_normalisation():
-    cfg = Config.fromfile(config_root() / '_base_/models/clip_vit_l14_in21k.py')
+def test_the_teacher_is_vit_l14_with_clips_normalisation():
+    cfg = Config.fromfile(config_root() / 'teachers/clip_vit_l14_in21k.py')
     preprocessor = MODELS.build(cfg.model.pop('data_preprocessor'))
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

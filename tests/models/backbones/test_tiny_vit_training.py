@@ -121,8 +121,8 @@ def test_layer_depth_is_the_originals_rule():
 
 
 def test_layer_decay_and_weight_decay_reach_the_optimizer():
-    cfg = Config.fromfile(config_root() / '_base_/models/tinyvit_5m.py')
-    paramwise = Config.fromfile(config_root() / '_base_/models/tinyvit_paramwise.py').optim_wrapper.paramwise_cfg
+    cfg = Config.fromfile(config_root() / 'tinyvit/tiny_vit_5m_in1k.py')
+    paramwise = cfg.optim_wrapper.paramwise_cfg
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, dict(
         type='OptimWrapper', constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',

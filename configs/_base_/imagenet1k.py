@@ -1,10 +1,16 @@
-"""ImageNet-1K at 224 pixels: replayable views to train on, the usual centre crop to test on.
+"""What the recipes on ImageNet share: the images, the views of 224 pixels, the test, and the runtime.
+
+A recipe adds its model, its schedule and, if it is a student, its store. It restates what it changes.
 
 The augmentation is the original's: random resized crop, flip, rand-m9-mstd0.5-inc1 and erasing by noise, all bicubic.
 Its configuration also names colour jitter 0.4, but like timm it applies that only without RandAugment, so it never
 ran. Two things differ from the original: erasing happens before normalisation, so that teacher and student may
 normalise differently, which clips the noise to 0 ... 255; and RandAugment's operations are mmpretrain's.
+
+The runtime is mmpretrain's, written out; seeds reach everything outside the replayed views too, and a run on the CPU
+keeps its memory from step to step.
 """
+# ---------------------------------------------------------------- images and views
 image_size = 224
 data_root = 'data/imagenet/'
 data_source = ('get ImageNet-1K (ILSVRC 2012) from https://image-net.org/download-images and unpack it into '
@@ -51,3 +57,24 @@ val_dataloader = dict(
                  pipeline=test_pipeline))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, 5))
+
+# ---------------------------------------------------------------- runtime
+default_scope = 'mmpretrain'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='VisualizationHook', enable=False),
+    host_memory=dict(type='mmtinyvit.HostMemoryHook'))
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0, deterministic=False)
