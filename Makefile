@@ -16,6 +16,8 @@ DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
 FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
+# Empty: Python keeps its byte code even where the environment says otherwise. Compiling the libraries takes 8 seconds a process.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(PY) -m pytest -n auto --maxprocesses=4 --dist worksteal --durations=25
 DETECT ?=
 BENCHMARKS ?= backbone loss replay saving training scaling store
