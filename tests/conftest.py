@@ -43,7 +43,7 @@ class Ended(NamedTuple):
 
 
 def pytest_collection_finish() -> None:
-    """MMEngine collects garbage for every dataset, a third of a second each time through what the imports left alone."""
+    """MMEngine collects garbage for every dataset: a third of a second each time, for what the imports left alone."""
     gc.collect()
     gc.freeze()
 
