@@ -16,10 +16,13 @@ DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
 FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
+# Empty: Python keeps its byte code even where the environment says otherwise. Compiling the libraries takes 8 seconds a process.
+export PYTHONDONTWRITEBYTECODE :=
+PYTEST = $(PY) -m pytest -n auto --maxprocesses=4 --dist worksteal --durations=25
 DETECT ?=
 BENCHMARKS ?= backbone loss replay saving training scaling store
 
-.PHONY: help env env-demo demo test lint bench docs
+.PHONY: help env env-demo demo test coverage lint bench docs
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +30,7 @@ help:
 	@echo 'make demo   teacher, store and distilled student on real handwriting (set-up 2 minutes, once; then 6 minutes)'
 	@echo 'make demo DETECT=1   the same, then detectors, which need the compiled operators (sets up like `make env`; 3 minutes more)'
 	@echo 'make test   lint, then all tests (sets up like `make env`)'
+	@echo 'make coverage   all tests with line coverage of mmtinyvit/, child processes too, by file and in total'
 	@echo 'make lint   ruff check'
 	@echo 'make bench  the short forms of the speed benchmarks (minutes); docs/en/speed.md has the long ones'
 	@echo 'make docs   build the documentation into site/'
@@ -40,7 +44,10 @@ demo: $(if $(filter 1,$(DETECT)),$(FULL),$(DEMO))
 	$(PY) tools/demo.py $(if $(filter 1,$(DETECT)),--detect)
 
 test: lint
-	$(PY) -m pytest $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
+
+coverage: $(FULL)
+	$(PYTEST) --cov --cov-report=term $(TEST_ARGS)
 
 lint: $(FULL)
 	$(PY) -m ruff check .

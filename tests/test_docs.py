@@ -1,4 +1,4 @@
-"""The documentation tells the truth: links, commands, flags, configs, types and error sentences exist."""
+"""The documentation is true: links, commands, flags, configs, types, files and error sentences exist."""
 import argparse
 import ast
 import functools
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -28,6 +29,7 @@ PAGES = sorted(path for path in (ROOT / 'README.md', ROOT / 'mmtinyvit/store/REA
                if not path.is_symlink())
 CONFIGS = sorted([*ROOT.glob('configs/[!_]*/**/*.py'), *ROOT.glob('projects/*/configs/[!_]*.py')])
 CONFIG_FOLDERS = ('configs/', 'projects/')
+FILE_FOLDERS = 'configs|tools|benchmarks|requirements|mmtinyvit|projects|docs'
 
 
 def name(path: Path) -> str:
@@ -38,34 +40,31 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```', path.read_text(), re.DOTALL | re.MULTILINE)
 
 
-# ---------------------------------------------------------------- links
+read_config = functools.cache(Config.fromfile)
+
+
+# ---------------------------------------------------------------- links and files
+@functools.cache
 def anchors(path: Path) -> set[str]:
     titles = re.findall(r'^#+ (.*)$', re.sub(r'^```.*?^```', '', path.read_text(), flags=re.DOTALL | re.MULTILINE),
                         re.MULTILINE)
     return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
 
 
-@pytest.mark.parametrize('page', PAGES, ids=name)
-def test_links_resolve(page):
+def faults_of_links(page: Path) -> Iterator[str]:
     for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
         if target.startswith(('https://', 'mailto:')):
             continue
         path, _, anchor = target.partition('#')
         linked = page.parent / path if path else page
-        assert linked.exists(), target
-        assert not anchor or anchor in anchors(linked), target
+        if not linked.exists() or (anchor and anchor not in anchors(linked)):
+            yield f'the link {target} leads nowhere'
 
 
-def test_every_page_is_in_the_navigation():
-    config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
-    assert sorted(page for entry in config['nav'] for page in entry.values()) == sorted(
-        path.name for path in DOCS.glob('*.md'))
-
-
-def test_documentation_builds(tmp_path):
-    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', tmp_path], cwd=ROOT,
-                   check=True)
-    assert (tmp_path / 'index.html').is_file()
+def faults_of_files(page: Path) -> Iterator[str]:
+    for path in re.findall(rf'`((?:{FILE_FOLDERS})/[\w./-]*)`', page.read_text()):
+        if not (ROOT / path).exists():
+            yield f'there is no {path}'
 
 
 # ---------------------------------------------------------------- commands
@@ -74,8 +73,8 @@ class _Parser(Exception):
 
 
 @functools.cache
-def parsers(script: str) -> list[argparse.ArgumentParser]:
-    """The parser of a script and its subcommands, taken when the script is about to parse."""
+def flags(script: str) -> set[str]:
+    """The flags of a script and of its subcommands, taken when the script is about to parse."""
     def stop(parser, *_):
         raise _Parser(parser)
 
@@ -92,7 +91,8 @@ def parsers(script: str) -> list[argparse.ArgumentParser]:
         except _Parser as found:
             parser = found.args[0]
     subs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return [parser, *(each for sub in subs for each in sub.choices.values())]
+    parsers = [parser, *(each for sub in subs for each in sub.choices.values())]
+    return {flag for each in parsers for flag in each._option_string_actions}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -100,68 +100,62 @@ def commands(text: str) -> list[list[str]]:
     return [words for line in text.replace('\\\n', ' ').splitlines() if (words := shlex.split(line, comments=True))]
 
 
-def written_commands() -> list[tuple[str, list[str]]]:
-    found = []
-    for page in PAGES:
-        found += [(name(page), words) for block in blocks(page, 'shell') for words in commands(block)]
-    for config in CONFIGS:
-        text = ast.get_docstring(ast.parse(config.read_text())) or ''
-        lines = [line for line in text.splitlines() if line.startswith('    ')]
-        found += [(name(config), words) for line in lines for words in commands(line)]
-    return found
-
-
-@pytest.mark.parametrize(('where', 'words'), written_commands(), ids=lambda value: value if isinstance(value, str)
-                         else ' '.join(value)[:70])
-def test_commands_name_what_exists(where, words):
+def faults_of_command(words: list[str]) -> Iterator[str]:
     while re.fullmatch(r'[A-Z_]+=.*', words[0]):
         words = words[1:]
     program, rest = words[0], words[1:]
     if program == 'make':
-        assert re.search(rf'^{rest[0]}:', (ROOT / 'Makefile').read_text(), re.MULTILINE), rest
+        if not re.search(rf'^{rest[0]}:', (ROOT / 'Makefile').read_text(), re.MULTILINE):
+            yield f'the Makefile has no target {rest[0]}'
         return
     if program == 'python' and rest[0] != '-c':
         program, rest = rest[0], rest[1:]
     if not program.startswith(('tools/', 'benchmarks/')):
-        assert program in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export'), program
+        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export'):
+            yield f'{program} is no program that is known here'
         return
-    assert (ROOT / program).is_file() and (program.endswith('.py') or os.access(ROOT / program, os.X_OK)), program
-    for config in (word for word in rest if word.startswith(CONFIG_FOLDERS)):
-        assert (ROOT / config).is_file(), config
+    if not (ROOT / program).is_file() or not (program.endswith('.py') or os.access(ROOT / program, os.X_OK)):
+        yield f'{program} cannot be run'
+        return
+    configs = [word for word in rest if word.startswith(CONFIG_FOLDERS)]
+    yield from (f'there is no config {config}' for config in configs if not (ROOT / config).is_file())
     script = {'dist_save_logits.sh': 'tools/save_logits.py', 'dist_test.sh': 'tools/test.py', 'dist_train.sh':
               'tools/train.py', 'slurm_train.sh': 'tools/train.py'}.get(Path(program).name, program)
-    flags = {flag for parser in parsers(script) for flag in parser._option_string_actions}
-    assert {word.split('=')[0] for word in rest if word.startswith('--')} <= flags
-    if '--cfg-options' in rest:
-        check_options(rest)
+    unknown = {word.split('=')[0] for word in rest if word.startswith('--')} - flags(script)
+    if unknown:
+        yield f'{program} has no {" ".join(sorted(unknown))}'
+    if '--cfg-options' in rest and (ROOT / configs[0]).is_file():
+        yield from faults_of_options(configs[0], rest[rest.index('--cfg-options') + 1:])
 
 
-def check_options(words: list[str]) -> None:
+def faults_of_options(config: str, options: list[str]) -> Iterator[str]:
     """Every key that a command overrides is in the config, or is one that MMEngine documents."""
-    cfg = Config.fromfile(next(ROOT / word for word in words if word.startswith(CONFIG_FOLDERS)))
-    for key in (word.partition('=')[0] for word in words[words.index('--cfg-options') + 1:]):
-        node, *path = cfg._cfg_dict, *key.split('.')
-        for step in path:
-            if step in ('accumulative_counts', 'dtype') and path[0] == 'optim_wrapper':
-                break
-            node = node[int(step)] if isinstance(node, list) else node[step]
+    for key in (word.partition('=')[0] for word in options):
+        node, *path = read_config(ROOT / config)._cfg_dict, *key.split('.')
+        try:
+            for step in path:
+                if step in ('accumulative_counts', 'dtype') and path[0] == 'optim_wrapper':
+                    break
+                node = node[int(step)] if isinstance(node, list) else node[step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            yield f'{config} has no {key}'
 
 
-# ---------------------------------------------------------------- code and configs
-@pytest.mark.parametrize('page', PAGES, ids=name)
-def test_python_compiles(page):
-    for block in blocks(page, 'python'):
-        compile(block, name(page), 'exec')
+# ---------------------------------------------------------------- code, configs and types
+def faults_of_python(page: Path, folder: Path) -> Iterator[str]:
+    """Every block compiles, and those that are configs build their model."""
+    for number, block in enumerate(blocks(page, 'python')):
+        try:
+            compile(block, name(page), 'exec')
+            if '_base_ =' in block:
+                build_model(block, folder, number)
+        except Exception as error:  # whatever goes wrong is a fault of the page
+            yield f'{type(error).__name__}: {error} in\n{block}'
 
 
-CONFIG_BLOCKS = [(name(page), block) for page in PAGES for block in blocks(page, 'python') if '_base_ =' in block]
-
-
-@pytest.mark.parametrize(('where', 'block'), CONFIG_BLOCKS, ids=[f'{w}-{i}' for i, (w, _) in enumerate(CONFIG_BLOCKS)])
-def test_configs_in_the_text_build(where, block, tmp_path):
-    shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+def build_model(block: str, configs: Path, number: int) -> None:
     folder = 'teachers' if "_base_ = 'timm_in1k" in block or 'SaveLogitsLoop' in block else 'tinyvit'
-    path = tmp_path / 'configs' / folder / 'block.py'
+    path = configs / folder / f'block_{number}.py'
     path.write_text(block)
     init_default_scope('mmpretrain')
     cfg = Config.fromfile(path)
@@ -175,24 +169,57 @@ def test_configs_in_the_text_build(where, block, tmp_path):
         assert model.eval()(torch.zeros(1, 3, 224, 224), mode='tensor').shape == (1, classes)
 
 
-def test_types_in_the_text_are_registered():
+@functools.cache
+def registered() -> set[str]:
     for package in ROOT.glob('projects/*/*/__init__.py'):
         importlib.import_module('.'.join(package.parent.relative_to(ROOT).parts))
-    known = {each for registry in vars(registries).values() if isinstance(registry, registries.Registry)
-             for each in (registry.import_from_location() or registry.module_dict)}
-    for page in PAGES:
-        for each in re.findall(r'`mmtinyvit\.([A-Z]\w+)', page.read_text()):
-            assert each in known, (name(page), each)
+    return {each for registry in vars(registries).values() if isinstance(registry, registries.Registry)
+            for each in (registry.import_from_location() or registry.module_dict)}
+
+
+def faults_of_types(page: Path) -> Iterator[str]:
+    for each in re.findall(r'`mmtinyvit\.([A-Z]\w+)', page.read_text()):
+        if each not in registered():
+            yield f'mmtinyvit.{each} is not registered'
+
+
+# ---------------------------------------------------------------- the tests
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    """A copy of the configs, for those in the text."""
+    return shutil.copytree(ROOT / 'configs', tmp_path_factory.mktemp('text') / 'configs')
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name)
-def test_files_in_the_text_exist(page):
-    folders = 'configs|tools|benchmarks|requirements|mmtinyvit|projects|docs'
-    for path in re.findall(rf'`((?:{folders})/[\w./-]*)`', page.read_text()):
-        assert (ROOT / path).exists(), path
+def test_page(page, configs):
+    faults = [*faults_of_links(page), *faults_of_files(page), *faults_of_types(page), *faults_of_python(page, configs),
+              *(fault for block in blocks(page, 'shell') for words in commands(block)
+                for fault in faults_of_command(words))]
+    assert not faults, '\n'.join(faults)
 
 
-# ---------------------------------------------------------------- error sentences
+def test_commands_in_the_configs():
+    faults = []
+    for config in CONFIGS:
+        text = ast.get_docstring(ast.parse(config.read_text())) or ''
+        lines = [line for line in text.splitlines() if line.startswith('    ')]
+        faults += [f'{name(config)}: {fault}' for words in commands('\n'.join(lines))
+                   for fault in faults_of_command(words)]
+    assert not faults, '\n'.join(faults)
+
+
+def test_navigation_has_every_page():
+    config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
+    assert sorted(page for entry in config['nav'] for page in entry.values()) == sorted(
+        path.name for path in DOCS.glob('*.md'))
+
+
+def test_documentation_builds(tmp_path):
+    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', tmp_path], cwd=ROOT,
+                   check=True)
+    assert (tmp_path / 'index.html').is_file()
+
+
 def sentences() -> str:
     """Every text in the sources, with … for what is filled in."""
     def text(node: ast.AST) -> str:

@@ -1,6 +1,5 @@
 """mmdet's own ways to use a detector, the tools' sentences where something is missing, and padded batches."""
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ def test_no_operators(run_tool, monkeypatch):
 
 
 def test_no_mmdet(run_tool, monkeypatch):
-    monkeypatch.setattr('mmtinyvit.compat.find_spec', lambda name: None if name == 'mmdet' else find_spec(name))
+    monkeypatch.setitem(sys.modules, 'mmdet', None)
     monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: name != 'mmdet')
     assert 'needs mmdet, which is not installed' in run_tool('train', f'configs/{RETINANET}.py').sentence
 

@@ -2,16 +2,14 @@
 import os
 import shutil
 import signal
-import socket
 
 import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
-from processes import CLEAN
+from processes import CLEAN, in_ranks, train_in_turn
 from tiny_flow import NORM, contents, distilling, losses, recorded, saving, student, teacher
 
-from mmtinyvit.cli.runner import build_runner
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, StoreError, verify_store
 
@@ -167,22 +165,8 @@ def forked(target, *args) -> CLEAN.Process:
     return process
 
 
-def train_as(rank: int, port: int, cfg) -> None:
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE='2', RANK=str(rank),
-                      LOCAL_RANK=str(rank))
-    cfg.launcher = 'pytorch'
-    build_runner(cfg).train()
-
-
 def test_two_processes(tmp_path, caching, saved_store):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    processes = [forked(train_as, rank, port, caching(tmp_path / 'store', tmp_path / 'work', 'auto', batch_size=4))
-                 for rank in (0, 1)]
-    for process in processes:
-        process.join(DEADLINE)
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_ranks(train_in_turn, [caching(tmp_path / 'store', tmp_path / 'work', 'auto', batch_size=4)])
     assert len(recorded(tmp_path / 'work')) == 28
     ours, theirs = LogitStore(tmp_path / 'store'), LogitStore(saved_store)
     for view in (0, 1):

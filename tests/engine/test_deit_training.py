@@ -1,7 +1,6 @@
 """DeiT's distillation in a real Runner: a teacher beside the student and a store, EMA, resuming, two processes."""
 import itertools
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from processes import in_ranks, train_in_turn
 from timm.models.deit import VisionTransformerDistilled
 from tiny_flow import CLASSES, NORM, distilling, recorded, saving, teacher
 
@@ -172,7 +172,7 @@ def test_an_official_checkpoint_is_tested_with_averaged_weights(wrapped, tmp_pat
 
 
 # ---------------------------------------------------------------- two processes
-def test_two_processes_do_what_one_does(tmp_path, photos, teacher_checkpoint, start_tool):
+def test_two_processes_do_what_one_does(tmp_path, photos, teacher_checkpoint):
     """Twice three images are six; at alpha 0 the distillation head gets no gradient, and no process waits for one."""
     def config(name: str, batch_size: int, alpha: float) -> Config:
         cfg = training(photos, tmp_path / f'{name}_{alpha}', batch_size=batch_size, epochs=1,
@@ -183,11 +183,7 @@ def test_two_processes_do_what_one_does(tmp_path, photos, teacher_checkpoint, st
     alphas = (0.5, 0.)
     for alpha in alphas:
         Runner.from_cfg(config('one', 6, alpha)).train()
-        config('two', 3, alpha).dump(tmp_path / f'{alpha}.py')
-    process = start_tool('../tests/engine/train_in_turn', *(tmp_path / f'{alpha}.py' for alpha in alphas), processes=2,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, out
+    in_ranks(train_in_turn, [config('two', 3, alpha) for alpha in alphas])
     for alpha in alphas:
         one, two = (torch.load(tmp_path / f'{name}_{alpha}' / 'epoch_1.pth', weights_only=False)['state_dict']
                     for name in ('one', 'two'))

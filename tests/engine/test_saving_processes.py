@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
+from processes import in_ranks, train_in_turn
 from tiny_flow import contents, distilling, recorded, saving, teacher
 
 from mmtinyvit.store import verify_store
@@ -84,12 +85,9 @@ def test_stopped_then_killed_then_finished(tmp_path, config, start_tool, photos,
     assert {name: ours[name] for name in whole} == whole
 
 
-def test_two_processes_distil(tmp_path, photos, saved_store, start_tool):
+def test_two_processes_distil(tmp_path, photos, saved_store):
     """Under DistributedDataParallel: together they see each view of the store once, and no other pixels."""
-    distilling(photos, saved_store, tmp_path / 'work', batch_size=4).dump(tmp_path / 'train.py')
-    process = start_tool('train', tmp_path / 'train.py', processes=2, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out, _ = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, out
+    in_ranks(train_in_turn, [distilling(photos, saved_store, tmp_path / 'work', batch_size=4)])
     Runner.from_cfg(distilling(photos, saved_store, tmp_path / 'one', batch_size=7)).train()
     both, one = recorded(tmp_path / 'work'), recorded(tmp_path / 'one')
     assert len(both) == len(one) == 28 and sorted(both) == sorted(one)

@@ -1,7 +1,4 @@
 """The multi-scale batches: the same for any number of workers and processes, in every run and after resuming."""
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,13 +9,13 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from processes import in_ranks, train_in_turn
 from tiny_flow import NORM, digest, recorded, runtime, student
 
 from mmtinyvit.datasets import set_view
 from mmtinyvit.errors import UserError
 from projects.mobilevit.mobilevit import MultiScaleBatchSampler
 
-ROOT = Path(__file__).resolve().parents[3]
 SIDES = (160, 192, 256, 288, 320)
 
 
@@ -141,13 +138,7 @@ def test_training_goes_on_after_a_stop_as_if_there_were_none(photos_here, tmp_pa
 
 def test_two_processes_train_on_the_images_of_one(photos_here, tmp_path):
     Runner.from_cfg(training(photos_here, tmp_path / 'one', 2)).train()
-    training(photos_here, tmp_path / 'two', 2, batch_size=2).dump(tmp_path / 'two.py')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-               ROOT / 'tests/engine/train_in_turn.py', tmp_path / 'two.py', '--launcher', 'pytorch']
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / 'tests', os.environ.get('PYTHONPATH', ''))))
-    ended = subprocess.run(command, env=os.environ | dict(PYTHONPATH=paths, OMP_NUM_THREADS='1'), text=True,
-                           capture_output=True, timeout=240)
-    assert ended.returncode == 0, ended.stderr
+    in_ranks(train_in_turn, [training(photos_here, tmp_path / 'two', 2, batch_size=2)])
     assert sorted(recorded(tmp_path / 'one')) == sorted(recorded(tmp_path / 'two'))
     assert len((tmp_path / 'one/losses_0.txt').read_text().split()) == len(
         (tmp_path / 'two/losses_1.txt').read_text().split())

@@ -2,7 +2,6 @@
 import argparse
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,7 @@ def test_onnx(small, tmp_path):
 
 def test_no_mmseg(monkeypatch):
     """The head's import fails before anything else does."""
-    monkeypatch.setattr('mmtinyvit.compat.find_spec',
-                        lambda name: None if name == 'mmseg' else find_spec(name))
+    monkeypatch.setitem(sys.modules, 'mmseg', None)
     monkeypatch.delitem(sys.modules, 'projects.topformer.topformer.simple_head', raising=False)
     monkeypatch.setitem(sys.modules, 'mmseg.models.decode_heads.decode_head', None)
     args = argparse.Namespace(config=str(CONFIGS / 'topformer_tiny_160k_ade20k.py'), local_rank=0)
