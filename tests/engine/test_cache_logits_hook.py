@@ -191,7 +191,7 @@ def test_killed_and_resumed(tmp_path, caching, saved_store):
     cfg.resume, cfg.experiment_name = True, 'resumed'
     train(cfg)
     log = '\n'.join(path.read_text() for path in (tmp_path / 'work').glob('*/*.log'))
-    assert 'asked the teacher 2 times in training and 0 times for what nobody saw, found 12 answers' in log
+    assert 'asked the teacher 2 times in training and 0 times for what nobody saw, found 12 records' in log
     ours, theirs = LogitStore(tmp_path / 'store'), LogitStore(saved_store)
     a, b = (store.read_positions(1, np.arange(14)) for store in (ours, theirs))
     assert (a.index == b.index).all() and np.abs(a.log_prob - b.log_prob).max() < 1e-5
