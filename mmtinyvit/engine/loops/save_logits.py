@@ -25,8 +25,6 @@ from .progress import SavingProgress
 
 __all__ = ['SaveLogitsLoop']
 
-PATIENCE_SECONDS = 1.  # between two looks at shards that other processes hold
-
 
 @LOOPS.register_module()
 class SaveLogitsLoop(BaseLoop):
@@ -125,11 +123,9 @@ class SaveLogitsLoop(BaseLoop):
         """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
         progress.begin(self._missing(writer))
         saved = 0
-        while next(writer.missing(self.views), None) is not None:
-            done = self._save_claimable(writer, progress, rank, world_size)
-            saved += done
-            if not done:
-                time.sleep(PATIENCE_SECONDS)
+        for unit in writer.missing(self.views, rank, world_size, wait=True):
+            if writer.claim(unit):  # there is something to do, at least this
+                saved += self._save_claimable(writer, progress, rank, world_size)
         return saved
 
     def _missing(self, writer: LogitWriter) -> int:
