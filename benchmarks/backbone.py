@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from mmtinyvit.host_memory import keep_host_memory
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
 EXACT = 1e-4  # of the largest output: in eval in float32, on one image

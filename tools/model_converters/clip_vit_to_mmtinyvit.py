@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.weight_files import file_table, pack_weights, refuse_same_file, write_file
-from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_clip_state_dict
 from mmtinyvit.models.weights import read_state_dict
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmtinyvit.apis.command import run_command
 from mmtinyvit.apis.weight_files import file_table, pack_weights, refuse_same_file, write_file
-from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 from mmtinyvit.models.weights import read_state_dict
 
 

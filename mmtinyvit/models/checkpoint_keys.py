@@ -1,12 +1,13 @@
-"""How the published TinyViT checkpoints name their tensors, and the way from each naming to each other one.
+"""How published checkpoints name their tensors, and the way to this library's names: TinyViT, ViT, DeiT, CLIP.
 
-The layouts differ in four things only: the names inside stem, convolution and norm; whether a down-sampling layer
-closes a stage (the original, mmpretrain) or opens the next (timm, this library); and where the final norm and the
-classifier sit. Attention biases for another window size are interpolated as in the original.
+TinyViT has four layouts (Cream, timm, mmpretrain, ours). They differ in four things only: the names inside stem,
+convolution and norm; whether a down-sampling layer closes a stage (the original, mmpretrain) or opens the next (timm,
+this library); and where the final norm and the classifier sit. The other networks are tables of names.
 """
 import math
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -16,11 +17,12 @@ from torch import Tensor
 from mmtinyvit.errors import UserError
 
 __all__ = [
-    'adapt_state_dict', 'convert_state_dict', 'detect_layout', 'interpolate_biases', 'to_cream', 'to_mmpretrain',
-    'to_timm'
+    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_state_dict',
+    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_deit'
 ]
 
 
+# ---------------------------------------------------------------- TinyViT
 class Layout(NamedTuple):
     """Names in one layout; ``{last}`` stands for the number of the last stage."""
     stem: tuple[str, str]
@@ -48,6 +50,29 @@ def detect_layout(keys: Iterable[str], prefix: str = '') -> str | None:
     """Name of the layout whose backbone is found under ``prefix``, or None."""
     keys = set(keys)
     return next((layout for mark, layout in MARKS if prefix + mark in keys), None)
+
+
+def find_tiny_vit(state_dict: Mapping, source: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """The backbone in a checkpoint of any layout.
+
+    Args:
+        state_dict: The tensors.
+        source: Where they come from, for the error.
+        prefix: Where the backbone lies, such as ``'backbone.'`` for a classifier or detector of OpenMMLab. Where there
+            is none, it is searched without a prefix, as Cream's and timm's lie, and then under ``'backbone.'``.
+
+    Returns:
+        tuple: Its tensors, and the prefix that was removed from their keys.
+
+    Raises:
+        UserError: There is no TinyViT in the checkpoint.
+    """
+    wanted = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
+    place = next((place for place in (wanted or '', '', 'backbone.') if detect_layout(state_dict, place)), None)
+    if place is None:
+        raise UserError(f'The checkpoint {source} holds no TinyViT, neither under {wanted or "backbone."} nor without '
+                        f'a prefix (its first keys are {", ".join(list(state_dict)[:3])}): give one that does.')
+    return {key.removeprefix(place): value for key, value in state_dict.items() if key.startswith(place)}, place
 
 
 def convert_state_dict(state_dict: Mapping, target: str = 'mmtinyvit', prefix: str | None = None) -> dict[str, Tensor]:
@@ -82,21 +107,6 @@ def convert_state_dict(state_dict: Mapping, target: str = 'mmtinyvit', prefix: s
         raise UserError(f'This TinyViT checkpoint in the layout of {source} has {len(unknown)} keys that do not '
                         f'belong to it, such as {", ".join(list(unknown)[:3])}: remove them first.')
     return renamed
-
-
-def to_timm(state_dict: Mapping) -> dict[str, Tensor]:
-    """The tensors under timm's keys; see :func:`convert_state_dict`."""
-    return convert_state_dict(state_dict, 'timm')
-
-
-def to_cream(state_dict: Mapping) -> dict[str, Tensor]:
-    """The tensors under the original's keys; see :func:`convert_state_dict`."""
-    return convert_state_dict(state_dict, 'Cream')
-
-
-def to_mmpretrain(state_dict: Mapping) -> dict[str, Tensor]:
-    """The tensors under mmpretrain's keys; see :func:`convert_state_dict`."""
-    return convert_state_dict(state_dict, 'mmpretrain')
 
 
 def interpolate_biases(biases: Tensor, window_size: int) -> Tensor:
@@ -213,3 +223,136 @@ def _log(source: str, taken: int, wanted: int, windows: set[str], left_out: list
     if notes or source != 'mmtinyvit':
         print_log('; '.join([f'TinyViT takes {taken} of its {wanted} tensors from a checkpoint in the layout of '
                              f'{source}', *notes]), logger='current')
+
+
+# ---------------------------------------------------------------- ViT, DeiT, CLIP
+PLACEHOLDERS = dict(i=r'\d+', n='[12]', part='qkv|proj', end='pre|post', kind='weight|bias')
+VIT_NAMES = (  # of MAE, the released TinyMIM and timm; of mmpretrain's VisionTransformer
+    ('cls_token', 'cls_token'),
+    ('pos_embed', 'pos_embed'),
+    ('patch_embed.proj.{kind}', 'patch_embed.projection.{kind}'),
+    ('blocks.{i}.norm{n}.{kind}', 'layers.{i}.ln{n}.{kind}'),
+    ('blocks.{i}.attn.{part}.{kind}', 'layers.{i}.attn.{part}.{kind}'),
+    ('blocks.{i}.mlp.fc1.{kind}', 'layers.{i}.ffn.layers.0.0.{kind}'),
+    ('blocks.{i}.mlp.fc2.{kind}', 'layers.{i}.ffn.layers.1.{kind}'),
+    ('norm.{kind}', 'ln1.{kind}'),
+    ('fc_norm.{kind}', 'ln2.{kind}'),  # behind average pooling
+)
+NOT_THE_VIT = ('decoder_', 'mask_token', 'head.')  # of MAE and timm
+DEIT_NAMES = (  # of the original and timm; of an mmpretrain ImageClassifier
+    *((old, f'backbone.{new}') for old, new in VIT_NAMES[:-1]),
+    ('dist_token', 'backbone.dist_token'),
+    ('head.{kind}', 'head.layers.head.{kind}'),
+    ('head_dist.{kind}', 'head.layers.head_dist.{kind}'),
+)
+CLIP_NAMES = (  # of clip_vit_large_patch14_22k.pth; of an ImageClassifier with a CLIPVisionTower
+    ('visual.conv1.weight', 'backbone.patch_embed.weight'),
+    ('visual.class_embedding', 'backbone.cls_token'),
+    ('visual.positional_embedding', 'backbone.pos_embed'),
+    ('visual.proj', 'backbone.projection'),
+    ('visual.ln_{end}.{kind}', 'backbone.ln_{end}.{kind}'),
+    ('visual.transformer.resblocks.{i}.ln_{n}.{kind}', 'backbone.blocks.{i}.ln{n}.{kind}'),
+    ('visual.transformer.resblocks.{i}.attn.in_proj_{kind}', 'backbone.blocks.{i}.qkv.{kind}'),
+    ('visual.transformer.resblocks.{i}.attn.out_proj.{kind}', 'backbone.blocks.{i}.proj.{kind}'),
+    ('visual.transformer.resblocks.{i}.mlp.c_fc.{kind}', 'backbone.blocks.{i}.fc1.{kind}'),
+    ('visual.transformer.resblocks.{i}.mlp.c_proj.{kind}', 'backbone.blocks.{i}.fc2.{kind}'),
+    ('head.{kind}', 'head.fc.{kind}'),
+)
+CLIP_BLOCK_TENSORS, CLIP_OTHER_TENSORS = 12, 10
+
+
+def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpretrain',
+                           prefix: str = '') -> dict[str, Tensor]:
+    """Rename the tensors of a vision transformer.
+
+    Args:
+        state_dict: Tensors under MAE's and timm's names, or mmpretrain's with or without ``backbone.``.
+        layout: ``'mmpretrain'`` or ``'timm'``.
+        prefix: What to put before every key, for example ``'backbone.'``.
+
+    Returns:
+        The tensors of the network itself, under the names of the layout. Decoder, mask token, necks and heads are left
+        out.
+
+    Raises:
+        UserError: It is no such checkpoint, a tensor of a block is missing, or one is unknown.
+    """
+    if layout not in ('mmpretrain', 'timm'):
+        raise UserError(f'There is no layout {layout!r} of vision transformers: choose mmpretrain or timm.')
+    names = [(name, pair[layout == 'mmpretrain']) for pair in VIT_NAMES for name in pair]
+    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    whole = any(key.startswith('backbone.') for key in state_dict)
+    wanted = {key.removeprefix('backbone.'): value for key, value in state_dict.items()
+              if (key.startswith('backbone.') if whole else not key.startswith(NOT_THE_VIT))}
+    renamed, unknown = _rename_by_table(wanted, names)
+    if unknown or not renamed:
+        raise UserError('This is no vision transformer in the layout of MAE, timm or mmpretrain: the tensor '
+                        f'{(unknown or ["patch_embed"])[0]} is {"not known" if unknown else "missing"}.')
+    return {prefix + key: value for key, value in renamed.items()}
+
+
+def is_official_deit(state_dict: Mapping) -> bool:
+    """Whether the tensors carry the names of the original DeiT."""
+    return 'patch_embed.proj.weight' in state_dict and 'blocks.0.attn.qkv.weight' in state_dict
+
+
+def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
+    """Rename the tensors of an official or timm DeiT checkpoint to those of an mmpretrain ``ImageClassifier``.
+
+    Args:
+        state_dict: The tensors, or a checkpoint that holds them as ``'model'``.
+
+    Returns:
+        The same tensors under ``backbone.`` and ``head.layers.``.
+
+    Raises:
+        UserError: A name is not one of DeiT's.
+    """
+    renamed, unknown = _rename_by_table(_unwrap(state_dict), DEIT_NAMES)
+    if unknown:
+        raise UserError(f'The checkpoint has the tensor {unknown[0]}, which is not of DeiT: give a checkpoint of DeiT '
+                        '(not of CaiT, DeiT III or another ViT), or remove it from the file.')
+    return renamed
+
+
+def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of CLIP-ViT-L/14 finetuned on ImageNet-22k, ``clip_vit_large_patch14_22k.pth``.
+
+    Args:
+        state_dict: Tensors under the published names (https://github.com/wkcn/TinyViT-model-zoo, release
+            pretrained_teacher), of any width and depth.
+
+    Returns:
+        The same tensors as float32, for an ``ImageClassifier`` of a ``CLIPVisionTower`` and a ``LinearClsHead``.
+
+    Raises:
+        UserError: If a tensor is missing or unknown.
+    """
+    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    renamed, unknown = _rename_by_table(state_dict, CLIP_NAMES)
+    depth = len({key.split('.')[2] for key in renamed if key.startswith('backbone.blocks.')})
+    missing = {name for _, name in CLIP_NAMES[:4]} - renamed.keys()
+    if unknown or missing or len(renamed) != CLIP_OTHER_TENSORS + depth * CLIP_BLOCK_TENSORS:
+        detail = f'does not know {unknown[0]}' if unknown else f'found {len(renamed)} tensors in {depth} blocks'
+        raise UserError("This is not CLIP's visual tower with a linear head, as in clip_vit_large_patch14_22k.pth: the "
+                        f'converter {detail}.')
+    return {name: value.float() for name, value in renamed.items()}
+
+
+def _rename_by_table(state_dict: Mapping[str, Tensor],
+                     names: Sequence[tuple[str, str]]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors renamed by a table of (old, new) with :data:`PLACEHOLDERS`, and the keys that it does not know."""
+    renamed, unknown = {}, []
+    for key, value in state_dict.items():
+        found = next(((match, new) for old, new in names if (match := _pattern(old).fullmatch(key))), None)
+        if found is None:
+            unknown.append(key)
+        else:
+            renamed[found[1].format(**found[0].groupdict())] = value
+    return renamed, unknown
+
+
+@cache
+def _pattern(name: str) -> re.Pattern:
+    return re.compile(re.sub(r'\\{(\w+)\\}', lambda found: f'(?P<{found[1]}>{PLACEHOLDERS[found[1]]})',
+                             re.escape(name)))
