@@ -29,8 +29,12 @@ def images():
 
 def outputs(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """All outputs in a row; the running statistics stay as they were."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.no_grad():
-        return torch.cat([out.flatten() for out in copy.deepcopy(model)(images)])
+        outs = torch.cat([out.flatten() for out in model(images)])
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+    return outs
 
 
 class LowRank(nn.Module):
@@ -169,8 +173,6 @@ def test_parameters_are_contiguous(model):
 def test_outputs_follow_every_parameter_changed_through_data(model, images):
     """As averaged weights are written: autograd counts no version."""
     outputs(model, images)
-    with torch.inference_mode():
-        copy.deepcopy(model)(images)
     for value in model.state_dict().values():
         if value.is_floating_point():
             value.data.mul_(1.1)

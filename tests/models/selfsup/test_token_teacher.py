@@ -93,7 +93,8 @@ def test_other_networks_are_named():
 
 @pytest.mark.parametrize(('arch', 'said'), [
     (dict(dims=24), r'of another shape \(cls_token is \[1, 1, 16\] instead of \[1, 1, 24\]'),
-    (dict(layers=4), r'12 are missing \(layers.3.ln1.weight'), (dict(layers=2), r'12 are unknown \(layers.2.ln1.weight')])
+    (dict(layers=4), r'12 are missing \(layers.3.ln1.weight'),
+    (dict(layers=2), r'12 are unknown \(layers.2.ln1.weight')])
 def test_checkpoint_of_another_teacher(arch, said, tmp_path):
     teacher = TokenTeacher(vit_config(**arch), official_mae(tmp_path, timm_vit()))
     with pytest.raises(UserError, match=f'does not fill VisionTransformer: .*{said}'):
