@@ -150,7 +150,7 @@ class WindowAttention(nn.Module):
         side = torch.arange(window_size)
         apart = (side[:, None] - side).abs()  # (w, w)
         offsets = apart[:, None, :, None] * window_size + apart[None, :, None, :]  # (w, w, w, w)
-        self.register_buffer('offsets', offsets.reshape(window_size**2, -1), persistent=False)  # (N, N)
+        self.register_buffer('attention_bias_idxs', offsets.reshape(window_size**2, -1), persistent=False)  # (N, N)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend in every window of the tokens ``x`` ``(B, H, W, C)``; the output has the same shape."""
@@ -163,7 +163,7 @@ class WindowAttention(nn.Module):
         x = self.norm(x.reshape(-1, w * w, C))  # (B * rows * columns, N, C)
         # one head's query, key and value lie side by side in the published weights
         qkv = self.qkv(x).unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)  # (3, windows, heads, N, d)
-        bias = self.attention_biases[:, self.offsets]  # (heads, N, N)
+        bias = self.attention_biases[:, self.attention_bias_idxs]  # (heads, N, N)
         x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)  # (windows, heads, N, d)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (windows, N, C)
         x = x.unflatten(1, (w, w)).unflatten(0, windows).transpose(2, 3)  # (B, rows, w, columns, w, C)

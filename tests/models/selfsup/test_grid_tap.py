@@ -43,7 +43,7 @@ def test_global_window_gives_the_attention_of_the_block():
     images = torch.randn(2, 3, 64, 64)
     tokens = maps_before_last_block(student, images)[3].permute(0, 2, 3, 1)
     q, k, v = tap_stages(student, images, (3, ))[3].flatten(3).unflatten(2, (3, -1)).transpose(-2, -1)
-    weights = (q @ k.mT * q.shape[-1]**-0.5 + attn.attention_biases[:, attn.offsets]).softmax(-1)
+    weights = (q @ k.mT * q.shape[-1]**-0.5 + attn.attention_biases[:, attn.attention_bias_idxs]).softmax(-1)
     ours = attn.proj((weights @ v).transpose(1, 2).flatten(2)).view_as(tokens)
     assert torch.allclose(ours, attn(tokens), atol=1e-5)
 
