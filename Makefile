@@ -17,7 +17,7 @@ OPERATORS := $(call stamp,operators,$(CORE) build)
 FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export dev docs)
 TEST_ARGS ?=
 DETECT ?=
-BENCHMARKS ?= backbone loss replay saving training scaling store
+BENCHMARKS ?= backbone inference loss replay saving training scaling store
 
 .PHONY: help env env-demo demo test lint bench docs
 .DELETE_ON_ERROR:

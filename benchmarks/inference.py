@@ -9,7 +9,7 @@ compared. Each runtime lives in a process of its own, and these take turns. int8
 (static, activations calibrated on the first 32 images); how far its logits are from those of float32 is measured on
 the next images: real photos where MMTINYVIT_DATA is set, otherwise noise. Without ``--checkpoint`` the weights are
 random, and then the distance says something, but which class comes first does not. OpenVINO takes part if it is
-installed (``pip install mmtinyvit[openvino]``); it computes in float32, and in int8 from onnxruntime's file.
+installed (``pip install mmtinyvit[export,openvino]``); it computes in float32, and in int8 from onnxruntime's file.
 """
 import argparse
 import logging

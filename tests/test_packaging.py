@@ -54,7 +54,7 @@ def test_unpacked_wheel_finds_its_own_configs(wheel, tmp_path):
 def test_wheel_metadata(wheel):
     meta = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('METADATA'))).decode())
     assert set(meta.get_all('Provides-Extra')) == {
-        'onedl', 'openmmlab', 'dev', 'demo', 'docs', 'export', 'remote', 'segmentation'}
+        'onedl', 'openmmlab', 'openvino', 'dev', 'demo', 'docs', 'export', 'remote', 'segmentation'}
     requirements = meta.get_all('Requires-Dist')
     assert 'onedl-mmcv==2.3.6; extra == "onedl"' in requirements
     assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch

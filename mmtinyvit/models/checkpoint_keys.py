@@ -6,7 +6,7 @@ this library); and where the final norm and the classifier sit. The other networ
 """
 import math
 import re
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -46,9 +46,8 @@ MARKS = (('patch_embed.seq.0.c.weight', 'Cream'), ('patch_embed.seq.0.conv2d.wei
          ('patch_embed.conv1.conv.weight', 'mmtinyvit'))
 
 
-def detect_layout(keys: Iterable[str], prefix: str = '') -> str | None:
+def detect_layout(keys: Collection[str], prefix: str = '') -> str | None:
     """Name of the layout whose backbone is found under ``prefix``, or None."""
-    keys = set(keys)
     return next((layout for mark, layout in MARKS if prefix + mark in keys), None)
 
 
@@ -170,13 +169,10 @@ def _rename(state_dict: Mapping, source: str, target: str, old_prefix: str, new_
     old, new = (layout._replace(norm=layout.norm.format(last=last)) for layout in (LAYOUTS[source], LAYOUTS[target]))
     renamed, unknown = {}, {}
     for key, value in state_dict.items():
-        if key.endswith('attention_bias_idxs'):
-            continue
-        name = _rename_key(key.removeprefix(old_prefix), old, new)
-        if name is None:
-            unknown[key] = value
-        else:
+        if name := _rename_key(key.removeprefix(old_prefix), old, new):
             renamed[(head_prefix if name.startswith('head.') else new_prefix) + name] = value
+        elif not key.endswith('attention_bias_idxs'):
+            unknown[key] = value
     return renamed, unknown
 
 
@@ -187,12 +183,12 @@ def _rename_key(key: str, old: Layout, new: Layout) -> str | None:
     for there, here in ((old.norm, new.norm), (old.fc, new.fc)):
         if re.fullmatch(rf'{re.escape(there)}\.(weight|bias)', key):
             return here + key.removeprefix(there)
+    if key.endswith('attention_bias_idxs'):
+        return None
     found = re.fullmatch(re.escape(old.stages) + r'(\d+)\.(blocks|downsample)\.(.+)', key)
     if found is None:
         return None
-    stage = int(found[1])
-    if found[2] == 'downsample':
-        stage += old.closing - new.closing
+    stage = int(found[1]) + (old.closing - new.closing) * (found[2] == 'downsample')
     return _rename_unit(f'{new.stages}{stage}.{found[2]}.{found[3]}', old, new)
 
 
@@ -207,16 +203,13 @@ def _unwrap(checkpoint: Mapping) -> Mapping:
 
 
 def _is_optional(key: str, expected: Mapping) -> bool:
-    stage = re.match(r'stages\.(\d+)\.', key)
-    if stage:
+    if stage := re.match(r'stages\.(\d+)\.', key):
         return not any(name.startswith(stage[0]) for name in expected)
     return key.startswith(('head.', 'norm'))
 
 
 def _log(source: str, taken: int, wanted: int, windows: set[str], left_out: list[str]) -> None:
-    notes = []
-    if windows:
-        notes.append(f'attention biases interpolated from windows {" and ".join(sorted(windows))}')
+    notes = [f'attention biases interpolated from windows {" and ".join(sorted(windows))}'] if windows else []
     if left_out:
         shown = ', '.join(left_out[:4]) + (', ...' if len(left_out) > 4 else '')
         notes.append(f'{len(left_out)} left out ({shown})')
@@ -258,7 +251,6 @@ CLIP_NAMES = (  # of clip_vit_large_patch14_22k.pth; of an ImageClassifier with 
     ('visual.transformer.resblocks.{i}.mlp.c_proj.{kind}', 'backbone.blocks.{i}.fc2.{kind}'),
     ('head.{kind}', 'head.fc.{kind}'),
 )
-CLIP_BLOCK_TENSORS, CLIP_OTHER_TENSORS = 12, 10
 
 
 def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpretrain',
@@ -332,7 +324,7 @@ def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
     renamed, unknown = _rename_by_table(state_dict, CLIP_NAMES)
     depth = len({key.split('.')[2] for key in renamed if key.startswith('backbone.blocks.')})
     missing = {name for _, name in CLIP_NAMES[:4]} - renamed.keys()
-    if unknown or missing or len(renamed) != CLIP_OTHER_TENSORS + depth * CLIP_BLOCK_TENSORS:
+    if unknown or missing or len(renamed) != 10 + depth * 12:  # 12 tensors in each block
         detail = f'does not know {unknown[0]}' if unknown else f'found {len(renamed)} tensors in {depth} blocks'
         raise UserError("This is not CLIP's visual tower with a linear head, as in clip_vit_large_patch14_22k.pth: the "
                         f'converter {detail}.')

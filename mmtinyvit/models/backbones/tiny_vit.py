@@ -293,7 +293,10 @@ class TinyViT(PretrainedMixin, BaseBackbone):
                                        mbconv_expand_ratio=mbconv_expand_ratio))
         self.embed_dims, self.depths = arch['embed_dims'], arch['depths']
         num_stages = len(self.depths)
-        self.out_indices = resolve_out_indices(out_indices, num_stages)
+        indices = [out_indices] if isinstance(out_indices, int) else out_indices
+        self.out_indices = tuple(i + num_stages if i < 0 else i for i in indices)
+        if not self.out_indices or not {*self.out_indices} <= {*range(num_stages)}:
+            raise UserError(f'out_indices={out_indices} of TinyViT must name some of its {num_stages} stages.')
         if not -1 <= frozen_stages <= num_stages:
             raise UserError(f'frozen_stages={frozen_stages} of TinyViT must lie between -1 and {num_stages}.')
         self.gap_before_output = gap_before_output
@@ -435,7 +438,7 @@ def resolve_arch(arch: str | dict, overrides: dict) -> dict:
     if unknown := arch.keys() - {*PER_STAGE, *DEFAULTS}:
         raise UserError(f'The arch dict of TinyViT has no entry {sorted(unknown)[0]}: choose from '
                         f'{", ".join(dict.fromkeys([*PER_STAGE, *DEFAULTS]))}.')
-    arch = DEFAULTS | arch | {name: value for name, value in overrides.items() if value is not None}
+    arch = {**DEFAULTS, **arch, **{name: value for name, value in overrides.items() if value is not None}}
     stages = {name: tuple(arch[name]) for name in PER_STAGE}
     if len({len(values) for values in stages.values()}) != 1:
         raise UserError(f'TinyViT needs one entry per stage in each of its lists, but got {stages}.')
@@ -443,16 +446,3 @@ def resolve_arch(arch: str | dict, overrides: dict) -> dict:
         raise UserError(f'In TinyViT each of embed_dims={stages["embed_dims"]} must be a multiple of its '
                         f'num_heads={stages["num_heads"]}.')
     return arch | stages
-
-
-def resolve_out_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
-    """Indices of stages counted from 0, in the order given.
-
-    Raises:
-        UserError: If one of them is no stage.
-    """
-    indices = [out_indices] if isinstance(out_indices, int) else out_indices
-    resolved = tuple(i + num_stages if i < 0 else i for i in indices)
-    if not resolved or any(not 0 <= i < num_stages for i in resolved):
-        raise UserError(f'out_indices={out_indices} of TinyViT must name some of its {num_stages} stages.')
-    return resolved
