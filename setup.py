@@ -58,6 +58,7 @@ setup(
         'demo': requirements('demo'),
         'remote': requirements('remote'),
         'export': requirements('export'),
+        'openvino': requirements('openvino'),
         'segmentation': requirements('segmentation'),
         'dev': requirements('dev', 'demo', 'remote', 'export'),
         'docs': requirements('docs'),

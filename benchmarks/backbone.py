@@ -8,10 +8,12 @@
 All models hold the same random weights, and their outputs are compared before anything is timed. Each lives in a
 process of its own, as it does in a training, and these take turns. In eval ours runs after ``fuse()``. On a CPU it
 runs as in our configs, with memory kept from step to step (HostMemoryHook), and once more without that; with
-``--keep-memory`` the others keep theirs too, and what is left is arithmetic. mmpretrain's has no stride-4 map and needs
-sides that are multiples of 32: it is absent where it cannot run.
+``--keep-memory`` the others keep theirs too, and what is left is arithmetic. On a machine that does other work,
+``--processor-time`` with ``--threads 1`` counts seconds of the processor instead of the clock's. mmpretrain's has no
+stride-4 map and needs sides that are multiples of 32: it is absent where it cannot run.
 """
 import argparse
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 from mmtinyvit.host_memory import keep_host_memory
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16)
 EXACT = 1e-4  # of the largest output: in eval in float32, on one image
@@ -61,6 +63,7 @@ def run(processes: dict[str, Apart], args: argparse.Namespace) -> None:
             results[name]['peak_bytes'] = process.run('step', peak_bytes)
     title = f'{args.mode}, {args.arch}, {args.size[0]}x{args.size[-1]}, batch {args.batch_size}, {args.dtype}'
     title += ', compiled' * args.compile + ', memory kept by all' * args.keep_memory
+    title += ', processor time' * args.processor_time
     report(title, results, args.json, **vars(args))
 
 
@@ -75,6 +78,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='torch.compile every model')
     parser.add_argument('--with-cp', action='store_true', help='ours once more, with activations computed again')
     parser.add_argument('--keep-memory', action='store_true', help='on a CPU, for the others too')
+    parser.add_argument('--processor-time', action='store_true', help='instead of wall time; give it one thread')
     parser.add_argument('--quick', action='store_true', help='5m at a small batch: eval and train in both dtypes')
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2)
@@ -105,7 +109,10 @@ def make(name: str, args: argparse.Namespace) -> dict[str, Callable[[], object]]
     exact = outputs(model, images[:1], 'eval', torch.float32)
     model.train(args.mode == 'train')  # mmpretrain's gives nothing back
     settings = (torch.compile(model) if args.compile else model, images, args.mode, DTYPES[args.dtype])
-    return dict(step=partial(step, *settings), timed=partial(outputs, *settings), exact=lambda: exact)
+    run_step = partial(step, *settings)
+    if args.processor_time:
+        run_step = partial(processor_seconds, run_step)
+    return dict(step=run_step, timed=partial(outputs, *settings), exact=lambda: exact)
 
 
 def build(name: str, args: argparse.Namespace) -> nn.Module:
@@ -169,6 +176,13 @@ def step(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> Non
         forward(model, images, mode, dtype)
     if images.is_cuda:
         torch.cuda.synchronize()
+
+
+def processor_seconds(function: Callable[[], object]) -> float:
+    """What a call takes of the processor, page faults included."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
 
 
 def forward(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.models.losses import RelationDistillationLoss
 from mmtinyvit.models.selfsup import TinyMIM
-from mmtinyvit.models.selfsup.vit_tap import tap_vit
+from mmtinyvit.models.selfsup.taps import tap_vit
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 IMAGES, VIEWS, TOKENS = 1_281_167, 300, 197

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Column, Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.zoo.checkpoints import checkpoint_folder, recorded_sha256
+from mmtinyvit.zoo.download import checkpoint_folder, recorded_sha256
 from mmtinyvit.zoo.index import Entry, find_entries, find_entry
 
 

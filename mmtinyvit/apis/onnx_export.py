@@ -53,8 +53,7 @@ class _Maps(nn.Module):
 def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
     """Write a model as one ONNX file with a free batch size.
 
-    BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed, because the
-    windows of TinyViT are cut to measure. The file's metadata hold how to prepare an image: ``mean`` and ``std`` over
+    BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed. The file's metadata hold how to prepare an image: ``mean`` and ``std`` over
     pixels from 0 to 255, the order of the ``channels``, ``height`` and ``width``.
 
     Args:

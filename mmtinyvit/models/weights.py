@@ -5,26 +5,27 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import torch
 from mmengine.logging import print_log
+from mmengine.model import PretrainedInit, update_init_info
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
-from mmtinyvit.zoo.checkpoints import fetch, known_sha256, local_path
-from mmtinyvit.zoo.download import Report
+from mmtinyvit.zoo.download import Report, fetch, known_sha256, local_path
 from mmtinyvit.zoo.index import PUBLISHERS, entries
 
-__all__ = ['fetch_weights', 'fill_module', 'read_checkpoint', 'read_state_dict']
+__all__ = ['PretrainedMixin', 'fetch_weights', 'fill_module', 'read_checkpoint', 'read_state_dict']
 
+PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
-_QUOTED = re.compile(r'"([^"]+)"')
-_SHAPES = re.compile(r'size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)')
 
 
 class _PlainConfig:
@@ -102,7 +103,7 @@ def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None
 
     Args:
         url: Where it was published.
-        folder: Where to keep it; see :func:`~mmtinyvit.zoo.checkpoints.checkpoint_folder`.
+        folder: Where to keep it; see :func:`~mmtinyvit.zoo.download.checkpoint_folder`.
         mirror: Address of a folder that has the same file.
         report: See :func:`~mmtinyvit.zoo.download.download`.
 
@@ -110,7 +111,7 @@ def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None
         Path: The file.
 
     Raises:
-        UserError: See :func:`~mmtinyvit.zoo.checkpoints.fetch`.
+        UserError: See :func:`~mmtinyvit.zoo.download.fetch`.
     """
     path = local_path(url, folder)
     address = f'{mirror.rstrip("/")}/{path.name}' if mirror else url
@@ -175,21 +176,18 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         UserError: Tensors are missing, unknown or of another shape; names them. BatchNorm's ``num_batches_tracked``
             does not count.
     """
-    missing, unknown, shapes = [], [], []
+    shapes: list[str] = []
+    # each runs behind the hooks of its module that rename tensors
+    hooks = [part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes))
+             for part in module.modules()]
     try:
-        module.load_state_dict(dict(state_dict), strict=True)
-    except RuntimeError as error:
-        if 'Error(s) in loading state_dict' not in str(error):
-            raise
-        for line in str(error).splitlines():
-            quoted = [name for name in _QUOTED.findall(line) if not name.endswith('num_batches_tracked')]
-            if 'Missing key(s)' in line:
-                missing = quoted
-            elif 'Unexpected key(s)' in line:
-                unknown = quoted
-            elif found := _SHAPES.search(line):
-                name, theirs, ours = found.groups()
-                shapes.append(f'{name} is {theirs} instead of {ours}')
+        found = module.load_state_dict(dict(state_dict), strict=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    other = {line.split()[0] for line in shapes}
+    missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
+    unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')]
     unfilled = [name for name in missing if not name.startswith(tuple(fresh))]
     names = [name for name in module.state_dict() if not name.endswith('num_batches_tracked')]
     if unfilled or unknown or shapes:
@@ -202,6 +200,55 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
     return len(names) - len(missing)
 
 
+def _leave_out_other_shapes(shapes: list[str], module: nn.Module, state_dict: dict, prefix: str, *_) -> None:
+    """Before loading one module: take out tensors of another shape than its own, and note both shapes."""
+    for name, own in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
+        given = state_dict.get(prefix + name)
+        if isinstance(given, Tensor) and own.ndim and given.shape != own.shape:
+            shapes.append(f'{prefix}{name} is {list(given.shape)} instead of {list(own.shape)}')
+            del state_dict[prefix + name]
+
+
 def _count(names: list[str], what: str) -> str:
     shown = ', '.join(names[:SHOWN]) + (', ...' if len(names) > SHOWN else '')
     return f'{len(names)} are {what}' + (f' ({shown})' if names else '')
+
+
+class PretrainedMixin:
+    """For a backbone: ``init_cfg=dict(type='Pretrained', ...)`` fills every tensor, or is an error.
+
+    It stands before MMEngine's ``BaseModule`` among the bases. MMEngine itself only warns of what does not match.
+    """
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any.
+
+        Raises:
+            UserError: The checkpoint does not fill the backbone.
+        """
+        if self.is_init:
+            return
+        configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
+        pretrained = [each for each in configs if each['type'] in PRETRAINED]
+        self.init_cfg = [each for each in configs if each['type'] not in PRETRAINED]
+        self.draw_weights()
+        for settings in pretrained:
+            self.load_pretrained(settings['checkpoint'], settings.get('prefix'))
+            self.note_weights(f'Pretrained: load from {settings["checkpoint"]}')
+
+    def draw_weights(self) -> None:
+        """Initialise by what is left of ``init_cfg``; a backbone may add what that cannot describe."""
+        super().init_weights()
+
+    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
+        """Fill the backbone from a file or URL, in which it lies under ``prefix``.
+
+        Raises:
+            UserError: The checkpoint does not fill it.
+        """
+        raise NotImplementedError
+
+    def note_weights(self, origin: str) -> None:
+        """Let MMEngine's log say where the weights come from."""
+        if hasattr(self, '_params_init_info'):
+            update_init_info(self, init_info=origin)

@@ -1,5 +1,9 @@
-"""One file over HTTP, whole or not at all: what a dropped connection left is gone on with, not thrown away."""
-import errno
+"""The folder of downloaded checkpoints: each file whole, checked, and with its checksum beside it.
+
+What a dropped connection left of a file is gone on with, not thrown away.
+"""
+import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -9,19 +13,148 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.store.cached_folder import cache_folder
+from mmtinyvit.store.files import FULL, write_atomically
 
-__all__ = ['download']
+from .index import entries
+
+__all__ = ['checkpoint_folder', 'download', 'fetch', 'known_sha256', 'local_path', 'recorded_sha256']
 
 TRIES = 5  # in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try; doubles from try to try
 TIMEOUT = 30.
 CHUNK = 2**20
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 Report = Callable[[int, int | None], None]
+
+
+def checkpoint_folder(given: str | Path | None = None) -> Path:
+    """Where checkpoints are kept: ``given``, or ``checkpoints`` in the cache of this library.
+
+    The cache is ``$MMTINYVIT_CACHE``, or ``mmtinyvit`` in the user's cache, as for remote stores.
+    """
+    return Path(given).expanduser() if given else cache_folder() / 'checkpoints'
+
+
+def local_path(url: str, folder: str | Path | None = None) -> Path:
+    """Where the file at ``url`` is kept; files that no metafile lists are kept apart by their address."""
+    name = Path(urlparse(url).path).name
+    listed = any(entry.url == url for entry in entries().values())
+    return checkpoint_folder(folder) / ('' if listed else hashlib.sha256(url.encode()).hexdigest()[:8]) / name
+
+
+def known_sha256(url: str) -> str | None:
+    """The published checksum of what is at ``url``, or its beginning; None where there is none."""
+    return next((entry.sha256 for entry in entries().values() if entry.url == url), None)
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The checksum that was recorded when ``path`` was downloaded, None if it never was."""
+    try:
+        return _record(path).read_text().split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f'{path.name}.sha256')
+
+
+def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None = None,
+          check: Callable[[Path], object] | None = None) -> Path:
+    """The file at ``url``, downloaded to ``path`` unless it is there already.
+
+    It arrives under another name, is checked, and only then gets its own. Its checksum is recorded beside it in the
+    form of ``sha256sum``, before that; a file that is there is held to its record, and downloaded again if it has
+    changed. Several processes may ask for the same file: one downloads it.
+
+    Args:
+        url: An ``http`` or ``https`` address.
+        path: Where to keep it.
+        sha256: What its checksum must be, or begin with.
+        report: See :func:`download`.
+        check: Called with the path of what has arrived; raises :class:`UserError` if it is unfit.
+
+    Returns:
+        Path: ``path``.
+
+    Raises:
+        UserError: It cannot be downloaded or kept, its checksum is wrong, or ``check`` refuses it. Only what a dropped
+            connection left stays, for the next time.
+    """
+    wanted = sha256 or recorded_sha256(path)
+    if _is_there(path, wanted):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f'{path.name}.part')
+        with _lock(part) as file:
+            if _is_there(path, wanted):  # another process was faster
+                part.unlink()
+            else:
+                _arrive(url, path, part, file, wanted, sha256 is None, report, check)
+    except OSError as error:
+        change = 'choose another folder, or set MMTINYVIT_CACHE'
+        what = 'is full' if error.errno in FULL else 'cannot be used'
+        raise UserError(f'The folder {path.parent} for checkpoints {what} ({error.strerror or error}): '
+                        f'{change}.') from error
+    return path
+
+
+def _arrive(url: str, path: Path, part: Path, file: BinaryIO, wanted: str | None, is_record: bool,
+            report: Report | None, check: Callable[[Path], object] | None) -> None:
+    try:
+        download(url, part, file, report)
+        os.fsync(file.fileno())
+    finally:
+        if not part.stat().st_size:
+            _remove(part)
+    try:
+        found = _sha256(part)
+        if wanted and not found.startswith(wanted):
+            expected = f'{wanted} of the first download, which {_record(path)} holds' if is_record else wanted
+            way_out = 'delete that record if the publisher has changed the file' if is_record else 'try again'
+            raise UserError(f'{url} has the checksum {found} instead of {expected}: nothing was kept; {way_out}.')
+        if check:
+            check(part)
+        write_atomically(_record(path), [f'{found}  {path.name}\n'.encode()])
+        os.replace(part, path)
+    finally:
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    for path in (part, part.with_name(f'{part.name}.version')):
+        path.unlink(missing_ok=True)
+
+
+def _is_there(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and (sha256 is None or _sha256(path).startswith(sha256))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _lock(part: Path) -> BinaryIO:
+    """The unfinished file, open, and locked where the file system can: closing it lets the next process go on."""
+    while True:
+        file = open(part, 'ab+')
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            return file
+        try:
+            if os.path.samestat(os.stat(part), os.fstat(file.fileno())):
+                return file
+        except FileNotFoundError:  # whoever held the lock has finished it
+            pass
+        file.close()
 
 
 def download(url: str, part: Path, file: BinaryIO, report: Report | None = None) -> None:

@@ -1,4 +1,8 @@
-"""The published models in mmpretrain's own list, once both libraries are imported, in either order."""
+"""The published models in mmpretrain's own list, once both libraries are imported, in either order.
+
+mmpretrain reads its own index alone and asks nobody else for models, and importing it from here would take seconds: so
+an import hook waits until the user imports it, and goes.
+"""
 import importlib.util
 import sys
 from importlib.abc import MetaPathFinder

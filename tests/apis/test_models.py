@@ -12,9 +12,9 @@ from mmengine.config import Config
 import mmtinyvit
 from mmtinyvit.apis.models import get_model, plain_config
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_keys import to_cream
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 from mmtinyvit.paths import config_root
-from mmtinyvit.zoo.checkpoints import local_path
+from mmtinyvit.zoo.download import local_path
 from mmtinyvit.zoo.index import entries, find_entry
 
 NAME = 'mmtinyvit-5m_in21k-distill-pre_3rdparty_in1k'
@@ -45,7 +45,7 @@ def published(tmp_path_factory):
     """A small network in the layout of the original, and the network."""
     classifier = shrunk()
     path = tmp_path_factory.mktemp('published') / 'net.pth'
-    torch.save(dict(model=to_cream(classifier.state_dict()), epoch=30), path)
+    torch.save(dict(model=convert_state_dict(classifier.state_dict(), 'Cream'), epoch=30), path)
     return path, classifier
 
 

@@ -13,7 +13,7 @@ from timm.models.deit import VisionTransformerDistilled
 from tiny_flow import CLASSES, NORM, distilling, recorded, saving, teacher
 
 from mmtinyvit.engine.hooks import AverageWeightsHook
-from mmtinyvit.models.backbones.deit_keys import convert_deit_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_deit_state_dict
 
 MIXING = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5)
 SOFT = dict(type='mmtinyvit.SoftDistillationLoss', temperature=2.)

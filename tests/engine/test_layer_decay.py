@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_keys import to_cream
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 from mmtinyvit.paths import config_root
 
 DEPTHS, RATE = (2, 2, 6, 2), .8
@@ -60,7 +60,8 @@ def originals_scale(cream_name: str) -> float:
 
 def cream_names(model: nn.Module) -> dict[str, str]:
     """The original's name of each parameter."""
-    return {ours: theirs for theirs, ours in to_cream({name: name for name, _ in model.named_parameters()}).items()}
+    own = {name: name for name, _ in model.named_parameters()}
+    return {ours: theirs for theirs, ours in convert_state_dict(own, 'Cream').items()}
 
 
 @pytest.mark.parametrize('arch', ['5m', '11m', '21m'])

@@ -8,7 +8,7 @@ from tiny_flow import photo_dataset, runtime, student
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import in21k_to_in1k_index
-from mmtinyvit.models.backbones.tiny_vit_keys import to_cream, to_timm
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 
 
 def model(num_classes: int = 1000, **backbone) -> dict:
@@ -51,8 +51,8 @@ def assert_backbone(found: torch.nn.Module, state: dict) -> None:
 @pytest.mark.parametrize('layout', ['ours', 'Cream', 'timm'])
 def test_finetuning_starts_from_every_layout(photos, tmp_path, distilled, layout):
     if layout != 'ours':
-        torch.save(dict(model=to_cream(distilled)) if layout == 'Cream' else to_timm(distilled),
-                   tmp_path / 'distilled.pth')
+        renamed = convert_state_dict(distilled, layout)
+        torch.save(dict(model=renamed) if layout == 'Cream' else renamed, tmp_path / 'distilled.pth')
     started = runner(photos, tmp_path, [MAP, REQUIRE])
     started.train()
     assert_backbone(started.model, distilled)

@@ -11,7 +11,7 @@ from tiny_networks import build, tiny_vit_config, vit_config
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup.token_cache import HEADER, TokenCache, view_bytes
+from mmtinyvit.models.selfsup.token_teacher import HEADER, TokenCache, view_bytes
 
 VIEW_BYTES = 24 + 2 * 3 * 17 * 32
 CROP = dict(type='RandomResizedCrop', scale=32)

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.tiny_vit_keys import to_cream, to_mmpretrain, to_timm
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 from mmtinyvit.models.weights import fetch_weights, fill_module, read_state_dict
-from mmtinyvit.zoo.checkpoints import local_path
+from mmtinyvit.zoo.download import local_path
 from mmtinyvit.zoo.index import PUBLISHERS, find_entry
 
 ARCH = dict(embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 2), depths=(1, 1, 2, 1), window_sizes=(7, 3, 4, 2))
@@ -57,8 +57,9 @@ def test_every_layout_fills_a_detectors_backbone(classifier, layout, prefix, tmp
     state = classifier.state_dict()
     saved = {
         'ours': lambda: state, 'runner': lambda: dict(state_dict=state, meta=dict(epoch=3)),
-        'Cream': lambda: dict(model=to_cream(state), epoch=90), 'timm': lambda: to_timm(state),
-        'mmpretrain': lambda: to_mmpretrain(state), 'bare': lambda: classifier.backbone.state_dict(),
+        'Cream': lambda: dict(model=convert_state_dict(state, 'Cream'), epoch=90),
+        'timm': lambda: convert_state_dict(state, 'timm'),
+        'mmpretrain': lambda: convert_state_dict(state, 'mmpretrain'), 'bare': lambda: classifier.backbone.state_dict(),
         'ddp': lambda: {f'module.{name}': value for name, value in state.items()},
     }[layout]()
     torch.save(saved, tmp_path / 'weights.pth')
@@ -112,7 +113,8 @@ def test_mmengine_gets_published_files_from_here(classifier, tmp_path, monkeypat
     CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
     fake = SimpleNamespace(CfgNode=CfgNode)
     with mock.patch.dict(sys.modules, {'yacs': SimpleNamespace(config=fake), 'yacs.config': fake}):
-        torch.save(dict(model=to_cream(classifier.state_dict()), config=CfgNode(lr=1)), tmp_path / 'net.pth')
+        renamed = convert_state_dict(classifier.state_dict(), 'Cream')
+        torch.save(dict(model=renamed, config=CfgNode(lr=1)), tmp_path / 'net.pth')
     monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
     entry = find_entry('mmtinyvit-5m_3rdparty_in1k')
     path = local_path(entry.url)
@@ -140,7 +142,7 @@ def test_other_windows_are_interpolated(classifier, tmp_path):
 
 def test_what_was_taken_is_logged(classifier, tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit_weights.print_log', lambda line, **_: lines.append(line))
+    monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit.print_log', lambda line, **_: lines.append(line))
     torch.save(classifier.state_dict(), tmp_path / 'weights.pth')
     model = backbone(tmp_path / 'weights.pth')
     counted = [name for name in model.state_dict() if 'num_batches_tracked' not in name]

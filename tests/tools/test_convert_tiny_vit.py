@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import TinyViT as MMPretrainTinyViT
 from safetensors.torch import load_file
 
-from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 
 TOOL = 'model_converters/convert_tiny_vit'
 PREFIX = dict(mmtinyvit='backbone.', mmpretrain='backbone.', timm='', Cream='')

@@ -14,7 +14,7 @@ from file_server import file_server
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.zoo import download
-from mmtinyvit.zoo.checkpoints import fetch, recorded_sha256
+from mmtinyvit.zoo.download import fetch, recorded_sha256
 
 CONTENT = random.Random(0).randbytes(20_000)
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -107,7 +107,7 @@ def test_a_busy_server_is_asked_again(server, url, file):
 
 def test_a_killed_process(server, url, file):
     server.pause = 0.05
-    code = f'from pathlib import Path; from mmtinyvit.zoo.checkpoints import fetch; fetch({url!r}, Path({str(file)!r}))'
+    code = f'from pathlib import Path; from mmtinyvit.zoo.download import fetch; fetch({url!r}, Path({str(file)!r}))'
     process = subprocess.Popen([sys.executable, '-c', code])
     part = file.with_name('net.pth.part')
     while process.poll() is None and not (server.requests and part.exists()):
@@ -124,7 +124,7 @@ def test_a_killed_process(server, url, file):
 def test_a_full_disk(server, url, file):
     """As a process meets it that may not write more than 8,000 bytes."""
     code = ('import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))\n'
-            'from pathlib import Path; from mmtinyvit.zoo.checkpoints import fetch, UserError\n'
+            'from pathlib import Path; from mmtinyvit.zoo.download import fetch, UserError\n'
             f'try: fetch({url!r}, Path({str(file)!r}))\nexcept UserError as error: print(error)')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert 'is full (File too large)' in done.stdout, done.stdout

@@ -10,7 +10,7 @@ from timm.utils import unwrap_model
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.selfsup.tiny_mim import TinyMIM
-from mmtinyvit.models.selfsup.token_cache import TokenCache, view_bytes
+from mmtinyvit.models.selfsup.token_teacher import TokenCache, view_bytes
 from mmtinyvit.registry import HOOKS
 
 from .epoch_clock import EpochClockHook

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from .clip_vision_keys import convert_clip_state_dict
+from ..checkpoint_keys import convert_clip_state_dict
 
 __all__ = ['CLIPVisionTower']
 

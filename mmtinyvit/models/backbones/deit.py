@@ -12,7 +12,7 @@ from torch import nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from .deit_keys import convert_deit_state_dict, is_official_deit
+from ..checkpoint_keys import convert_deit_state_dict, is_official_deit
 
 __all__ = ['DeiT', 'DistilledDeiT']
 

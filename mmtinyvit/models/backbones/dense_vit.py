@@ -3,15 +3,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import update_init_info
 from mmpretrain.models.backbones import BEiTViT
 from torch import Tensor
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict
-from mmtinyvit.models.weights import fill_module, read_state_dict
 from mmtinyvit.registry import MODELS
+
+from ..checkpoint_keys import convert_vit_state_dict
+from ..weights import PretrainedMixin, fill_module, read_state_dict
 
 __all__ = ['DenseViT']
 
@@ -19,7 +18,7 @@ HEAD_NORMS = ('ln1.', 'ln2.')  # behind the last block: a classifier's
 
 
 @MODELS.register_module()
-class DenseViT(BEiTViT):
+class DenseViT(PretrainedMixin, BEiTViT):
     """mmpretrain's BEiT with biases and positions as in MAE: maps of several blocks, all at the stride of a patch.
 
     A bias of relative positions, at first 0, is added to the attention of each block, and each branch has a scale, at
@@ -63,24 +62,13 @@ class DenseViT(BEiTViT):
         super().train(mode)  # which gives nothing back
         return self
 
-    def init_weights(self) -> None:
-        """Initialise as mmpretrain does, with relative positions at 0; then fill from ``init_cfg``.
-
-        Raises:
-            UserError: A ``Pretrained`` checkpoint does not fill the backbone.
-        """
-        if self.is_init:
-            return
-        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
-        super().init_weights()
+    def draw_weights(self) -> None:
+        """Initialise as mmpretrain does, with relative positions at 0."""
+        super().draw_weights()
         for layer in self.layers:
             torch.nn.init.zeros_(layer.attn.relative_position_bias_table)
-        for settings in pretrained:
-            self._load_pretrained(settings['checkpoint'])
-            if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
-                update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
 
-    def _load_pretrained(self, checkpoint: str) -> None:
+    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
         state = convert_vit_state_dict(read_state_dict(checkpoint))
         wanted = self.state_dict()
         own = [name for name in wanted if name.endswith(('gamma_1', 'gamma_2')) or 'relative_position' in name]

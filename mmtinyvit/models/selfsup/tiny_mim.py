@@ -15,9 +15,17 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..backbones.tiny_vit import TinyViT
-from .grid_tap import check_stages, idle_parameters_of_stages, relate_on_grid, tap_stages
+from .taps import (
+    check_stages,
+    check_vit,
+    idle_parameters,
+    idle_parameters_of_stages,
+    relate_on_grid,
+    tap_stages,
+    tap_vit,
+    visible_patches,
+)
 from .token_teacher import TokenTeacher
-from .vit_tap import check_vit, idle_parameters, tap_vit, visible_patches
 
 __all__ = ['TinyMIM']
 
@@ -39,7 +47,7 @@ class TinyMIM(BaseSelfSupervisor):
         losses: Configs of the losses; relations QK and VV by default.
         block: The student's block to tap, from 1; the last by default. Not for TinyViT.
         stages: The stages of a TinyViT to tap, from 1; (3, 4) by default. See
-            :mod:`~mmtinyvit.models.selfsup.grid_tap` for how its relations are defined.
+            :mod:`~mmtinyvit.models.selfsup.taps` for how its relations are defined.
         masked: Show both networks the visible patches alone, as the samples' ``mask`` says.
         data_preprocessor: ``mmpretrain.SelfSupDataPreprocessor`` by default.
         init_cfg: Initialisation of MMEngine.

@@ -1,19 +1,132 @@
-"""TokenTeacher: a vision transformer that says what its tokens are like, and is never trained."""
-from collections.abc import Collection, Sequence
+"""TokenTeacher: a vision transformer that is asked for the tokens of a block, and may keep them on disk.
 
+A file of the cache holds 24 bytes, the magic ``MTVTOKEN``, the CRC-32 of what follows as a little-endian u4, the mean
+and standard deviation of the pixels as two f4, and 4 bytes of zeros; then float16 ``(3, H, N, d)`` in C order. Its name
+is the view's seed in hexadecimal. ``tokens.json`` beside the files says whose tokens they are. Any number of processes
+may read and write: a file appears whole, and two that write the same one write the same bytes.
+"""
+import json
+import os
+import struct
+import zlib
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
+from ..checkpoint_keys import convert_vit_state_dict
 from ..classifiers.frozen_teacher import FrozenTeacher
-from ..weights import read_state_dict
-from .token_cache import TokenCache
-from .vit_keys import convert_vit_state_dict
-from .vit_tap import check_vit, tap_vit
+from ..weights import fill_module, read_state_dict
+from .taps import check_vit, tap_vit
 
-__all__ = ['TokenTeacher']
+__all__ = ['TokenCache', 'TokenTeacher', 'view_bytes']
+
+MAGIC = b'MTVTOKEN'
+HEADER = struct.Struct('<8sIff4x')
+MANIFEST = 'tokens.json'
+READERS = 8  # threads: reading waits for the disk, not for Python
+ALIKE = 1e-3  # of a standard deviation; rounding differs by device
+
+
+def view_bytes(shape: Sequence[int]) -> int:
+    """Bytes on disk of one view's tokens ``(3, H, N, d)``."""
+    return HEADER.size + 2 * int(np.prod(shape))
+
+
+class TokenCache:
+    """The tokens of many views.
+
+    Args:
+        root: The folder; made if it is not there.
+        identity: Whose tokens these are: the teacher's checkpoint and block, and their ``shape`` ``(3, H, N, d)``.
+
+    Raises:
+        UserError: The folder holds the tokens of somebody else, or cannot be written.
+    """
+
+    def __init__(self, root: str | Path, identity: dict) -> None:
+        self.root, self.shape = Path(root), tuple(identity['shape'])
+        identity = identity | dict(format=1, shape=list(self.shape))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / MANIFEST).is_file():
+                self._write(self.root / MANIFEST, json.dumps(identity, indent=2).encode() + b'\n')
+            found = json.loads((self.root / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f'The token cache {self.root} cannot be used ({error}): choose another path.') from error
+        for name in identity:
+            if found.get(name) != identity[name]:
+                raise UserError(f'The token cache {self.root} has {name} {found.get(name)}, and this training '
+                                f'{identity[name]}: choose another path, or remove that folder.')
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix='tokens')
+
+    def read(self, seeds: Sequence[int], pixels: Tensor) -> list[Tensor | None]:
+        """The tokens of some views.
+
+        Args:
+            seeds: Their seeds, ``aug_seed`` of ``SeededAugment``.
+            pixels: Mean and standard deviation of each of them, ``(B, 2)``, as the teacher would see them now.
+
+        Returns:
+            list: For each ``(3, H, N, d)`` float16 on the host, or None if it is not there or damaged.
+
+        Raises:
+            UserError: One was made from other pixels.
+        """
+        return list(self._readers.map(self._read, seeds, pixels.cpu().tolist()))
+
+    def write(self, seeds: Sequence[int], pixels: Tensor, tokens: Tensor) -> None:
+        """Keep the tokens ``(3, B, H, N, d)`` of some views.
+
+        Raises:
+            UserError: The disk is full, or the folder cannot be written any more.
+        """
+        parts = tokens.transpose(0, 1).cpu().half().contiguous().numpy()
+        try:
+            for seed, (mean, std), part in zip(seeds, pixels.cpu().tolist(), parts, strict=True):
+                payload = part.tobytes()
+                self._write(self._path(seed), HEADER.pack(MAGIC, zlib.crc32(payload), mean, std) + payload)
+        except OSError as error:
+            raise UserError(f'The token cache {self.root} cannot be written ({error.strerror}): make room, or train '
+                            'without it.') from error
+
+    def _read(self, seed: int, pixels: Sequence[float]) -> Tensor | None:
+        try:
+            content = self._path(seed).read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(content) != view_bytes(self.shape):
+            return None
+        magic, checksum, mean, std = HEADER.unpack_from(content)
+        payload = memoryview(content)[HEADER.size:]
+        if magic != MAGIC or zlib.crc32(payload) != checksum:
+            return None
+        if max(abs(mean - pixels[0]), abs(std - pixels[1])) > ALIKE:
+            raise UserError(f'The token cache {self.root} was made from other pixels (mean {mean:.4f} and deviation '
+                            f'{std:.4f}, now {pixels[0]:.4f} and {pixels[1]:.4f}): the images or their transforms '
+                            'have changed, so choose another path.')
+        return torch.from_numpy(np.frombuffer(payload, np.float16).reshape(self.shape).copy())
+
+    def _path(self, seed: int) -> Path:
+        return self.root / f'{seed & 0xff:02x}' / f'{seed:016x}.tokens'
+
+    @staticmethod
+    def _write(path: Path, content: bytes) -> None:
+        """Not flushed to the disk: what a power cut tears, its checksum tells, and it is computed again."""
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+        path.parent.mkdir(exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 class TokenTeacher(FrozenTeacher):
@@ -48,7 +161,7 @@ class TokenTeacher(FrozenTeacher):
             seeds: Seeds of the views, for the cache, if there is one.
 
         Returns:
-            tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.vit_tap.tap_vit`, without gradient, and the rows
+            tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.taps.tap_vit`, without gradient, and the rows
             and columns of the image in patches. With a cache they are float16, also those that are asked for anew.
         """
         vit = self.load()
@@ -92,18 +205,10 @@ class TokenTeacher(FrozenTeacher):
             raise UserError(f'The teacher {config.get("type")} has no weights: give teacher=dict(backbone=..., '
                             'checkpoint=FILE).')
         vit = MODELS.build(config)
-        try:
-            found = vit.load_state_dict(convert_vit_state_dict(read_state_dict(self.checkpoint)), strict=False)
-        except RuntimeError as error:  # another width
-            raise self._unfit(config, ' '.join(str(error).split())[:240]) from error
+        state_dict = convert_vit_state_dict(read_state_dict(self.checkpoint))
         # MAE and TinyMIM leave out norms that only a finetuned network has, and the other way round
-        norms = ('ln2', ) if 'final' in self.features else ('ln1', 'ln2')
-        wrong = [f'{key} is {what}' for what, keys in (('missing', found.missing_keys), ('left over',
-                 found.unexpected_keys)) for key in keys if not key.startswith(norms)]
-        if wrong:
-            raise self._unfit(config, wrong[0])
+        norms = ('ln2.', ) if 'final' in self.features else ('ln1.', 'ln2.')
+        own = vit.state_dict()
+        fill_module(vit, {name: value for name, value in state_dict.items()
+                          if name in own or not name.startswith(norms)}, self.checkpoint, fresh=norms)
         return vit
-
-    def _unfit(self, config: dict, reason: str) -> UserError:
-        return UserError(f'The checkpoint {self.checkpoint} does not fill the teacher {config.get("type")} ({reason}): '
-                         'give the one of its arch.')

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
-from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
+from mmtinyvit.models.backbones.tiny_vit import ConvNorm
 from mmtinyvit.registry import MODELS
 
 from .archs import ARCHS

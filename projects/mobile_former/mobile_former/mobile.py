@@ -2,7 +2,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
+from mmtinyvit.models.backbones.tiny_vit import ConvNorm
 
 from .dynamic_relu import DynamicReLU
 

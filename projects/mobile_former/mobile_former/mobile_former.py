@@ -8,14 +8,13 @@ from itertools import accumulate
 from operator import mul
 
 import torch.nn.functional as F
-from mmengine.model import update_init_info
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
-from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
+from mmtinyvit.models.backbones.tiny_vit import ConvNorm
+from mmtinyvit.models.weights import PretrainedMixin
 from mmtinyvit.registry import MODELS
 
 from .archs import ARCHS, Arch, BlockSpec
@@ -30,7 +29,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 @MODELS.register_module()
-class MobileFormer(BaseBackbone):
+class MobileFormer(PretrainedMixin, BaseBackbone):
     """A MobileNet and a transformer of a few tokens side by side, with bridges between them.
 
     An image of H x W pixels gives maps of ``ceil(H / s)`` x ``ceil(W / s)`` at the strides s = 4, 8, 16, 32.
@@ -114,23 +113,14 @@ class MobileFormer(BaseBackbone):
         # maps leave in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
         return tuple(maps[i].contiguous() for i in self.out_indices)
 
-    def init_weights(self) -> None:
-        """The original's initialisation, then a checkpoint, if ``init_cfg`` names one.
-
-        Raises:
-            UserError: The checkpoint does not fill the backbone.
-        """
-        if self.is_init:
-            return
-        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
+    def draw_weights(self) -> None:
+        """The original's initialisation, then what ``init_cfg`` says."""
         initialise(self)
-        if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
-            update_init_info(self, init_info='the initialisation of MobileFormer')
-        super().init_weights()
-        for settings in pretrained:
-            fill_backbone(self, settings['checkpoint'], settings.get('prefix', ''))
-            if hasattr(self, '_params_init_info'):
-                update_init_info(self, init_info=f'Pretrained: load from {settings["checkpoint"]}')
+        self.note_weights('the initialisation of MobileFormer')
+        super().draw_weights()
+
+    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
+        fill_backbone(self, checkpoint, prefix or '')
 
     def train(self, mode: bool = True) -> 'MobileFormer':
         super().train(mode)

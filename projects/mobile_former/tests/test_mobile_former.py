@@ -7,7 +7,7 @@ from torch import nn
 
 from mmtinyvit.apis.networks import count_macs, count_parameters
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_layers import ConvNorm
+from mmtinyvit.models.backbones.tiny_vit import ConvNorm
 from projects.mobile_former.mobile_former import ARCHS, MobileFormer, MobileFormerClsHead
 
 PARAMETERS = {'508m': 13_976_976, '294m': 11_422_648, '214m': 9_425_920, '151m': 7_595_828, '96m': 4_585_252,

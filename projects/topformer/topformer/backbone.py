@@ -6,13 +6,11 @@ Zhang et al., CVPR 2022, https://arxiv.org/abs/2204.05525. The original code is 
 import math
 
 from mmengine.logging import print_log
-from mmengine.model import update_init_info
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.backbones.tiny_vit_weights import split_init_cfg
-from mmtinyvit.models.weights import fill_module, read_state_dict
+from mmtinyvit.models.weights import PretrainedMixin, fill_module, read_state_dict
 from mmtinyvit.registry import MODELS
 
 from .released_keys import rename_backbone
@@ -31,7 +29,7 @@ NUM_BLOCKS, KEY_DIM, VALUE_DIM, MLP_RATIO = 4, 16, 32, 2
 
 
 @MODELS.register_module()
-class TopFormer(BaseBackbone):
+class TopFormer(PretrainedMixin, BaseBackbone):
     """TopFormer for segmentation and classification, at any input size.
 
     An image of H x W pixels gives a pyramid of four maps of ``ceil(H / s)`` x ``ceil(W / s)`` at the strides
@@ -100,15 +98,8 @@ class TopFormer(BaseBackbone):
         super().train(mode)  # which gives nothing back
         return self
 
-    def init_weights(self) -> None:
-        """The original's initialisation, then a checkpoint, if ``init_cfg`` names one.
-
-        Raises:
-            UserError: The checkpoint does not fill the backbone.
-        """
-        if self.is_init:
-            return
-        pretrained, self.init_cfg = split_init_cfg(self.init_cfg)
+    def draw_weights(self) -> None:
+        """The original's initialisation, then what ``init_cfg`` says."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = math.prod(module.kernel_size) * module.out_channels / module.groups
@@ -118,13 +109,11 @@ class TopFormer(BaseBackbone):
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
-        if hasattr(self, '_params_init_info'):  # what MMEngine writes into the log file
-            update_init_info(self, init_info='the initialisation of TopFormer')
-        super().init_weights()
-        for settings in pretrained:
-            self._load_pretrained(settings['checkpoint'], settings.get('prefix', ''))
+        self.note_weights('the initialisation of TopFormer')
+        super().draw_weights()
 
-    def _load_pretrained(self, checkpoint: str, prefix: str) -> None:
+    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
+        prefix = prefix or ''
         state_dict = read_state_dict(checkpoint)
         prefix = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
         if not any(key.startswith(prefix) for key in state_dict):  # a bare network, as the released classifiers
@@ -135,8 +124,6 @@ class TopFormer(BaseBackbone):
         found = {key: value for key, value in found.items() if key.startswith(parts)}
         fresh = () if any(key.startswith('injections.') for key in found) else ('injections.', )
         filled = fill_module(self, found, checkpoint, fresh)
-        if hasattr(self, '_params_init_info'):
-            update_init_info(self, init_info=f'Pretrained: load from {checkpoint}')
         print_log(f'TopFormer: {filled} of {len(self.state_dict())} tensors filled from {checkpoint}', logger='current')
 
 

@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import CLIPVisionTower
-from mmtinyvit.models.backbones.clip_vision_keys import convert_clip_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_clip_state_dict
 from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import config_root, mim_root
 

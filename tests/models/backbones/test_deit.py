@@ -8,7 +8,7 @@ from torch import nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import DeiT, DistilledDeiT
-from mmtinyvit.models.backbones.deit_keys import convert_deit_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_deit_state_dict
 
 WIDTHS = dict(tiny=192, small=384, base=768)
 PARAMETERS = dict(tiny=(5_717_416, 5_910_800), small=(22_050_664, 22_436_432), base=(86_567_656, 87_338_192))

@@ -6,7 +6,7 @@ from mmseg.models.backbones import MAE
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import DenseViT
-from mmtinyvit.models.selfsup.vit_keys import convert_vit_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_vit_state_dict
 
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=96)
 

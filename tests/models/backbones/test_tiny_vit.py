@@ -9,13 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.tiny_vit_keys import convert_state_dict
+from mmtinyvit.models.checkpoint_keys import convert_state_dict
 
 WINDOW_SIZES = {224: (7, 7, 14, 7), 384: (12, 12, 24, 12), 512: (16, 16, 32, 16)}
 MAPS = dict(out_indices=(0, 1, 2, 3), gap_before_output=False)
 
 
-def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5):
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-6):
     """Equal within ``tolerance`` of the largest value."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
@@ -31,8 +31,7 @@ def pair(randomised, arch: str, **options):
     return theirs, *models
 
 
-@pytest.mark.parametrize('size', WINDOW_SIZES)
-@pytest.mark.parametrize('arch', ['5m', '11m', '21m'])
+@pytest.mark.parametrize('arch, size', [('5m', 224), ('11m', 224), ('21m', 224), ('5m', 384), ('5m', 512)])
 def test_equals_timm(randomised, arch, size):
     theirs, classifier, maps = pair(randomised, arch, window_sizes=WINDOW_SIZES[size])
     images = torch.randn(1, 3, size, size)
@@ -43,7 +42,7 @@ def test_equals_timm(randomised, arch, size):
             assert_close(ours, expected)
 
 
-@pytest.mark.parametrize('size', [(225, 223), (200, 304), (97, 161), (33, 40), (20, 7), (1, 1)])
+@pytest.mark.parametrize('size', [(225, 223), (97, 161), (20, 7), (1, 1)])
 def test_equals_timm_at_odd_sizes_and_below_a_window(randomised, size):
     theirs, classifier, maps = pair(randomised, '5m')
     images = torch.randn(2, 3, *size)
@@ -66,10 +65,9 @@ def test_maps_equal_features_only(randomised):
             assert map_.is_contiguous()
 
 
-@pytest.mark.parametrize('arch', ['5m', '21m'])
-def test_equals_mmpretrain(randomised, arch):
-    ours = randomised(TinyViT(arch)).eval()
-    theirs = MMPretrainTinyViT(arch, drop_path_rate=0., out_indices=(3, ))
+def test_equals_mmpretrain(randomised):
+    ours = randomised(TinyViT('5m')).eval()
+    theirs = MMPretrainTinyViT('5m', drop_path_rate=0., out_indices=(3, ))
     theirs.load_state_dict(convert_state_dict(ours.state_dict(), 'mmpretrain'))
     theirs.eval()
     images = torch.randn(1, 3, 224, 224)
@@ -106,6 +104,18 @@ def test_training_step_equals_timm(randomised):
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-8, atol=1e-8)
 
 
+def test_an_arch_is_a_name_or_a_dict_of_all_its_settings():
+    named = TinyViT('5m', window_sizes=(7, 7, 7, 7), mlp_ratio=3.)
+    arch = dict(embed_dims=[64, 128, 160, 320], num_heads=[2, 4, 5, 10], depths=[2, 2, 6, 2], window_sizes=[7, 7, 7, 7],
+                mlp_ratio=3., mbconv_expand_ratio=4.)
+    model = TinyViT(arch)
+    assert str(model) == str(named)
+    model.load_state_dict(named.state_dict())
+    assert model.stages[3].blocks[0].mlp.fc1.out_features == 960
+    narrow = TinyViT(arch, mbconv_expand_ratio=2.).stages[0].blocks[0].conv1.conv
+    assert narrow.out_channels == 128
+
+
 def test_builds_from_the_other_libraries_scopes():
     for scope in ('mmpretrain', 'mmdet'):
         model = MODELS.build(dict(type='mmtinyvit.TinyViT', arch='5m', _scope_=scope))
@@ -138,6 +148,7 @@ def test_initial_weights():
 @pytest.mark.parametrize('options, words', [
     (dict(arch='7m'), 'choose one of 5m, 11m, 21m'),
     (dict(arch=dict(embed_dims=(8, 8))), 'lacks num_heads'),
+    (dict(arch=dict(embed_dims=(8, ), num_heads=(1, ), head_dim=8)), 'has no entry head_dim: choose from embed_dims'),
     (dict(arch='5m', window_sizes=(7, 7)), 'one entry per stage'),
     (dict(arch=dict(embed_dims=(8, 9, 9, 9), num_heads=(1, 2, 3, 3))), 'multiple of its num_heads'),
     (dict(arch='5m', out_indices=(4, )), 'out_indices=(4,)'),

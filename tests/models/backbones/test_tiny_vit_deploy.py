@@ -4,14 +4,13 @@ import torch
 from torch import nn
 
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.token_linear import TokenLinear
 
-SIZES = [(64, 64), (45, 70)]
+SIZES = [(48, 24), (45, 70)]  # windows that fill the map of stage 2, and windows that do not
+SHORT = dict(out_indices=(1, ), gap_before_output=False)  # tracing takes seconds per stage
 
 
-@pytest.mark.parametrize('arch', ['5m', '21m'])
-def test_fuse_folds_every_norm_and_changes_nothing(randomised, arch):
-    model = randomised(TinyViT(arch, out_indices=(1, 3), gap_before_output=False)).eval()
+def test_fuse_folds_every_norm_and_changes_nothing(randomised):
+    model = randomised(TinyViT('5m', out_indices=(1, 3), gap_before_output=False)).eval()
     images = torch.randn(2, 3, 96, 100)
     with torch.inference_mode():
         before = model(images)
@@ -24,30 +23,9 @@ def test_fuse_folds_every_norm_and_changes_nothing(randomised, arch):
     assert model.fuse() is model
 
 
-def test_fused_linear_layers_are_packed(tiny, monkeypatch):
-    """Query, key and value, projection and MLP of four blocks; one product of each has its GELU in it."""
-    calls, run = [], TokenLinear._packed_forward
-    monkeypatch.setattr(TokenLinear, '_packed_forward', lambda *args: calls.append(args[-1]) or run(*args))
-    with torch.inference_mode():
-        tiny().eval().fuse()(torch.randn(1, 3, 192, 192))  # whole windows only
-    blocks = 4
-    assert sorted(calls) == blocks * ['gelu'] + 3 * blocks * ['none']
-
-
-def test_eval_equals_separate_norms(tiny, monkeypatch):
-    """Convolution and norm computed one after the other, as PyTorch does it."""
-    model = tiny().eval()
-    images = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        ours = model(images)[0]
-        monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit_layers.ConvNorm.forward',
-                            lambda self, x: self.bn(self.conv(x)))
-        torch.testing.assert_close(ours, model(images)[0], rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize('size', SIZES)
 def test_grad_mode_makes_no_difference_to_the_values(tiny, size):
-    """Without autograd activations are computed in place and biases gathered once; inputs stay as they were."""
+    """Nor does the memory of the images, which stay as they were."""
     model = tiny(gap_before_output=False, out_indices=(0, 1, 2, 3)).eval()
     images = torch.randn(2, 3, *size)
     kept = images.clone()
@@ -59,30 +37,6 @@ def test_grad_mode_makes_no_difference_to_the_values(tiny, size):
             again = model(images.contiguous(memory_format=torch.channels_last))
             torch.testing.assert_close(again[3], with_grad[3], rtol=1e-4, atol=1e-5)
     assert torch.equal(images, kept)
-
-
-def test_inference_takes_a_batch_in_pieces(tiny, monkeypatch):
-    model = tiny(gap_before_output=False, out_indices=(0, 1, 2, 3)).eval()
-    images = torch.randn(5, 3, 40, 48)
-    monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit.CACHED_PIXELS', 2 * 40 * 48)
-    sizes, forward = [], model.patch_embed.forward
-    monkeypatch.setattr(model.patch_embed, 'forward', lambda x: (sizes.append(len(x)), forward(x))[1])
-    whole = model(images)
-    with torch.inference_mode():
-        pieces = model(images)
-    assert sizes == [5, 2, 2, 1]
-    for ours, expected in zip(pieces, whole, strict=True):
-        assert ours.is_contiguous()
-        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_hooks_see_whole_batches(tiny, monkeypatch):
-    monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit.CACHED_PIXELS', 1)
-    model, sizes = tiny().eval(), []
-    model.stages[0].blocks[0].register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    with torch.inference_mode():
-        model(torch.randn(3, 3, 32, 32))
-    assert sizes == [3]
 
 
 def test_bfloat16(randomised):
@@ -116,7 +70,7 @@ def test_one_graph_gives_the_same_output_and_gradients(tiny, autocast):
 
     ``benchmarks/backbone.py --compile`` checks the compiled kernels too, which takes minutes to build.
     """
-    model = tiny(gap_before_output=False, out_indices=(1, 3))
+    model = tiny(**SHORT)
     compiled = torch.compile(model, backend='aot_eager_decomp_partition', fullgraph=True)
     images = torch.randn(2, 3, 45, 70)
     found = []
@@ -125,16 +79,16 @@ def test_one_graph_gives_the_same_output_and_gradients(tiny, autocast):
             outs = run(images)
         grads = torch.autograd.grad(sum(out.float().square().mean() for out in outs), list(model.parameters()))
         found.append([*outs, *grads])
-    for ours, expected in zip(*found, strict=True):
-        if autocast:
-            assert (ours - expected).norm() < .1 * expected.norm() + 1e-3
-        else:
-            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+    if autocast:  # the graph rounds in other places
+        assert torch.cosine_similarity(*(torch.cat([each.flatten().float() for each in half]) for half in found),
+                                       dim=0) > .98
+    else:
+        torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_export_with_a_dynamic_batch(tiny, size):
-    model = tiny().eval()
+    model = tiny(**SHORT).eval()
     batch = torch.export.Dim('batch', min=1, max=64)
     program = torch.export.export(model, (torch.randn(2, 3, *size), ), dynamic_shapes=({0: batch}, ))
     images = torch.randn(5, 3, *size)
@@ -143,7 +97,7 @@ def test_export_with_a_dynamic_batch(tiny, size):
 
 
 def test_trace(tiny):
-    model = tiny().eval().fuse()
+    model = tiny(**SHORT).eval().fuse()
     images = torch.randn(2, 3, 45, 70)
     with torch.no_grad():
         traced = torch.jit.trace(model, images)

@@ -87,15 +87,9 @@ def test_norm_eval_keeps_the_statistics_and_trains_the_rest(tiny):
     images = torch.randn(4, 3, 32, 32)
     loss(model, images).backward()
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
-    expected = model.patch_embed.conv1
-    x = expected.bn(expected.conv(images))  # the norm as PyTorch computes it, against the folded weight
-    torch.testing.assert_close(expected(images), x, rtol=1e-4, atol=1e-5)
-    weight = torch.randn_like(x)
-    wanted = torch.autograd.grad((x * weight).sum(), list(expected.parameters()))
-    found = torch.autograd.grad((expected(images) * weight).sum(), list(expected.parameters()))
-    for ours, theirs in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
-    assert all(p.grad is not None for p in model.parameters())
+    found = {name: p.grad for name, p in model.named_parameters()}
+    loss(reference, images).backward()
+    torch.testing.assert_close(found, {name: p.grad for name, p in reference.named_parameters()})
 
 
 def test_drop_path_rises_linearly():

@@ -3,11 +3,6 @@ import torch
 from tiny_networks import build, vit_config
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def teacher(tmp_path):
     """A teacher of four blocks with four heads, tapped at the third."""

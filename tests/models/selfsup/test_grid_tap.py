@@ -4,7 +4,7 @@ import torch
 from tiny_networks import build, tiny_vit_config
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup.grid_tap import check_stages, idle_parameters_of_stages, relate_on_grid, tap_stages
+from mmtinyvit.models.selfsup.taps import check_stages, idle_parameters_of_stages, relate_on_grid, tap_stages
 
 
 def maps_before_last_block(student, images) -> dict[int, torch.Tensor]:
@@ -43,7 +43,7 @@ def test_global_window_gives_the_attention_of_the_block():
     images = torch.randn(2, 3, 64, 64)
     tokens = maps_before_last_block(student, images)[3].permute(0, 2, 3, 1)
     q, k, v = tap_stages(student, images, (3, ))[3].flatten(3).unflatten(2, (3, -1)).transpose(-2, -1)
-    weights = (q @ k.mT * q.shape[-1]**-0.5 + attn._bias(4, 4)).softmax(-1)
+    weights = (q @ k.mT * q.shape[-1]**-0.5 + attn.attention_biases[:, attn.attention_bias_idxs]).softmax(-1)
     ours = attn.proj((weights @ v).transpose(1, 2).flatten(2)).view_as(tokens)
     assert torch.allclose(ours, attn(tokens), atol=1e-5)
 

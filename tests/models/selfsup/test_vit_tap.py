@@ -5,7 +5,7 @@ from tiny_networks import build, vit_config
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.losses.feature_distillation import FEATURES
-from mmtinyvit.models.selfsup.vit_tap import check_vit, idle_parameters, tap_vit, visible_patches
+from mmtinyvit.models.selfsup.taps import check_vit, idle_parameters, tap_vit, visible_patches
 
 KINDS = [
     dict(),

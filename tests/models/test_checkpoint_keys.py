@@ -11,14 +11,7 @@ from mmpretrain.models import TinyViT as MMPretrainTinyViT
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
-from mmtinyvit.models.backbones.tiny_vit_keys import (
-    convert_state_dict,
-    detect_layout,
-    interpolate_biases,
-    to_cream,
-    to_mmpretrain,
-    to_timm,
-)
+from mmtinyvit.models.checkpoint_keys import convert_state_dict, detect_layout, interpolate_biases
 
 
 @pytest.fixture(scope='module')
@@ -33,19 +26,19 @@ def classifier(**options) -> ImageClassifier:
 
 def test_timm_keys_are_timms(ours):
     theirs = timm.create_model('tiny_vit_5m_224', num_classes=0).state_dict()
-    assert to_timm(ours).keys() == theirs.keys()
+    assert convert_state_dict(ours, 'timm').keys() == theirs.keys()
     maps = timm.create_model('tiny_vit_5m_224', features_only=True).state_dict()
     assert maps.keys() <= convert_state_dict(ours, 'timm features').keys()
 
 
 def test_mmpretrain_keys_are_mmpretrains(ours):
     theirs = MMPretrainTinyViT('5m', out_indices=(3, )).state_dict()
-    assert to_mmpretrain(ours).keys() == theirs.keys()
+    assert convert_state_dict(ours, 'mmpretrain').keys() == theirs.keys()
 
 
 def test_cream_keys_are_the_originals(ours):
     """Names taken down from the original's modules, one of each kind, with the tensor each must be."""
-    theirs = to_cream(ours)
+    theirs = convert_state_dict(ours, 'Cream')
     for there, here in {
             'patch_embed.seq.0.c.weight': 'patch_embed.conv1.conv.weight',
             'patch_embed.seq.2.bn.running_mean': 'patch_embed.conv2.bn.running_mean',
@@ -67,22 +60,22 @@ def test_cream_keys_are_the_originals(ours):
     assert all(any(re.fullmatch(pattern, key) for pattern in patterns) for key in theirs)
 
 
-@pytest.mark.parametrize('target, layout', [(to_timm, 'timm'), (to_cream, 'Cream'), (to_mmpretrain, 'mmpretrain')])
-def test_round_trip(ours, target, layout):
+@pytest.mark.parametrize('layout', ['timm', 'Cream', 'mmpretrain'])
+def test_round_trip(ours, layout):
     full = {f'backbone.{key}': value for key, value in ours.items()}
     full |= {'head.fc.weight': torch.randn(10, 320), 'head.fc.bias': torch.randn(10)}
-    theirs = target(full)
+    theirs = convert_state_dict(full, layout)
     assert detect_layout(theirs, 'backbone.' if layout == 'mmpretrain' else '') == layout
     back = convert_state_dict(theirs, prefix='backbone.')
     assert back.keys() == full.keys()
     assert all(back[key] is full[key] for key in full)
 
 
-@pytest.mark.parametrize('target', [to_timm, to_cream, to_mmpretrain])
-def test_a_classifier_and_a_bare_backbone_load_any_layout(tmp_path, randomised, target):
+@pytest.mark.parametrize('layout', ['timm', 'Cream', 'mmpretrain'])
+def test_a_classifier_and_a_bare_backbone_load_any_layout(tmp_path, randomised, layout):
     source = randomised(classifier())
-    theirs = target(source.state_dict())
-    if target is to_cream:  # the published files have the buffers of an older version
+    theirs = convert_state_dict(source.state_dict(), layout)
+    if layout == 'Cream':  # the published files have the buffers of an older version
         theirs['layers.1.blocks.0.attn.attention_bias_idxs'] = torch.zeros(49, 49, dtype=torch.long)
         theirs = dict(model=theirs, optimizer=dict(step=3), epoch=90)
     torch.save(theirs, tmp_path / 'theirs.pth')
@@ -90,7 +83,7 @@ def test_a_classifier_and_a_bare_backbone_load_any_layout(tmp_path, randomised, 
     loaded = classifier()
     load_checkpoint(loaded, str(tmp_path / 'theirs.pth'), strict=True)
     assert same_tensors(loaded.state_dict(), source.state_dict())
-    if target is not to_mmpretrain:  # a file with 'backbone.' belongs to a classifier
+    if layout != 'mmpretrain':  # a file with 'backbone.' belongs to a classifier
         bare = TinyViT('5m')
         load_checkpoint(bare, str(tmp_path / 'theirs.pth'), strict=True)
         assert same_tensors(bare.state_dict(), source.backbone.state_dict())
@@ -106,7 +99,7 @@ def test_a_detector_loads_what_it_holds(randomised):
 def test_biases_are_interpolated_between_windows(randomised, caplog):
     source = randomised(TinyViT('5m'))
     larger = TinyViT('5m', window_sizes=(12, 12, 24, 12))
-    larger.load_state_dict(to_cream(source.state_dict()))
+    larger.load_state_dict(convert_state_dict(source.state_dict(), 'Cream'))
     old = source.stages[2].blocks[3].attn.attention_biases.detach()
     new = larger.stages[2].blocks[3].attn.attention_biases.detach()
     for head in range(5):  # each head is an image of its own
@@ -120,8 +113,8 @@ def test_biases_are_interpolated_between_windows(randomised, caplog):
 
 def test_what_was_loaded_is_logged(ours, monkeypatch):
     lines = []
-    monkeypatch.setattr('mmtinyvit.models.backbones.tiny_vit_keys.print_log', lambda line, logger: lines.append(line))
-    theirs = to_timm(ours) | {'head.fc.weight': torch.zeros(10, 320)}
+    monkeypatch.setattr('mmtinyvit.models.checkpoint_keys.print_log', lambda line, logger: lines.append(line))
+    theirs = convert_state_dict(ours, 'timm') | {'head.fc.weight': torch.zeros(10, 320)}
     TinyViT('5m', window_sizes=(7, 7, 16, 7)).load_state_dict(theirs)
     assert lines == ['TinyViT takes 294 of its 294 tensors from a checkpoint in the layout of timm; attention biases '
                      'interpolated from windows 14 to 16; 1 left out (head.fc.weight)']
@@ -130,7 +123,7 @@ def test_what_was_loaded_is_logged(ours, monkeypatch):
 
 
 def test_unknown_keys_are_named(ours):
-    theirs = to_cream(ours) | {'layers.9x.blocks': torch.zeros(1)}
+    theirs = convert_state_dict(ours, 'Cream') | {'layers.9x.blocks': torch.zeros(1)}
     with pytest.raises(RuntimeError, match='layers.9x.blocks'):
         TinyViT('5m').load_state_dict(theirs)
     with pytest.raises(UserError, match='layers.9x.blocks'):
