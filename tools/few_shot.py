@@ -7,12 +7,15 @@ mean accuracy with its 95 % interval. The images are the test data of the config
 """
 import argparse
 
+import numpy as np
+import torch
 from mmengine.config import ConfigDict
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmtinyvit.apis.networks import extract_features
+from mmtinyvit.apis.networks import pre_logits
 from mmtinyvit.cli.command import run_command, write_json
 from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
 from mmtinyvit.errors import UserError
@@ -37,6 +40,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
+def extract_features(runner: Runner, console: Console) -> tuple[np.ndarray, np.ndarray]:
+    """Features ``(N, D)`` float32 and labels ``(N,)`` int64 of the runner's test data, in the order of the dataset."""
+    runner.load_or_resume()
+    model = runner.model.eval()
+    features, labels = [], []
+    with torch.inference_mode(), console.status('') as status:
+        for batch in runner.build_dataloader(runner.cfg.test_dataloader):
+            batch = model.data_preprocessor(batch, False)
+            features.append(pre_logits(model, batch['inputs']).float().cpu().numpy())
+            labels.extend(int(sample.gt_label) for sample in batch['data_samples'])
+            status.update(f'Features of {len(labels):,} images')
+    return np.concatenate(features), np.array(labels, np.int64)
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
@@ -51,15 +68,7 @@ def main() -> None:
     cfg.log_level = 'WARNING'
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
     console = Console()
-    with console.status('') as status:
-        seen = 0
-
-        def show(images: int) -> None:
-            nonlocal seen
-            seen += images
-            status.update(f'Features of {seen:,} images')
-
-        features, labels = extract_features(build_runner(cfg), show)
+    features, labels = extract_features(build_runner(cfg), console)
     settings = [(way, shot, name) for way in args.way for shot in args.shot for name in args.classifier]
     rows = []
     for way, shot, name in track(settings, 'Episodes', console=console, transient=True):

@@ -4,8 +4,12 @@
 """
 import argparse
 
+from mmengine.config import Config
+from mmengine.device import get_device
+
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, merge_training_flags
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
+from mmtinyvit.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,10 +23,29 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def merge_flags(cfg: Config, args: argparse.Namespace) -> None:
+    """The flags above, with mmpretrain's meaning."""
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        if get_device() == 'cpu':
+            raise UserError('--amp needs a GPU, and none is found here: train without it.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    use_checkpoint(cfg, cfg.get('load_from'))
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')
+        cfg.auto_scale_lr.enable = True
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    merge_training_flags(cfg, args)
+    merge_flags(cfg, args)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     build_runner(cfg).train()
 

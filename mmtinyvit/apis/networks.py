@@ -1,18 +1,16 @@
 """What a network gives and costs: features before its last layer, parameters, and multiplications per image."""
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 
-import numpy as np
 import torch
-from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['count_macs', 'count_parameters', 'extract_features', 'pre_logits']
+__all__ = ['count_macs', 'count_parameters', 'pre_logits']
 
 
 def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -33,36 +31,11 @@ def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     else:
         raise UserError(f'{type(model).__name__} gives no features before its last layer: use an ImageClassifier or a '
                         'TimmClassifier, with a head.')
-    found = found[-1] if isinstance(found, (tuple, list)) else found
+    found = found[-1] if isinstance(found, tuple | list) else found
     if found.ndim != 2:
         raise UserError(f'{type(model).__name__} gives features of shape {tuple(found.shape)} before its last layer, '
                         'not (B, D): add a pooling neck.')
     return found
-
-
-def extract_features(runner: Runner,
-                     on_batch: Callable[[int], None] = lambda images: None) -> tuple[np.ndarray, np.ndarray]:
-    """Run a model over the test data of its runner.
-
-    Args:
-        runner: With a test loader; its model is put into eval mode.
-        on_batch: Called after each batch with the number of its images.
-
-    Returns:
-        tuple: Features ``(N, D)`` float32 and labels ``(N,)`` int64, in the order of the dataset.
-    """
-    runner.load_or_resume()
-    model = runner.model
-    model.eval()
-    loader = runner.build_dataloader(runner._test_dataloader)
-    features, labels = [], []
-    with torch.inference_mode():
-        for batch in loader:
-            batch = model.data_preprocessor(batch, False)
-            features.append(pre_logits(model, batch['inputs']).float().cpu().numpy())
-            labels.append([int(sample.gt_label) for sample in batch['data_samples']])
-            on_batch(len(labels[-1]))
-    return np.concatenate(features), np.concatenate(labels).astype(np.int64)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -17,7 +17,7 @@ from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
 from mmtinyvit.store.remote_folder import is_url
 from mmtinyvit.store.shard import cut_lengths, cut_shard_bytes, shard_bytes
 
-__all__ = ['check_limits', 'free_bytes', 'plan_store', 'probe_teacher', 'recommend', 'recommend_views', 'weigh_codecs']
+__all__ = ['check_limits', 'free_bytes', 'plan_store', 'recommend', 'recommend_views', 'weigh_codecs']
 
 TRY_TOPK = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 DEFAULT_CODEC = 'compact'
@@ -25,20 +25,10 @@ _MIXING_BYTES = 8
 _LEAST = 1e-12  # a class that a store rules out, but the teacher does not, would make the divergence infinite
 
 
-def probe_teacher(teacher: Teacher, loader: dict, view: int, num_images: int) -> tuple[np.ndarray, float]:
-    """Runs a teacher on images spread evenly over its dataset, as saving does.
+def _probe(teacher: Teacher, loader: dict, view: int, num_images: int) -> tuple[np.ndarray, float]:
+    """Log-probabilities ``(n, C)`` float32 of images spread evenly over the dataset, and images per second.
 
-    Args:
-        teacher: The teacher, whose records keep all classes.
-        loader: The config's dataloader: ``batch_size`` and ``num_workers``.
-        view: Which view of them.
-        num_images: How many.
-
-    Returns:
-        ``(n, C)`` float32 log-probabilities, and images per second; the first batch is not timed, if there are more.
-
-    Raises:
-        UserError: An image cannot be read, or the teacher does not return logits.
+    The teacher's records keep all classes. The first batch is not timed, if there are more.
     """
     count = min(num_images, len(teacher.dataset))
     positions = np.unique(np.linspace(0, len(teacher.dataset) - 1, count).round().astype(np.int64))
@@ -66,11 +56,10 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
         views: How many views there will be, of which one is the reference.
 
     Returns:
-        One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample, without checksums; a mean
-        where lengths vary), ``mass`` (mean
-        probability of the top K), and in nats ``mean_kl`` and ``max_kl`` of the recovered target (top K, and the
-        tail spread evenly) from the teacher's own distribution, and ``codec_kl``, the part of the mean that is due to
-        rounding.
+        One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample, without checksums; a mean where
+        lengths vary), ``mass`` (mean probability of the top K), and in nats ``mean_kl`` and ``max_kl`` of the recovered
+        target (top K, and the tail spread evenly) from the teacher's own distribution, and ``codec_kl``, the part of
+        the mean that is due to rounding.
     """
     num_classes = log_prob.shape[1]
     rows = []
@@ -129,7 +118,7 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
         included) and ``recommended``, one of the rows.
 
     Raises:
-        UserError: A number is not positive, or as :func:`probe_teacher`.
+        UserError: A number is not positive, an image cannot be read, or the teacher does not return logits.
     """
     loop = cfg.test_cfg
     first, end = loop.get('views', (0, 1))
@@ -139,9 +128,9 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
     loader = cfg.test_dataloader
     teacher = Teacher(model, loader['dataset'], None, loop.get('mixing'), loop.get('amp', False))
     teacher.probe(first)
-    log_prob, per_second = probe_teacher(teacher, loader, first, num_images)
+    log_prob, per_second = _probe(teacher, loader, first, num_images)
     samples = len(teacher.dataset)
-    other = probe_teacher(teacher, loader, first + 1, num_images)[0] if views > 1 else None
+    other = _probe(teacher, loader, first + 1, num_images)[0] if views > 1 else None
     rows = weigh_codecs(log_prob, teacher.mixing is not None, other, views)
     per_shard = loop.get('samples_per_shard') or default_samples_per_shard(samples)
     counts = [min(per_shard, samples - first) for first in range(0, samples, per_shard)]

@@ -11,7 +11,7 @@ from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
 
-__all__ = ['TeacherTally', 'measure_store', 'pick_views']
+__all__ = ['measure_store', 'pick_views']
 
 MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH, _BINS = 4096, 40
@@ -66,17 +66,54 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     chosen = np.isin(np.arange(len(dataset)), indices)
     positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
 
-    tally = TeacherTally(store, labels)
+    num, total = len(indices), len(indices) * len(views)
+    gap, entropy, same, first = np.zeros(num), np.zeros(num), np.ones(num, bool), np.full(num, -1)
+    mass, top5, hits, confusions = np.zeros(store.topk), 0, {}, Counter()
+    edges = dict(entropy=np.linspace(0, np.log(store.num_classes), _BINS + 1), label_prob=np.linspace(0, 1, _BINS + 1))
+    counts = {name: np.zeros(_BINS, np.int64) for name in edges}
     for view in watch(views):
-        for start in range(0, len(indices), _BATCH):
+        for start in range(0, num, _BATCH):
             rows = slice(start, start + _BATCH)
-            tally.add(view, rows, store.read_positions(view, positions[rows]))
+            label, record = labels[rows], store.read_positions(view, positions[rows])
+            ranked, prob, found = _compare(record, label, store.num_classes)
+            right = ranked[:, 0] == label
+            hits[view] = hits.get(view, 0) + int(right.sum())
+            top5 += int((ranked[:, :5] == label[:, None]).any(1).sum())
+            mass += prob.cumsum(1).sum(0)
+            gap[rows] += prob[:, 0] - found['label_prob']
+            entropy[rows] += found['entropy']
+            same[rows] &= (first[rows] == ranked[:, 0]) | (first[rows] < 0)
+            first[rows] = ranked[:, 0]
+            confusions.update(zip(label[~right].tolist(), ranked[~right, 0].tolist(), strict=True))
+            for name, values in found.items():
+                counts[name] += np.histogram(values.clip(0, edges[name][-1]), edges[name])[0]
 
     def listed(score: np.ndarray) -> list[dict]:
         rows = np.argsort(-score, kind='stable')[:worst]
         return [_sample(store, views, int(indices[row]), int(positions[row]), int(labels[row])) for row in rows]
 
-    return tally.summary(worst) | dict(disagreements=listed(tally.gap), hardest=listed(tally.entropy))
+    return dict(
+        samples=num, views=list(hits), top1=sum(hits.values()) / total, top5=top5 / total,
+        top1_by_view={view: count / num for view, count in hits.items()}, entropy=float(entropy.sum() / total),
+        same_top1=float(same.mean()),
+        mass={k: float(mass[k - 1] / total) for k in sorted({*MASS_AT, store.topk}) if k <= store.topk},
+        confusions=[dict(label=label, predicted=predicted, views=count)
+                    for (label, predicted), count in confusions.most_common(worst)],
+        histograms={name: dict(edges=edges[name].tolist(), counts=counts[name].tolist()) for name in edges},
+        disagreements=listed(gap), hardest=listed(entropy))
+
+
+def _compare(record: Record, label: np.ndarray, num_classes: int
+             ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Classes and probabilities ``(n, K)``, most probable first; and by name the entropy and the label's, ``(n,)``."""
+    prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
+    even = tail / max(num_classes - prob.shape[1], 1)
+    order = np.argsort(-prob, axis=1, kind='stable')
+    match = record.index == label[:, None]
+    entropy = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
+    label_prob = np.where(match.any(1), (prob * match).sum(1), even)
+    return (np.take_along_axis(record.index, order, 1), np.take_along_axis(prob, order, 1),
+            dict(entropy=entropy, label_prob=label_prob))
 
 
 def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
@@ -114,65 +151,3 @@ def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, 
     predicted = int(mean.argmax())
     return dict(index=index, key=store.key(position), label=label, predicted=predicted,
                 label_prob=float(mean[label]), predicted_prob=float(mean[predicted]))
-
-
-class TeacherTally:
-    """Sums over batches of records.
-
-    Args:
-        store: The store.
-        labels: ``(n,)`` int64, the label of each sample, in the teacher's classes.
-
-    Attributes:
-        gap: ``(n,)`` float64, over the views: probability of the first class less that of the label.
-        entropy: ``(n,)`` float64, nats over the views, the tail taken as even.
-    """
-
-    def __init__(self, store: LogitStore, labels: np.ndarray) -> None:
-        self.store, self.labels = store, labels
-        self.gap, self.entropy = np.zeros(len(labels)), np.zeros(len(labels))
-        self._first, self._same = np.full(len(labels), -1), np.ones(len(labels), bool)
-        self._mass, self._confusions = np.zeros(store.topk), Counter()
-        self._hits: dict[int, int] = {}
-        self._top5 = 0
-        self._edges = dict(entropy=np.linspace(0, np.log(store.num_classes), _BINS + 1),
-                           label_prob=np.linspace(0, 1, _BINS + 1))
-        self._counts = {name: np.zeros(_BINS, np.int64) for name in self._edges}
-
-    def add(self, view: int, rows: slice, record: Record) -> None:
-        """Add the records of the samples ``rows`` in one view; each sample once per view."""
-        label = self.labels[rows, None]
-        prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
-        even = tail / max(self.store.num_classes - self.store.topk, 1)
-        order = np.argsort(-prob, axis=1, kind='stable')
-        ranked = np.take_along_axis(record.index, order, 1)
-        match = record.index == label
-        label_prob = np.where(match.any(1), (prob * match).sum(1), even)
-        entropy = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
-        right = ranked[:, 0] == label[:, 0]
-        self._hits[view] = self._hits.get(view, 0) + int(right.sum())
-        self._top5 += int((ranked[:, :5] == label).any(1).sum())
-        self._mass += np.cumsum(np.take_along_axis(prob, order, 1), axis=1).sum(0)
-        self.gap[rows] += prob.max(1) - label_prob
-        self.entropy[rows] += entropy
-        self._same[rows] &= (self._first[rows] == ranked[:, 0]) | (self._first[rows] < 0)
-        self._first[rows] = ranked[:, 0]
-        self._confusions.update(zip(label[~right, 0].tolist(), ranked[~right, 0].tolist(), strict=True))
-        for name, values in (('entropy', entropy), ('label_prob', label_prob)):
-            edges = self._edges[name]
-            self._counts[name] += np.histogram(values.clip(0, edges[-1]), edges)[0]
-
-    def summary(self, worst: int) -> dict[str, Any]:
-        """The sums as shares and means; ``worst`` confused pairs. Keys as in ``measure_store``."""
-        num, views = len(self.labels), list(self._hits)
-        total = num * len(views)
-        top1_by_view = {view: hits / num for view, hits in self._hits.items()}
-        return dict(
-            samples=num, views=views, top1=float(np.mean(list(top1_by_view.values()))), top5=self._top5 / total,
-            top1_by_view=top1_by_view, entropy=float(self.entropy.sum() / total), same_top1=float(self._same.mean()),
-            mass={k: float(self._mass[k - 1] / total) for k in sorted({*MASS_AT, self.store.topk})
-                  if k <= self.store.topk},
-            confusions=[dict(label=label, predicted=predicted, views=count)
-                        for (label, predicted), count in self._confusions.most_common(worst)],
-            histograms={name: dict(edges=edges.tolist(), counts=self._counts[name].tolist())
-                        for name, edges in self._edges.items()})

@@ -17,10 +17,8 @@ from mmtinyvit.models.classifiers import build_teacher
 
 from .command import add_config_options
 
-__all__ = [
-    'add_common_flags', 'build_dataset', 'build_runner', 'build_teacher_runner', 'check_data', 'load_config',
-    'merge_training_flags', 'use_checkpoint'
-]
+__all__ = ['add_common_flags', 'build_dataset', 'build_runner', 'build_teacher_runner', 'check_data', 'load_config',
+           'use_checkpoint']
 
 
 # ---------------------------------------------------------------- configs
@@ -66,25 +64,6 @@ def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
     cfg.load_from = checkpoint
 
 
-def merge_training_flags(cfg: Config, args: argparse.Namespace) -> None:
-    """The flags of ``tools/train.py``, with mmpretrain's meaning."""
-    if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp:
-        if get_device() == 'cpu':
-            raise UserError('--amp needs a GPU, and none is found here: train without it.')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    use_checkpoint(cfg, cfg.get('load_from'))
-    if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
-            raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')
-        cfg.auto_scale_lr.enable = True
-
-
 # ---------------------------------------------------------------- data
 def check_data(cfg: Config, *loaders: str) -> None:
     """Look whether the data of the named loaders are on this machine.
@@ -103,20 +82,17 @@ def check_data(cfg: Config, *loaders: str) -> None:
         prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
         for value in ('', dataset.get('ann_file') or '', *prefixes):
             path = Path(root, value)
-            fault = None if '://' in f'{root}{value}' else _absence(path)
-            if fault:
-                source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
-                raise UserError(f'{loader} needs {path}, which {fault}: {source}')
+            if '://' in f'{root}{value}' or _has_data(path):
+                continue
+            fault = 'is empty' if path.exists() else 'does not exist'
+            source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
+            raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 
 
-def _absence(path: Path) -> str | None:
-    if not path.exists():
-        return 'does not exist'
+def _has_data(path: Path) -> bool:
     if path.is_dir():
-        empty = not any(files for _, _, files in os.walk(path, followlinks=True))
-    else:
-        empty = path.stat().st_size == 0
-    return 'is empty' if empty else None
+        return any(files for _, _, files in os.walk(path, followlinks=True))
+    return path.exists() and path.stat().st_size > 0
 
 
 def build_dataset(cfg: Config) -> Any:
@@ -147,13 +123,9 @@ class _TeacherRunner(Runner):
 
 
 def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
-    """The runner of a config, once its work folder is known to be writable.
+    """The runner of a config, of class ``kind``, once its work folder is known to be writable.
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
-
-    Args:
-        cfg: The config.
-        kind: The class of the runner.
 
     Raises:
         UserError: The work folder cannot be written to.

@@ -103,9 +103,10 @@ class SaveLogitsLoop(BaseLoop):
         start = time.perf_counter()
         with listed_keys(self.teacher) as keys:
             writer = join_store(self.store_path, request, keys, rank, self.join)
-        with writer, SavingProgress(self.runner.logger, rank, world_size) as progress:
+        with writer:
             self._check_replay()
-            saved = self._save_all(writer, progress, rank, world_size)
+            with SavingProgress(self.runner.logger, rank, world_size, self._missing(writer)) as progress:
+                saved = self._save_all(writer, progress, rank, world_size)
         seconds = time.perf_counter() - start
         size = LogitStore(self.store_path).bytes_per_view
         self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
@@ -121,7 +122,6 @@ class SaveLogitsLoop(BaseLoop):
 
     def _save_all(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
         """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
-        progress.begin(self._missing(writer))
         saved = 0
         for unit in writer.missing(self.views, rank, world_size, wait=True):
             if writer.claim(unit):  # there is something to do, at least this
@@ -158,7 +158,7 @@ class SaveLogitsLoop(BaseLoop):
                         if self.join:
                             progress.look(partial(self._missing, writer))
                     saved += len(positions)
-                    progress.advance(len(positions))
+                    progress.count(len(positions))
             for shard in writing:
                 shard.result()
         return saved

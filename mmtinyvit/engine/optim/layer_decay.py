@@ -6,21 +6,7 @@ from torch import nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-__all__ = ['LayerDecayOptimWrapperConstructor', 'backbones_by_prefix']
-
-
-def backbones_by_prefix(model: nn.Module) -> dict[str, nn.Module]:
-    """The backbones in a model that know the depth of their parameters, by the prefix of the parameters' names.
-
-    A classifier of mmpretrain has ``get_layer_depth`` too, which asks its backbone: the innermost modules count.
-
-    Returns:
-        dict: ``{'backbone.': ...}`` for classifiers and detectors, ``{'': model}`` for a bare backbone, perhaps empty.
-    """
-    found = {f'{name}.' if name else '': module for name, module in model.named_modules()
-             if hasattr(module, 'get_layer_depth')}
-    return {prefix: module for prefix, module in found.items()
-            if not any(other != prefix and other.startswith(prefix) for other in found)}
+__all__ = ['LayerDecayOptimWrapperConstructor']
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -56,11 +42,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         """Fill ``params`` with groups, one for each combination of rate, weight decay and other settings.
 
-        Args:
-            params: Filled in place. Each group has ``lr``, ``lr_scale`` (its share of the full rate by depth) and
-                ``param_names``.
-            module: The model; below it MMEngine's own method recurses.
-            prefix: Name of ``module`` in the model.
+        Each group has ``lr``, ``lr_scale`` (its share of the full rate by depth) and ``param_names``. MMEngine's own
+        method, which fills a group per parameter, recurses into the modules by their ``prefix``.
 
         Raises:
             UserError: No part of the model has ``get_layer_depth``, or nothing in it is to be trained.
@@ -68,7 +51,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if prefix:
             super().add_params(params, module, prefix, **kwargs)
             return
-        backbones = backbones_by_prefix(module)
+        found = {f'{name}.' if name else '': part for name, part in module.named_modules()
+                 if hasattr(part, 'get_layer_depth')}  # a classifier of mmpretrain has it too: the innermost part counts
+        backbones = {prefix: part for prefix, part in found.items()
+                     if not any(other != prefix and other.startswith(prefix) for other in found)}
         if not backbones:
             raise UserError(f'Layer-wise decay needs a backbone with get_layer_depth, which {type(module).__name__} '
                             'does not have: use mmtinyvit.TinyViT or a backbone of mmpretrain that has it, or leave '
@@ -77,26 +63,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().add_params(single, module, '', **kwargs)
         if not single:
             raise UserError(f'{type(module).__name__} has no parameter to train: its frozen_stages freeze all of it.')
+        rate = self.paramwise_cfg['layer_decay_rate']
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         groups: dict[str, dict] = {}
         for settings in single:
             (parameter, ) = settings.pop('params')
-            name = names[id(parameter)]
-            scale = self._scale(backbones, name)
-            settings['lr'] = settings.get('lr', self.base_lr) * scale
-            settings['lr_scale'] = scale
+            name, scale = names[id(parameter)], 1.
+            for prefix, backbone in backbones.items():
+                if name.startswith(prefix):
+                    depth, num_depths = backbone.get_layer_depth(name, prefix)
+                    scale = rate**(num_depths - 1 - depth)
             settings = {key: value for key, value in settings.items() if key not in ('lr_mult', 'decay_mult')}
+            settings |= dict(lr=settings.get('lr', self.base_lr) * scale, lr_scale=scale)
             group = groups.setdefault(repr(sorted(settings.items())), dict(params=[], param_names=[], **settings))
             group['params'].append(parameter)
             group['param_names'].append(name)
         params.extend(groups.values())
-        shares = sorted({group['lr_scale'] for group in params})
-        print_log(f'Layer-wise decay {self.paramwise_cfg["layer_decay_rate"]}: {len(single)} parameters in '
-                  f'{len(params)} groups, from {shares[0]:.3g} to {shares[-1]:.3g} of the rate', logger='current')
-
-    def _scale(self, backbones: dict[str, nn.Module], name: str) -> float:
-        for prefix, backbone in backbones.items():
-            if name.startswith(prefix):
-                depth, num_depths = backbone.get_layer_depth(name, prefix)
-                return self.paramwise_cfg['layer_decay_rate']**(num_depths - 1 - depth)
-        return 1.
+        shares = [group['lr_scale'] for group in params]
+        print_log(f'Layer-wise decay {rate}: {len(single)} parameters in {len(params)} groups, from {min(shares):.3g} '
+                  f'to {max(shares):.3g} of the rate', logger='current')
