@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.apis.publish import publish
-from mmtinyvit.cli.command import add_config_options, run_command
-from mmtinyvit.cli.tables import file_table
+from mmtinyvit.cli.command import add_config_options, file_table, run_command
 from mmtinyvit.config import read_config
 
 

@@ -39,7 +39,7 @@ def main() -> None:
     if args.out:
         loop.store = args.out
     if args.views:
-        loop.views = args.views
+        loop.views = (args.views.start, args.views.stop)
     if args.views_at_once is not None:
         loop.views_at_once = args.views_at_once
     if args.amp:

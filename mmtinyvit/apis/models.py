@@ -104,30 +104,21 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     if weights is None and source:
         weights, meta = read_checkpoint(str(source))
     if weights is not None:
-        _fill(classifier, weights, str(source), new_head='head' in kwargs)
+        fresh = ('head.', ) if 'head' in kwargs else ()
+        to_ours = getattr(getattr(classifier, 'backbone', None), '_checkpoint_filter', None)
+        if fresh and to_ours:  # heads have other names in other layouts
+            to_ours(weights, '')
+        weights = {name: value for name, value in weights.items() if not name.startswith(fresh)}
+        fill_module(classifier, weights, str(source), fresh)
     classifier._config = cfg
     classifier._dataset_meta = dict(classes=classes_of(meta, cfg.model) or names)
     classifier._metainfo = SimpleNamespace(results=[SimpleNamespace(task='Image Classification')])
     return classifier.to(device or 'cpu').eval()
 
 
-def _fill(classifier: nn.Module, weights: dict[str, torch.Tensor], source: str, new_head: bool) -> None:
-    if not new_head:
-        fill_module(classifier, weights, source)
-        return
-    to_ours = getattr(getattr(classifier, 'backbone', None), '_checkpoint_filter', None)
-    if to_ours:
-        to_ours(weights, '')
-    weights = {name: value for name, value in weights.items() if not name.startswith('head.')}
-    fill_module(classifier, weights, source, fresh=('head.', ))
-
-
 # ---------------------------------------------------------------- what is left of a recipe when training is over
 def plain_config(cfg: Config) -> dict[str, Any]:
-    """The part of a config that inference needs, in plain values.
-
-    Args:
-        cfg: Config of a classifier that this library trains, distils or tests.
+    """The part of a classifier's config that inference needs, in plain values.
 
     Returns:
         dict: ``model``, an ``ImageClassifier`` or ``TimmClassifier`` of mmpretrain with its ``data_preprocessor``, and

@@ -25,26 +25,18 @@ class Exported(NamedTuple):
     num_bytes: int
 
 
-class _Logits(nn.Module):
+class _Exported(nn.Module):
+    """The logits, or the maps behind all stages, whatever the backbone itself gives."""
 
-    def __init__(self, classifier: nn.Module):
+    def __init__(self, classifier: nn.Module, features: bool) -> None:
         super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(images, mode='tensor')
-
-
-class _Maps(nn.Module):
-    """The maps behind all stages, whatever the backbone itself gives."""
-
-    def __init__(self, backbone: TinyViT):
-        super().__init__()
-        self.backbone = backbone
+        self.classifier, self.features = classifier, features
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x, maps = self.backbone.patch_embed(images), []
-        for stage in self.backbone.stages:
+        if not self.features:
+            return (self.classifier(images, mode='tensor'), )
+        x, maps = self.classifier.backbone.patch_embed(images), []
+        for stage in self.classifier.backbone.stages:
             x = stage(x)
             maps.append(x.contiguous())
         return tuple(maps)
@@ -70,14 +62,20 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
             cannot be written, or onnxruntime computes something else: more than 1e-4 apart, relative to the largest
             output where that is above 1.
     """
-    onnxruntime = _require()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f'The export to ONNX needs {error.name}, which is not installed: run `make env` in a clone, or '
+                        '`pip install mmtinyvit[export]`.') from error
     classifier.eval()
     backbone = getattr(classifier, 'backbone', None)
     if isinstance(backbone, TinyViT):
         backbone.fuse()
     elif features:
         raise UserError('Feature maps are exported of TinyViT only: leave out --features for this model.')
-    module = _Maps(backbone) if features else _Logits(classifier)
+    module = _Exported(classifier, features)
     names = [f'stage{i}' for i in range(len(backbone.stages))] if features else ['logits']
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), warnings.catch_warnings():
@@ -97,7 +95,7 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
         images = torch.randn(batch, 3, *size, generator=generator)
         with torch.no_grad():
             ours = module(images)
-        for one, other in zip(ours if features else [ours], session.run(None, {'images': images.numpy()}), strict=True):
+        for one, other in zip(ours, session.run(None, {'images': images.numpy()}), strict=True):
             off = (one - torch.from_numpy(other)).abs().max().item()
             if not off <= TOLERANCE * max(1., one.abs().max().item()):
                 raise UserError(f'onnxruntime computes something else than PyTorch for {batch} images ({off:.1e} '
@@ -106,14 +104,3 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
     write_file(path, content)
     opset = next(each.version for each in program.model_proto.opset_import if not each.domain)
     return Exported([(each.name, each.shape) for each in session.get_outputs()], difference, opset, len(content))
-
-
-def _require():
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f'The export to ONNX needs {error.name}, which is not installed: run `make env` in a clone, or '
-                        '`pip install mmtinyvit[export]`.') from error
-    return onnxruntime

@@ -2,8 +2,9 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mmtinyvit.datasets.identity import iter_keys
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
@@ -14,7 +15,7 @@ __all__ = ['draw_stats', 'draw_views']
 
 
 def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[int], views: list[int],
-               top: int = 3) -> Path:
+               top: int = 3) -> None:
     """Draw a grid: a row per sample, the image itself first, then its views as the teacher saw them.
 
     Args:
@@ -25,9 +26,6 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
         views: Views, all in the store.
         top: Classes to name below each view.
 
-    Returns:
-        Path: ``out``.
-
     Raises:
         UserError: An index is beyond the dataset, or ``out`` cannot be written; a record is missing (``StoreError``).
     """
@@ -37,8 +35,9 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     labels = getattr(dataset, 'metainfo', {}).get('classes')
     classes = labels if labels and len(labels) == store.num_classes else range(store.num_classes)
     replayed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
-    figure, axes = _grid(len(indices), len(views) + 1, (
-        2 * (len(views) + 1), 2.1 * len(indices) + .3 * top * len(indices) / 2))
+    columns = len(views) + 1
+    figure = Figure(figsize=(2 * columns, (2.1 + .15 * top) * len(indices)), layout='constrained')
+    axes = figure.subplots(len(indices), columns, squeeze=False)
     for row, index in zip(axes, indices, strict=True):
         info = dataset.get_data_info(index)
         original = dataset.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
@@ -50,23 +49,21 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
             best = np.argsort(-record.log_prob[0])[:top]
             lines = [f'{_shorten(str(classes[record.index[0, k]]))} {np.exp(record.log_prob[0, k]):.1%}' for k in best]
             _show(axis, image, f'view {view}', '\n'.join(lines))
-    return _save(figure, out, bbox_inches='tight')
+    _save(figure, out, bbox_inches='tight')
 
 
-def draw_stats(stats: dict[str, Any], out: str | Path) -> Path:
+def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
     """Draw mass against K, accuracy by view, and the histograms of entropy and of the label's probability.
 
     Args:
         stats: From :func:`~mmtinyvit.apis.store_stats.measure_store`.
         out: File to write, PNG or PDF.
 
-    Returns:
-        Path: ``out``.
-
     Raises:
         UserError: ``out`` cannot be written.
     """
-    figure, axes = _grid(2, 2, (10, 7))
+    figure = Figure(figsize=(10, 7), layout='constrained')
+    axes = figure.subplots(2, 2)
     axes[0, 0].plot(list(stats['mass']), list(stats['mass'].values()), 'o-')
     axes[0, 0].set(xlabel='K', ylabel='mean mass of the K most probable classes', xscale='log', ylim=(0, 1.02))
     axes[0, 1].plot(list(stats['top1_by_view']), [100 * top1 for top1 in stats['top1_by_view'].values()], 'o-')
@@ -76,37 +73,22 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> Path:
         histogram = stats['histograms'][name]
         axis.stairs(histogram['counts'], histogram['edges'], fill=True)
         axis.set(xlabel=title, ylabel='views of samples')
-    return _save(figure, out)
+    _save(figure, out)
 
 
-def _grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, np.ndarray]:
-    """A figure of ``size`` inches and its ``(rows, columns)`` axes; no display is needed."""
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(rows, columns, squeeze=False, layout='constrained', figsize=size)
-
-
-def _save(figure: Any, out: str | Path, **options: Any) -> Path:
-    from matplotlib import pyplot as plt
-
-    out = Path(out)
+def _save(figure: Figure, out: str | Path, **options: Any) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110, **options)
     except OSError as error:
         raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
-    finally:
-        plt.close(figure)
-    return out
 
 
-def _show(axis: Any, image: np.ndarray, title: str, below: str = '') -> None:
+def _show(axis: Axes, image: np.ndarray, title: str, below: str = '') -> None:
     axis.imshow(image.astype(np.uint8), interpolation='nearest')
     axis.set_title(title, fontsize=8)
     axis.set_xlabel(below, fontsize=8)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[])
 
 
 def _shorten(text: str, most: int = 24) -> str:

@@ -63,8 +63,12 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
         model = MODELS.build(Config(plain).model)
     weights, training_meta = read_checkpoint(checkpoint)
     fill_module(model, weights, checkpoint)
-    origin = dict(recipe=_recipe(cfg), checkpoint=Path(checkpoint).name, epochs=training_meta.get('epoch'),
-                  store=_store(training_meta.get('teacher_store'), store), versions=_versions())
+    recipe = Path(cfg.filename).resolve()
+    recipe = recipe.relative_to(config_root()) if recipe.is_relative_to(config_root()) else recipe.name
+    versions = dict(mmtinyvit=__version__, torch=torch.__version__, timm=version('timm'))
+    versions |= {module: installed_version(MINIMUM_VERSIONS[module][0]) for module in ('mmengine', 'mmcv', 'mmpretrain')}
+    origin = dict(recipe=str(recipe), checkpoint=Path(checkpoint).name, epochs=training_meta.get('epoch'),
+                  store=_store(training_meta.get('teacher_store'), store), versions=versions)
     meta = dict(config=plain, provenance=origin)
     classes = classes_of(training_meta, plain['model'])
     if classes:
@@ -76,11 +80,6 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     path = destination.with_name(f'{destination.stem}-{digest}{destination.suffix}')
     write_file(path, content)
     return Published(path, state_dict, meta)
-
-
-def _recipe(cfg: Config) -> str:
-    path = Path(cfg.filename).resolve()
-    return str(path.relative_to(config_root())) if path.is_relative_to(config_root()) else path.name
 
 
 def _store(recorded: dict | None, given: str | None) -> dict[str, Any] | None:
@@ -95,21 +94,15 @@ def _store(recorded: dict | None, given: str | None) -> dict[str, Any] | None:
         return known  # moved, or several: their identity is all that the checkpoint has
     found = LogitStore(where)
     store_id = found.manifest.store_id.hex()
+    if store_id != recorded['store_id'] and given:
+        raise UserError(f"The student was distilled from the store {recorded['store_id'][:12]}, and {given} is "
+                        f'{store_id[:12]}: name the right one.')
     if store_id != recorded['store_id']:
-        if given:
-            raise UserError(f"The student was distilled from the store {recorded['store_id'][:12]}, and {given} is "
-                            f'{store_id[:12]}: name the right one.')
         return known
     prints = found.manifest.fingerprints
     return known | dict(samples=found.num_samples, views=len(found.views), topk=found.topk,
                         classes=found.num_classes, codec=found.codec, teacher=prints.get('teacher'),
                         versions=prints.get('versions'))
-
-
-def _versions() -> dict[str, str]:
-    libraries = {module: installed_version(names) for module, (names, _) in MINIMUM_VERSIONS.items()
-                 if module != 'mmdet'}
-    return dict(mmtinyvit=__version__, torch=torch.__version__, timm=version('timm')) | libraries
 
 
 # ---------------------------------------------------------------- files of weights, whole or absent

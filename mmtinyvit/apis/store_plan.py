@@ -1,5 +1,4 @@
 """What a store would cost, how much of the teacher it would keep, and how many views there is room and time for."""
-import os
 import shutil
 import time
 from pathlib import Path
@@ -103,7 +102,7 @@ def recommend(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:
 
 def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, views: int | None = None,
                max_kl: float = 0.05) -> dict[str, Any]:
-    """Probes the teacher of a saving config.
+    """Probe the teacher of a saving config.
 
     Args:
         cfg: A config with ``SaveLogitsLoop``.
@@ -144,7 +143,6 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
                 hours=samples * views / per_second / 3600, rows=rows, recommended=recommend(rows, max_kl))
 
 
-# ---------------------------------------------------------------- how many views
 def recommend_views(views: int, total_bytes: int, hours: float, max_bytes: int, max_hours: float | None = None
                     ) -> dict[str, Any]:
     """As many views as there is room and time for, at most those that are wanted.
@@ -170,30 +168,19 @@ def recommend_views(views: int, total_bytes: int, hours: float, max_bytes: int, 
     limits = {'wanted': views, 'room': int(max_bytes * views // max(total_bytes, 1))}
     if max_hours is not None:
         limits['time'] = int(max_hours * views / max(hours, 1e-12))
-    limit = min(limits, key=limits.get)
-    count = limits[limit]
+    limit, count = min(limits.items(), key=lambda item: item[1])
     return dict(views=count, bytes=total_bytes * count // views, hours=hours * count / views, limit=limit)
 
 
 def check_limits(max_bytes: int, max_hours: float | None) -> None:
-    """Refuses limits that are not positive.
-
-    Raises:
-        UserError: One is not.
-    """
+    """Raises :class:`UserError` for a limit that is not positive."""
     if max_bytes <= 0 or (max_hours is not None and not max_hours > 0):
         raise UserError('--disk and --hours must be positive.')
 
 
 def free_bytes(path: str | Path) -> int:
-    """Free room on the disk on which ``path`` is, or will be.
-
-    Raises:
-        UserError: It is a URL.
-    """
+    """Free room on the disk on which ``path`` is, or will be; raises :class:`UserError` for a URL."""
     if is_url(path):
         raise UserError(f'How much room there is at {path} is not known: say it with --disk, in GiB.')
     place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place if os.path.isdir(place) else place.parent).free
+    return shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.is_dir())).free

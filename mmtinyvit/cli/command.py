@@ -3,14 +3,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rich.table import Column, Table
+
 from mmtinyvit.errors import UserError, user_sentence
 
-__all__ = ['add_config_options', 'parse_range', 'positive', 'run_command', 'write_json']
+__all__ = ['add_config_options', 'file_table', 'parse_range', 'positive', 'run_command', 'write_json']
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -54,12 +56,12 @@ def _leave_together() -> None:
         distributed.destroy_process_group()
 
 
-def parse_range(text: str) -> tuple[int, int]:
-    """``'0:90'`` as ``(0, 90)``, for argparse."""
+def parse_range(text: str) -> range:
+    """``'0:90'`` as ``range(0, 90)``, for argparse."""
     first, _, end = text.partition(':')
     if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
         raise argparse.ArgumentTypeError(f'{text!r} is not A:B with A < B, for example 0:90')
-    return int(first), int(end)
+    return range(int(first), int(end))
 
 
 def positive(text: str) -> int:
@@ -100,3 +102,12 @@ def write_json(path: str | Path, results: Any) -> None:
     except OSError as error:
         raise UserError(f'The results cannot be written to {path} ({error.strerror}): choose another --out; they are '
                         f'{results}.') from error
+
+
+def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
+    """What a converter ends with: the file, ``more``, and its size."""
+    table = Table(Column('file', overflow='fold'), *(name.replace('_', ' ') for name in more), 'tensors', 'parameters',
+                  'MiB')
+    table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
+                  f'{path.stat().st_size / 2**20:.1f}')
+    return table

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
+from rich.text import Text
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import Finding, LogitStore, verify_store
@@ -17,11 +18,9 @@ from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
-from mmtinyvit.store.admin.summary import describe_sample, describe_store, is_replayable, read_class_names
+from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 from mmtinyvit.store.remote_folder import is_url
-
-from .tables import compared_table, fact_table, info_table, plan_tables, sample_table, stats_tables
 
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
@@ -35,6 +34,23 @@ def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> No
         print(json.dumps(result, indent=2))
     for table in () if args.json else tables:
         Console().print(table)
+
+
+def fact_table(facts: dict[str, Any]) -> Table:
+    """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow='fold')
+    for name, value in facts.items():
+        if isinstance(value, list):
+            value = spell_numbers(value)
+        if value not in (None, ''):
+            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
+    return table
+
+
+def size(num_bytes: int) -> str:
+    return f'{num_bytes / 2**30:,.1f} GiB' if num_bytes >= 2**30 else f'{num_bytes / 2**20:,.2f} MiB'
 
 
 def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
@@ -56,7 +72,33 @@ def watched_units(units: Sequence) -> Iterable:
 # ---------------------------------------------------------------- looking
 def info(args: argparse.Namespace) -> None:
     store = describe_store(args.store)
-    emit(args, store, info_table(store))
+    prints = store['fingerprints']
+    teacher, pipeline, dataset = ({} if not isinstance(prints.get(name), dict) else prints[name]
+                                  for name in ('teacher', 'pipeline', 'dataset'))
+    partial = {view: shards for view, shards in store['views'].items() if view not in store['complete_views']}
+    transforms = pipeline.get('transforms') or []
+    emit(args, store, fact_table({
+        'store': store['path'],
+        'samples': store['num_samples'],
+        'classes': f"top {store['topk']} of {store['num_classes']:,}",
+        'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
+        'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
+                                      for view, shards in partial.items()),
+        'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
+        'records': str(prints.get('records') or ''),
+        'views are relative to': None if store['reference_view'] is None else f"view {store['reference_view']}",
+        'on disk': size(store['bytes_on_disk']),
+        'samples per shard': store['samples_per_shard'],
+        'base seed': str(store['base_seed']),
+        'replay': ('NONE: ' + str(pipeline.get('reason', 'the views cannot be made again'))
+                   if pipeline.get('replay') == NO_REPLAY else 'by seeds, checked by canaries'),
+        'mixing': str(pipeline.get('mixing') or 'yes') if store['mixing'] else 'no',
+        'transforms': ', '.join(str(t.get('type')) for t in transforms if isinstance(t, dict)),
+        'teacher': ' '.join(str(teacher[name]) for name in ('name', 'weights_hash', 'precision') if teacher.get(name)),
+        'dataset order': dataset.get('order_hash'),
+        'class list': dataset.get('classes_hash'),
+        'written with': ', '.join(f'{name} {version}' for name, version in (prints.get('versions') or {}).items()),
+        'store id': store['store_id']}))
 
 
 def verify(args: argparse.Namespace) -> None:
@@ -75,12 +117,15 @@ def verify(args: argparse.Namespace) -> None:
     if not args.json:  # at once: the teacher may take long
         emit(args, {}, fact_table({
             'store': args.store, 'files checked': findings[-1].total, 'damaged': len(damaged), **facts,
-            'complete views': len(coverage) - len(partial), 'incomplete views': spell_numbers(partial),
+            'complete views': len(coverage) - len(partial), 'incomplete views': partial,
             'problems': '\n'.join(problems)}))
     compared = ask_again(args) if args.config and not damaged else None
     emit(args, dict(path=args.store, files=findings[-1].total, damaged=damaged, problems=problems,
                     views={view: shards._asdict() for view, shards in coverage.items()}, incomplete_views=partial,
-                    teacher=compared), *([compared_table(compared)] if compared else []))
+                    teacher=compared),
+         *([fact_table({'records asked again': compared['records'], 'mean KL': f"{compared['mean_kl']:.2e} nats",
+                        'largest KL': f"{compared['max_kl']:.2e} nats",
+                        'first class changed': compared['top1_changed']})] if compared else []))
     if damaged:
         repair = '' if is_url(args.store) else f'run "python tools/logit_store.py repair {args.store}", or '
         raise UserError(f'{args.store} has {len(damaged)} damaged files: {repair}copy those files again.')
@@ -107,8 +152,16 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
 def show(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
     names = read_class_names(args.classes, store.num_classes) if args.classes else None
-    sample = describe_sample(store, args.key, args.views and range(*args.views), args.top, names)
-    emit(args, sample, sample_table(sample))
+    sample = describe_sample(store, args.key, args.views, args.top, names)
+    mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
+    table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
+                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+    for row in sample['views']:
+        lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+                for entry in row['top']]
+        table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(lines)),
+                      f"{row['tail_mass']:.2%}")
+    emit(args, sample, table)
 
 
 # ---------------------------------------------------------------- with a config; only these import torch and MMEngine
@@ -123,12 +176,36 @@ def stats(args: argparse.Namespace) -> None:
 
         dataset = build_dataset(load_config(args))
         check_dataset(store, dataset, any_order=True)
-        views = pick_views(store, args.views and range(*args.views))
+        views = pick_views(store, args.views)
         measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
         if args.out:
-            measured['plots'] = str(draw_stats(measured, args.out))
-    emit(args, dict(path=args.store, **measured),
-         *stats_tables(args.store, measured, None if args.label_index else dataset.metainfo.get('classes')))
+            draw_stats(measured, args.out)
+            measured['plots'] = args.out
+    classes = None if args.label_index else dataset.metainfo.get('classes')
+
+    def name(label: int) -> Text:
+        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+
+    tables = [fact_table({
+        'store': args.store,
+        'samples, views': f"{measured['samples']:,}, {spell_numbers(measured['views'])}",
+        "teacher's top-1, top-5": f"{measured['top1']:.2%}, {measured['top5']:.2%}",
+        'same top-1 in all views': f"{measured['same_top1']:.2%}",
+        'mean entropy': f"{measured['entropy']:.3f} nats",
+        'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
+        'plots': args.out})]
+    pairs = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    for row in measured['confusions']:
+        pairs.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
+    tables.append(pairs)
+    for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
+                         ('hardest', 'The teacher is least sure: hard samples')):
+        table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
+        for row in measured[which]:
+            table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
+                          name(row['predicted']) + f" {row['predicted_prob']:.1%}")
+        tables.append(table)
+    emit(args, dict(path=args.store, **measured), *tables)
 
 
 def gallery(args: argparse.Namespace) -> None:
@@ -149,7 +226,7 @@ def gallery(args: argparse.Namespace) -> None:
             store = LogitStore(saved) if saved else find_store(dataset, cfg)
         if not is_replayable(store.manifest):
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
-        views = pick_views(store, range(*args.views))
+        views = pick_views(store, args.views)
         check_canaries(store, dataset, views, 2, any_order=True)
         if args.index:
             rows = args.index
@@ -158,9 +235,9 @@ def gallery(args: argparse.Namespace) -> None:
             rows = [row['index'] for row in measured['disagreements']]
         else:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
-        out = draw_views(store, dataset, args.out, rows, views, args.top)
-    emit(args, dict(path=str(store.root), picture=str(out), rows=rows, views=views),
-         fact_table({'wrote': out, 'samples': ', '.join(map(str, rows)), 'views': spell_numbers(views)}))
+        draw_views(store, dataset, args.out, rows, views, args.top)
+    emit(args, dict(path=str(store.root), picture=args.out, rows=rows, views=views),
+         fact_table({'wrote': args.out, 'samples': ', '.join(map(str, rows)), 'views': views}))
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -179,12 +256,24 @@ def plan(args: argparse.Namespace) -> None:
         planned = plan_store(cfg, build_teacher_runner(cfg).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
+    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',
+                  title=f"{planned['images']:,} images, {planned['classes']:,} classes", title_justify='left')
+    for row in planned['rows']:
+        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
+                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", f"{row['bytes']:g}",
+                      size(row['total_bytes']), style='bold' if row is best else None)
+    far = f' (no K tried comes below {args.max_kl:g}: this is the closest)' if best['mean_kl'] > args.max_kl else ''
     reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
                'time': f'what the teacher computes in {args.hours} hours'}
-    emit(args, dict(config=args.config, **planned, recommended_views=advice),
-         *plan_tables(args.config, planned, args.max_kl),
-         fact_table({'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "
-                                          f"{advice['bytes'] / 2**30:,.2f} GiB, {advice['hours']:,.2f} hours"}))
+    emit(args, dict(config=args.config, **planned, recommended_views=advice), table, fact_table({
+        'config': args.config,
+        'samples, views': f"{planned['samples']:,}, {planned['views']}",
+        'measured rate': f"{planned['per_second']:,.1f} images per second",
+        'time for all views': f"{planned['hours']:,.2f} hours on one such device",
+        'recommended': f"topk={best['topk']}, codec='{best['codec']}': {size(best['total_bytes'])}, mean KL "
+                       f"{best['mean_kl']:.3g} nats{far}"}), fact_table({
+                           'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "
+                                                f"{advice['bytes'] / 2**30:,.2f} GiB, {advice['hours']:,.2f} hours"}))
 
 
 # ---------------------------------------------------------------- mending
@@ -203,7 +292,7 @@ def repair(args: argparse.Namespace) -> None:
          fact_table({'store': args.store, f'{verb}: damaged shards': '\n'.join(shards) or '0',
                      f'{verb}: leftovers': '\n'.join(leftovers) or '0',
                      'samples.idx': ('made again' if found.done else 'would be made again') * found.rebuild_index,
-                     'incomplete views': spell_numbers(views)}))
+                     'incomplete views': views}))
     if following and not args.json:
         print(f'Run next: {following}')
     if found.problems:
@@ -212,39 +301,36 @@ def repair(args: argparse.Namespace) -> None:
 
 # ---------------------------------------------------------------- making new stores
 def copy(args: argparse.Namespace) -> None:
-    copied = copy_store(args.source, args.destination, args.views and range(*args.views), watched_units)
+    copied = copy_store(args.source, args.destination, args.views, watched_units)
     emit(args, dict(path=args.destination, **copied._asdict()),
-         fact_table({'copied': args.source, 'to': args.destination, 'views': spell_numbers(copied.views),
+         fact_table({'copied': args.source, 'to': args.destination, 'views': copied.views,
                      'shards copied': copied.copied, 'there already': copied.present, 'bytes copied': copied.num_bytes,
-                     'incomplete at the source':
-                         copied.incomplete_views and spell_numbers(copied.incomplete_views)}))
+                     'incomplete at the source': copied.incomplete_views or None}))
 
 
 def merge(args: argparse.Namespace) -> None:
     merged = merge_stores(args.stores, args.out, watched_units)
     emit(args, dict(path=args.out, **vars(merged)),
          fact_table({'merged': f'{merged.kind} of {len(args.stores)} stores', 'into': args.out,
-                     'samples': merged.num_samples, 'views': spell_numbers(merged.views),
-                     'views left out': merged.left_out and spell_numbers(merged.left_out),
+                     'samples': merged.num_samples, 'views': merged.views,
+                     'views left out': merged.left_out or None,
                      'found in several': merged.overlaps, 'shards written': merged.written,
                      'versions differ (first kept)': '\n'.join(merged.versions)}))
 
 
 def reshard(args: argparse.Namespace) -> None:
-    views = range(*args.views) if args.views else None
-    result = reshard_store(args.store, args.out, args.samples_per_shard, views, watched_units)
+    result = reshard_store(args.store, args.out, args.samples_per_shard, args.views, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
-         fact_table({'resharded': args.store, 'into': args.out, 'views': spell_numbers(result.views),
+         fact_table({'resharded': args.store, 'into': args.out, 'views': result.views,
                      'shards per view': result.shards, 'shards written': result.written,
                      'canaries kept': result.canaries, 'shards without a canary': result.without_canary or None}))
 
 
 def import_cream(args: argparse.Namespace) -> None:
-    epochs = range(*args.epochs) if args.epochs else None
-    result = cream.import_cream(args.folder, args.keys, args.out, args.num_classes, args.key_form, args.topk, epochs,
-                                args.codec, args.teacher, watched_units)
+    result = cream.import_cream(args.folder, args.keys, args.out, args.num_classes, args.key_form, args.topk,
+                                args.epochs, args.codec, args.teacher, watched_units)
     emit(args, dict(path=args.out, **result._asdict()),
          fact_table({'imported': args.folder, 'into': args.out, 'samples': result.num_samples,
-                     'views': spell_numbers(result.views), 'top K': result.topk, 'shards written': result.written,
+                     'views': result.views, 'top K': result.topk, 'shards written': result.written,
                      'records of unlisted samples': result.unknown, 'records found twice': result.repeated,
                      'replay': 'NONE: these views cannot be made again, so no student can be trained on them'}))

@@ -51,8 +51,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if prefix:
             super().add_params(params, module, prefix, **kwargs)
             return
+        # a classifier of mmpretrain has get_layer_depth too, which asks its backbone: the innermost modules count
         found = {f'{name}.' if name else '': part for name, part in module.named_modules()
-                 if hasattr(part, 'get_layer_depth')}  # a classifier of mmpretrain has it too: the innermost part counts
+                 if hasattr(part, 'get_layer_depth')}
         backbones = {prefix: part for prefix, part in found.items()
                      if not any(other != prefix and other.startswith(prefix) for other in found)}
         if not backbones:
