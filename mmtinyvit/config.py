@@ -1,6 +1,5 @@
 """Configs as files: found, read, and asked whether they save logits. Every part of the library reads them here."""
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -32,21 +31,17 @@ def read_config(name: str | Path) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
-        for library in OPTIONAL:
-            if any(library in str(cause) for cause in _causes(error)):
-                require_library(library, f'The config {path}')
+        cause = error
+        while cause:
+            for library in OPTIONAL:
+                if library in str(cause):
+                    require_library(library, f'The config {path}')
+            cause = cause.__cause__ or cause.__context__
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
     if cfg.get('default_scope') in OPTIONAL:
         require_library(cfg.default_scope, f'The config {path}')
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those behind it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def saves_logits(cfg: Config) -> bool:
@@ -55,11 +50,7 @@ def saves_logits(cfg: Config) -> bool:
 
 
 def saving_loop(cfg: Config, name: str | Path) -> ConfigDict:
-    """The settings of the saving loop in a teacher's config.
-
-    Args:
-        cfg: The config.
-        name: How to call it in an error.
+    """The settings of the saving loop in the config ``name``.
 
     Raises:
         UserError: It saves nothing.

@@ -14,14 +14,6 @@ class UserError(Exception):
 
 
 def user_sentence(error: BaseException) -> str:
-    """The sentence of ``error``, also after a DataLoader worker has wrapped it in the text of its own traceback.
-
-    Args:
-        error: A :class:`UserError`; ``torch`` re-raises a worker's exception as the same type whose message is
-            ``'Caught X in DataLoader worker process 0.\\nOriginal Traceback ...\\npackage.X: the sentence'``.
-    """
+    """The sentence of a :class:`UserError`, also after torch has wrapped it in the traceback of a DataLoader worker."""
     text = str(error)
-    if 'Original Traceback' not in text:
-        return text
-    last = text.rstrip().splitlines()[-1]
-    return re.sub(r'^[\w.]+: ', '', last)
+    return re.sub(r'^[\w.]+: ', '', text.rstrip().splitlines()[-1]) if 'Original Traceback' in text else text

@@ -66,7 +66,7 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     recipe = Path(cfg.filename).resolve()
     recipe = recipe.relative_to(config_root()) if recipe.is_relative_to(config_root()) else recipe.name
     versions = dict(mmtinyvit=__version__, torch=torch.__version__, timm=version('timm'))
-    versions |= {module: installed_version(MINIMUM_VERSIONS[module][0]) for module in ('mmengine', 'mmcv', 'mmpretrain')}
+    versions |= {name: installed_version(MINIMUM_VERSIONS[name][0]) for name in ('mmengine', 'mmcv', 'mmpretrain')}
     origin = dict(recipe=str(recipe), checkpoint=Path(checkpoint).name, epochs=training_meta.get('epoch'),
                   store=_store(training_meta.get('teacher_store'), store), versions=versions)
     meta = dict(config=plain, provenance=origin)

@@ -10,18 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ['CLASSIFIERS', 'Episode', 'FewShotResult', 'few_shot_accuracy', 'sample_episodes']
-
-
-class Episode(NamedTuple):
-    """Rows of the feature matrix, by class.
-
-    Attributes:
-        support: ``(way, shot)`` int64: the labelled images of each class.
-        query: ``(way, query)`` int64: those to classify.
-    """
-    support: np.ndarray
-    query: np.ndarray
+__all__ = ['CLASSIFIERS', 'FewShotResult', 'few_shot_accuracy', 'sample_episodes']
 
 
 class FewShotResult(NamedTuple):
@@ -38,7 +27,7 @@ class FewShotResult(NamedTuple):
 
 
 def sample_episodes(labels: np.ndarray, way: int, shot: int, query: int, episodes: int,
-                    seed: int = 0) -> Iterator[Episode]:
+                    seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Draw episodes; the same arguments give the same ones.
 
     Args:
@@ -48,6 +37,9 @@ def sample_episodes(labels: np.ndarray, way: int, shot: int, query: int, episode
         query: Images of each class to classify.
         episodes: How many.
         seed: Of the draw.
+
+    Yields:
+        tuple: Rows of the feature matrix, int64: ``(way, shot)`` to learn from, and ``(way, query)`` to classify.
 
     Raises:
         UserError: Too few classes have ``shot + query`` images.
@@ -65,7 +57,7 @@ def sample_episodes(labels: np.ndarray, way: int, shot: int, query: int, episode
     for _ in range(episodes):
         classes = rng.choice(len(enough), way, replace=False)
         rows = np.stack([rng.choice(enough[i], shot + query, replace=False) for i in classes])
-        yield Episode(rows[:, :shot], rows[:, shot:])
+        yield rows[:, :shot], rows[:, shot:]
 
 
 def few_shot_accuracy(features: np.ndarray, labels: np.ndarray, way: int = 5, shot: int = 1, query: int = 15,
@@ -75,13 +67,9 @@ def few_shot_accuracy(features: np.ndarray, labels: np.ndarray, way: int = 5, sh
     Args:
         features: ``(N, D)`` float. Each row is scaled to length 1 first.
         labels: ``(N,)`` int.
-        way: See :func:`sample_episodes`.
-        shot: Likewise.
-        query: Likewise.
-        episodes: Likewise.
+        way, shot, query, episodes, seed: See :func:`sample_episodes`.
         classifier: One of :data:`CLASSIFIERS`: ``'centroid'``, the class whose mean of labelled features is nearest, or
             ``'logistic'``, a logistic regression on them.
-        seed: See :func:`sample_episodes`.
 
     Raises:
         UserError: As :func:`sample_episodes`; or the classifier is unknown.

@@ -36,8 +36,7 @@ class TokenCacheHook(EpochClockHook):
         if num_views < 1:
             raise UserError(f'num_views={num_views} of TokenCacheHook must be at least 1.')
         super().__init__(num_views)
-        self.path = path
-        self.max_gb = max_gb
+        self.path, self.max_gb = path, max_gb
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap_model(runner.model)
@@ -60,7 +59,12 @@ class TokenCacheHook(EpochClockHook):
         if total - present > free:
             raise UserError(f"The teacher's tokens would take {what}, where {free / 1e9:.1f} GB are free: choose fewer "
                             'views or another path.')
-        model.teacher.cache = TokenCache(folder, self._identity(model, shape))
+        checkpoint = model.teacher.checkpoint
+        if checkpoint and Path(checkpoint).is_file():
+            with open(checkpoint, 'rb') as file:
+                checkpoint = hashlib.file_digest(file, 'sha256').hexdigest()
+        model.teacher.cache = TokenCache(folder, dict(teacher=checkpoint, block=model.teacher.block,
+                                                      masked=model.masked, shape=shape))
         if is_main_process():
             runner.logger.info(f"The teacher's tokens take {what}; {present / 1e9:.1f} GB are there.")
 
@@ -76,11 +80,3 @@ class TokenCacheHook(EpochClockHook):
             patches = int((sample['data_samples'].mask == 0).sum())
         heads = vit.layers[model.teacher.block - 1].attn.num_heads
         return 3, heads, vit.num_extra_tokens + patches, vit.embed_dims // heads
-
-    @staticmethod
-    def _identity(model: TinyMIM, shape: tuple[int, ...]) -> dict:
-        checkpoint, digest = model.teacher.checkpoint, None
-        if checkpoint and Path(checkpoint).is_file():
-            with open(checkpoint, 'rb') as file:
-                digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        return dict(teacher=digest or checkpoint, block=model.teacher.block, masked=model.masked, shape=shape)
