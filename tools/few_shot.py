@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mmtinyvit.apis.networks import pre_logits
 from mmtinyvit.cli.command import run_command, write_json
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.few_shot import CLASSIFIERS, few_shot_accuracy
 
@@ -57,7 +57,6 @@ def extract_features(runner: Runner, console: Console) -> tuple[np.ndarray, np.n
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    use_checkpoint(cfg, args.checkpoint)
     if not cfg.get('test_dataloader'):
         raise UserError(f'{args.config} has no test_dataloader to take the images or their transforms from: add one.')
     if args.data:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.runner import add_common_flags, build_teacher_runner, check_data, load_config, use_checkpoint
+from mmtinyvit.cli.runner import add_common_flags, build_teacher_runner, check_data, load_config
 from mmtinyvit.config import saving_loop
 from mmtinyvit.store.remote_folder import refuse_url
 
@@ -34,7 +34,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    use_checkpoint(cfg, args.checkpoint)
     loop = saving_loop(cfg, args.config)
     if args.out:
         loop.store = args.out

@@ -5,7 +5,7 @@
 import argparse
 
 from mmtinyvit.cli.command import run_command, write_json
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +19,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    use_checkpoint(cfg, args.checkpoint)
     check_data(cfg, 'test_dataloader')
     metrics = build_runner(cfg).test()
     if args.out:

@@ -35,11 +35,11 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that ``args`` names and merge the flags that the command has.
 
     Args:
-        args: ``config`` and ``cfg_options``; and ``work_dir``, ``launcher`` and ``local_rank``, where there are such
-            flags.
+        args: ``config`` and ``cfg_options``; and ``checkpoint``, ``work_dir``, ``launcher`` and ``local_rank``, where
+            there are such flags.
 
     Raises:
-        UserError: As :func:`~mmtinyvit.config.read_config`.
+        UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.
     """
     flags = vars(args)
     os.environ.setdefault('LOCAL_RANK', str(flags.get('local_rank', 0)))
@@ -48,6 +48,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = flags.get('work_dir') or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+    use_checkpoint(cfg, flags.get('checkpoint'))
     return cfg
 
 

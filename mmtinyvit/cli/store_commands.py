@@ -139,10 +139,9 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config, use_checkpoint
+        from .runner import build_teacher_runner, check_data, load_config
 
         cfg = load_config(args)
-        use_checkpoint(cfg, args.checkpoint)
         check_data(cfg, 'test_dataloader')
         saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
                                               num_records=args.records)
@@ -245,10 +244,9 @@ def plan(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config, use_checkpoint
+        from .runner import build_teacher_runner, check_data, load_config
 
         cfg = load_config(args)
-        use_checkpoint(cfg, args.checkpoint)
         loop = saving_loop(cfg, args.config)
         room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
         check_limits(room, args.hours)
