@@ -1,7 +1,8 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
+import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ViewsAtOnce
@@ -21,9 +24,11 @@ from ..record_rule import RecordRule
 from ..store_check import check_canaries
 from ..store_request import check_reference_view, join_store, listed_keys, request_manifest
 from ..teacher import Teacher
-from .progress import SavingProgress
 
 __all__ = ['SaveLogitsLoop']
+
+LOG_EVERY_SECONDS = 30  # of the progress, where there is no terminal
+COUNT_EVERY_SECONDS = 10  # what other jobs have saved
 
 
 @LOOPS.register_module()
@@ -105,7 +110,7 @@ class SaveLogitsLoop(BaseLoop):
             writer = join_store(self.store_path, request, keys, rank, self.join)
         with writer:
             self._check_replay()
-            with SavingProgress(self.runner.logger, rank, world_size, self._missing(writer)) as progress:
+            with _Progress(self.runner.logger, rank, world_size, self._missing(writer)) as progress:
                 saved = self._save_all(writer, progress, rank, world_size)
         seconds = time.perf_counter() - start
         size = LogitStore(self.store_path).bytes_per_view
@@ -120,7 +125,7 @@ class SaveLogitsLoop(BaseLoop):
         if done:
             check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
 
-    def _save_all(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
+    def _save_all(self, writer: LogitWriter, progress: '_Progress', rank: int, world_size: int) -> int:
         """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
         saved = 0
         for unit in writer.missing(self.views, rank, world_size, wait=True):
@@ -132,7 +137,7 @@ class SaveLogitsLoop(BaseLoop):
         """Views of samples that the store lacks."""
         return sum(unit.count for unit in set(writer.missing(self.views)))  # a set: shards that end meanwhile repeat it
 
-    def _save_claimable(self, writer: LogitWriter, progress: SavingProgress, rank: int, world_size: int) -> int:
+    def _save_claimable(self, writer: LogitWriter, progress: '_Progress', rank: int, world_size: int) -> int:
         """One round over the shards that nobody else holds."""
         plan: deque[tuple[list[_Shard], np.ndarray]] = deque()
         loader = DataLoader(
@@ -186,3 +191,40 @@ class _Shard:
     unit: Unit
     records: list[Record] = field(default_factory=list)
     canaries: dict[int, bytes] = field(default_factory=dict)
+
+
+class _Progress(Progress):
+    """Shows the rate and the time left, on rank 0: a bar in a terminal, a line now and then in a log.
+
+    Args:
+        logger: For runs without a terminal.
+        rank: This process.
+        world_size: Processes that share the work; the others are taken to be as fast as this one.
+        total: Views of samples to go, over all processes.
+    """
+
+    def __init__(self, logger: logging.Logger, rank: int, world_size: int, total: int) -> None:
+        console = Console(stderr=True)
+        count, rate = '{task.completed:,.0f}/{task.total:,.0f} views', '{task.fields[rate]:,.0f}/s'
+        super().__init__(TextColumn('saving'), BarColumn(), TextColumn(count), TextColumn(rate), TimeElapsedColumn(),
+                         TimeRemainingColumn(), console=console, disable=rank != 0 or not console.is_terminal)
+        self.logger, self.logs, self.world_size = logger, rank == 0 and self.disable, world_size
+        self.total, self.done, self.task = total, 0, self.add_task('saving', total=total, rate=0.)
+        self.begun = self.logged = self.looked = time.monotonic()
+
+    def count(self, saved: int) -> None:
+        """Count ``saved`` more views of samples, saved by this process."""
+        self.done = min(self.done + saved * self.world_size, self.total)
+        now = time.monotonic()
+        rate = self.done / max(now - self.begun, 1e-9)
+        self.update(self.task, completed=self.done, rate=rate)
+        if self.logs and now - self.logged > LOG_EVERY_SECONDS:
+            self.logged = now
+            self.logger.info(f'saved {self.done:,} of {self.total:,} views, {rate:,.0f}/s, '
+                             f'{(self.total - self.done) / max(rate, 1e-9) / 60:,.0f} min left')
+
+    def look(self, missing: Callable[[], int]) -> None:
+        """Count what other jobs have saved too, now and then, by the views of samples ``missing`` in the store."""
+        if time.monotonic() - self.looked > COUNT_EVERY_SECONDS:
+            self.done = max(self.total - missing(), 0)
+            self.looked = time.monotonic()
