@@ -45,8 +45,9 @@ class _Exported(nn.Module):
 def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
     """Write a model as one ONNX file with a free batch size.
 
-    BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed. The file's metadata hold how to prepare an image: ``mean`` and ``std`` over
-    pixels from 0 to 255, the order of the ``channels``, ``height`` and ``width``.
+    BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed. The file's
+    metadata hold how to prepare an image: ``mean`` and ``std`` over pixels from 0 to 255, the order of the
+    ``channels``, ``height`` and ``width``.
 
     Args:
         classifier: From :func:`~mmtinyvit.apis.models.get_model`, on the CPU. It is left in eval mode.
