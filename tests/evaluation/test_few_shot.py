@@ -1,7 +1,6 @@
 """Few-shot accuracy: against plain loops and scikit-learn, and through the command line."""
 import json
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,8 @@ from sklearn.neighbors import NearestCentroid
 from tiny_flow import NORM, runtime, student
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.paths import mim_root
+from mmtinyvit.evaluation.few_shot import CLASSIFIERS, few_shot_accuracy, sample_episodes
 
-TOOL = runpy.run_path(str(mim_root() / 'tools/few_shot.py'))
-CLASSIFIERS, few_shot_accuracy, sample_episodes = (
-    TOOL[name] for name in ('CLASSIFIERS', 'few_shot_accuracy', 'sample_episodes'))
 LABELS = np.repeat(np.arange(8), [30, 12, 25, 30, 40, 21, 3, 30])
 DATA = os.environ.get('MMTINYVIT_DATA')
 
