@@ -21,7 +21,7 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
-from mmtinyvit.apis.weight_files import pack_weights, write_file
+from mmtinyvit.apis.publish import pack_weights, write_file
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError

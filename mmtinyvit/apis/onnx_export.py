@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
 
-from .weight_files import write_file
+from .publish import write_file
 
 __all__ = ['Exported', 'export_onnx']
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 
 from mmtinyvit.apis import onnx_export
 from mmtinyvit.apis.models import get_model
-from mmtinyvit.apis.weight_files import pack_weights
+from mmtinyvit.apis.publish import pack_weights
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 

@@ -1,7 +1,6 @@
 """A student that was trained in a real Runner, published: nobody needs anything else to use it."""
 import hashlib
 import json
-import runpy
 import subprocess
 
 import mmpretrain
@@ -17,12 +16,11 @@ from safetensors.torch import load_file
 from tiny_flow import distilling
 
 import mmtinyvit
+from mmtinyvit.apis.publish import publish
 from mmtinyvit.config import read_config
 from mmtinyvit.models.weights import read_checkpoint
-from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
 
-publish = runpy.run_path(str(mim_root() / 'tools/publish_model.py'))['publish']
 TEST = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
 DEIT = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 PHOTO = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
@@ -87,10 +85,10 @@ def student_config(config) -> dict:
 
 def test_provenance(trained, saved_store, tmp_path):
     config, checkpoint = trained
-    path, _, meta = publish(Config.fromfile(config), str(checkpoint), tmp_path / 'student.safetensors')
-    with safe_open(path, 'pt') as file:
+    written = publish(Config.fromfile(config), str(checkpoint), tmp_path / 'student.safetensors')
+    with safe_open(written.path, 'pt') as file:
         said = json.loads(file.metadata()['mmtinyvit'])
-    assert said == meta == read_checkpoint(path)[1]
+    assert said == written.meta == read_checkpoint(written.path)[1]
     origin, store = said['provenance'], LogitStore(saved_store)
     assert origin['recipe'] == 'student.py' and origin['checkpoint'] == 'epoch_1.pth' and origin['epochs'] == 1
     assert origin['store']['store_id'] == store.manifest.store_id.hex()
@@ -100,7 +98,7 @@ def test_provenance(trained, saved_store, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(said) and str(saved_store) not in json.dumps(said)
     assert not {'teacher', 'distill', 'init_cfg'} & said['config']['model'].keys()
     again = publish(Config.fromfile(config), str(checkpoint), tmp_path / 'student.safetensors')
-    assert again[0] == path  # the same bytes, so the same name
+    assert again.path == written.path  # the same bytes, so the same name
 
 
 def test_a_store_that_has_moved(run_tool, trained, saved_store, own_copy, tmp_path):
@@ -142,7 +140,7 @@ def test_other_students(model, trained, tmp_path):
     student = MODELS.build(dict(model, **{'teacher': None} if 'teacher' in model else {})).eval()
     torch.save(dict(state_dict=student.state_dict(), meta=dict(dataset_meta=dict(classes=list('abcdefghijkl')))),
                tmp_path / 'student.pth')
-    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.safetensors')[0])
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.safetensors').path)
     assert type(ours).__name__ in ('TimmClassifier', 'ImageClassifier')
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -156,7 +154,7 @@ def test_a_student_of_a_project(tmp_path):
     init_default_scope('mmpretrain')
     student = MODELS.build(cfg.model).eval()
     torch.save(student.state_dict(), tmp_path / 'student.pth')
-    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.pth')[0])
+    ours = mmtinyvit.get_model(publish(cfg, str(tmp_path / 'student.pth'), tmp_path / 'out.pth').path)
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(ours(image, mode='tensor'), student(image, mode='tensor'))
@@ -177,7 +175,7 @@ def test_faults(run_tool, trained, tmp_path):
                                                        *option).sentence
     assert not out.exists()
     with pytest.raises(mmtinyvit.errors.UserError, match='brings its own weights: leave out pretrained'):
-        mmtinyvit.get_model(publish(Config.fromfile(config), str(checkpoint), out / 'net.pth')[0], pretrained=True)
+        mmtinyvit.get_model(publish(Config.fromfile(config), str(checkpoint), out / 'net.pth').path, pretrained=True)
     torch.save(dict(state_dict=weights['state_dict']), tmp_path / 'bare.pth')
     with pytest.raises(mmtinyvit.errors.UserError, match='does not say which model it is for'):
         mmtinyvit.get_model(tmp_path / 'bare.pth')
@@ -189,7 +187,7 @@ def test_faults(run_tool, trained, tmp_path):
 def test_a_model_that_would_run_code_is_not_built(trained, tmp_path, part, name):
     """MMEngine would import and call whatever a type names."""
     config, checkpoint = trained
-    saved = torch.load(publish(Config.fromfile(config), str(checkpoint), tmp_path / 'net.pth')[0], weights_only=True)
+    saved = torch.load(publish(Config.fromfile(config), str(checkpoint), tmp_path / 'net.pth').path, weights_only=True)
     where = saved['meta']['config']['model']
     if part == ('pipeline', ):
         saved['meta']['config']['test_dataloader']['dataset']['pipeline'][1]['type'] = name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmtinyvit.apis.weight_files import pack_weights, refuse_same_file, write_file
+from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file
 from mmtinyvit.cli.command import file_table, run_command
 from mmtinyvit.models.checkpoint_keys import convert_vit_state_dict
 from mmtinyvit.models.weights import read_state_dict
