@@ -1,5 +1,6 @@
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from store_teacher import dense, sparsify
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.codecs.compact import level_depths
 
+GOLDEN = Path(__file__).parent / 'golden/codecs.npz'  # written by the first release of each codec
 SIZES = [(1, 1), (1, 2), (2, 2), (3, 20), (7, 7), (10, 1000), (100, 21841), (1, 65536), (9, 65536), (300, 300)]
 
 
@@ -57,6 +59,25 @@ def test_exact_bytes_of_the_compact_codec():
     expected = int(bits[::-1], 2).to_bytes(6, 'little')
     assert record.tobytes() == expected
     assert record.tobytes().hex() == '258fa62d0010'
+
+
+@pytest.mark.parametrize('name', ['exact', 'compact', 'smallest', 'relative'])
+@pytest.mark.parametrize('form, topk, num_classes', [('5_of_40', 5, 40), ('100_of_21841', 100, 21841)])
+def test_bytes_and_values_are_those_of_stores_written_before(name, form, topk, num_classes):
+    """Each packed record stands in the file with the hash of its partner."""
+    with np.load(GOLDEN) as file:
+        golden = {entry.removeprefix(f'{form}/'): file[entry] for entry in file.files if entry.startswith(f'{form}/')}
+    codec = make_codec('smallest' if name == 'relative' else name, topk, num_classes)
+    first, second = ([golden[part][view].astype(np.int64) if part == 'index' else golden[part][view]
+                      for part in ('index', 'log_prob', 'tail_mass')] for view in (0, 1))
+    reference = [codec.encode(*first)] if name == 'relative' else []
+    records, partner = codec.part(golden[name], mixing=True)
+    assert np.array_equal(partner, golden['partner_hash'])
+    assert codec.encode(*second, *reference).tobytes() == records.tobytes()
+    assert codec.join(records, partner).tobytes() == golden[name].tobytes()
+    row = ['exact', 'compact', 'smallest', 'relative'].index(name)
+    for part, found in zip(('index', 'log_prob', 'tail_mass'), codec.decode(records, *reference), strict=True):
+        assert np.array_equal(found, golden[f'decoded_{part}'][row])
 
 
 def level_of(depth, topk):

@@ -1,4 +1,5 @@
 """Stores whose views are coded relative to one of them: order of work, partial copies, damage, merging."""
+import hashlib
 import json
 import multiprocessing
 import random
@@ -59,6 +60,22 @@ def test_records_are_cut(whole):
     theirs, arrays = (sparsify(dense(view, range(PER_SHARD)), TOPK) for view in (0, 1))
     lengths = [len(row.tobytes().rstrip(b'\0')) for row in codec.encode(*arrays, codec.encode(*theirs))]
     assert size == 64 + 32 + 4 + 4 + sum(lengths) + PER_SHARD + 4 + 24 + 4  # header, table, lengths, canary, checksums
+
+
+@pytest.mark.parametrize('mixing, digest', [
+    (False, '8ec3136b6ea9ab85c2fbae2a0dfd571818a0be4d3e137c80736c52115e5e74a6'),
+    (True, '38c67851fe2cfa1fd26e55eac4d6997da61638b4e5573acfb36afe094ca4a254')])
+def test_files_are_those_of_stores_written_before(tmp_path, mixing, digest):
+    with LogitWriter(tmp_path / 's', manifest(codec='smallest', mixing=mixing), KEYS) as writer:
+        partner = writer.key_hash(KEYS[::-1])
+        for unit in writer.missing([0, 1]):
+            rows = slice(unit.first, unit.first + unit.count)
+            writer.write_shard(unit, *sparsify(dense(unit.view, range(rows.start, rows.stop)), TOPK),
+                               partner[rows] if mixing else None, canaries={unit.first: bytes(range(16))})
+    found = hashlib.sha256()
+    for name, data in contents(tmp_path / 's').items():
+        found.update(name.encode() + data)
+    assert found.hexdigest() == digest
 
 
 def test_the_reference_view_comes_first(tmp_path):
