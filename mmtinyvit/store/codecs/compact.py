@@ -1,22 +1,16 @@
 """The default: Elias-Fano classes, 7-bit relative log-probabilities, a 12-bit tail mass. Fixed width, O(1)."""
 import bisect
 import math
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import Codec
-from .tail_mass import encode_tail
-
-if TYPE_CHECKING:
-    from .compact_unpacker import CompactUnpacker
+from .base import Codec, compiled_loops, encode_tail, tail_masses
 
 __all__ = ['CompactCodec', 'level_depths']
 
-LEVEL_BITS = 7
-TAIL_BITS = 12
-_LEVELS = 2**LEVEL_BITS
+_LEVEL_BITS = 7
+_TAIL_BITS = 12
+_LEVELS = 2**_LEVEL_BITS
 
 _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is as good as impossible
 _COARSEST = 1.25  # nats: the widest step
@@ -72,13 +66,15 @@ class CompactCodec(Codec):
         self.low_bits = min(range(17), key=lambda bits: bits * topk + ((num_classes - 1) >> bits))
         self._high_end = topk + ((num_classes - 1) >> self.low_bits)
         self._low_end = self._high_end + self.low_bits * topk
-        self._level_end = self._low_end + LEVEL_BITS * topk
-        self._num_bits = self._level_end + TAIL_BITS
+        self._level_end = self._low_end + _LEVEL_BITS * topk
+        self._num_bits = self._level_end + _TAIL_BITS
         self.record_bytes = -(-self._num_bits // 8)
         self._rows = max(1, _CHUNK // topk)
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
+        levels = np.stack([np.exp(-depths), -depths]).astype(np.float32)
+        self._form = num_classes, self.low_bits, _LEVEL_BITS, _TAIL_BITS, levels, tail_masses(_TAIL_BITS)
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
@@ -102,8 +98,8 @@ class CompactCodec(Codec):
         bits = np.zeros((num, self._num_bits), np.uint8)
         bits[rows[:, None], (index >> self.low_bits) + self._ranks] = 1
         self._put_planes(bits[:, self._high_end:self._low_end], index, self.low_bits)
-        self._put_planes(bits[:, self._low_end:self._level_end], levels, LEVEL_BITS)
-        bits[:, self._level_end:] = (encode_tail(tail_mass, TAIL_BITS)[:, None] >> np.arange(TAIL_BITS)) & 1
+        self._put_planes(bits[:, self._low_end:self._level_end], levels, _LEVEL_BITS)
+        bits[:, self._level_end:] = (encode_tail(tail_mass, _TAIL_BITS)[:, None] >> np.arange(_TAIL_BITS)) & 1
         return np.packbits(bits, axis=1, bitorder='little')
 
     def _put_planes(self, bits: np.ndarray, values: np.ndarray, width: int) -> None:
@@ -112,10 +108,9 @@ class CompactCodec(Codec):
 
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._unpacker.unpack(records)
-
-    @cached_property
-    def _unpacker(self) -> 'CompactUnpacker':
-        # brings in Numba, a second and 100 MB, which opening a store does not need
-        from .compact_unpacker import CompactUnpacker
-        return CompactUnpacker(self.topk, self.num_classes, self.low_bits)
+        loops, num = compiled_loops(), len(records)
+        index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
+        tail_mass = np.empty(num, np.float32)
+        loops.refuse_fault(
+            loops.unpack_compact(*self._form, loops.read_only(records), index, log_prob, tail_mass))
+        return index, log_prob, tail_mass

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from .tail_mass import encode_tail, tail_masses
+from .base import encode_tail, tail_masses
 
 __all__ = ['LEAST', 'MAX_DIVERGENCE', 'STEP_BITS', 'TAIL_BITS', 'RootLevels']
 
