@@ -3,6 +3,7 @@
     python benchmarks/store.py                                # 3 minutes, 1.5 GB of temporary files
     MMTINYVIT_DATA=... python benchmarks/store.py             # adds real outputs of MobileNetV2 on real photos
     python benchmarks/store.py --only codecs --json store.json
+    MMTINYVIT_DATA=... python benchmarks/store.py --only blocks     # zstd; needs the package zstandard
 
 The baseline is our own short version of what the original does per record: a seek and a read, then ``numpy.frombuffer``
 for the seed, 16-bit classes and half-precision probabilities, each copied, and the batch stacked for the loss.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import compare, report
+from store_blocks import blocks
 from store_bytes import SIZES, codecs, views
 from teacher_outputs import sparsify, synthetic_outputs, synthetic_views
 
@@ -192,7 +194,7 @@ def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', choices=['codecs', 'views', 'decoding', 'reading', 'relative', 'opening'],
+    parser.add_argument('--only', choices=['codecs', 'views', 'blocks', 'decoding', 'reading', 'relative', 'opening'],
                         help='one table only')
     parser.add_argument('--quick', action='store_true', help='decoding and opening alone')
     parser.add_argument('--json', help='file to add the tables to')
@@ -204,6 +206,8 @@ def main() -> None:
                  'reading': lambda: reading(make(folder, 'a'), args.json),
                  'relative': lambda: reading_relative(make(folder, 'c'), args.json),
                  'opening': lambda: opening(make(folder, 'b'), args.json)}
+        if args.only == 'blocks':
+            blocks(args.json)
         for name, part in parts.items():
             if name in ('decoding', 'opening') if args.quick else args.only in (None, name):
                 part()

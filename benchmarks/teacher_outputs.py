@@ -1,10 +1,13 @@
-"""What teachers say: made-up distributions, and a real MobileNetV2 on real photos and views of them."""
+"""What teachers say: made-up distributions, and real teachers on real photos and views of them."""
 import os
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ['real_outputs', 'real_views', 'shared_classes', 'sparsify', 'synthetic_outputs', 'synthetic_views']
+__all__ = [
+    'correlated_views', 'real_outputs', 'real_views', 'shared_classes', 'sparsify', 'synthetic_outputs',
+    'synthetic_views'
+]
 
 
 def synthetic_outputs(num_classes: int, scale: float, num: int = 400) -> np.ndarray:
@@ -28,6 +31,25 @@ def synthetic_views(num_classes: int, scale: float, topk: int, shared: float,
     return _log_softmax(first * scale), _log_softmax(second * scale)
 
 
+def correlated_views(num_classes: int, scale: float, topk: int, shared: float, views: int,
+                     num: int) -> list[np.ndarray]:
+    """Many such views ``(num, C)``, any two of which share ``shared`` of the top K."""
+    base = np.random.default_rng(0).normal(size=(num, num_classes))
+
+    def view(seed: int, correlation: float) -> np.ndarray:
+        noise = np.random.default_rng((1, seed)).normal(size=base.shape)
+        return np.sqrt(correlation) * base + np.sqrt(1 - correlation) * noise
+
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        if shared_classes(view(0, middle), view(1, middle), topk) < shared:
+            low = middle
+        else:
+            high = middle
+    return [_log_softmax(view(seed, high) * scale) for seed in range(views)]
+
+
 def shared_classes(first: np.ndarray, second: np.ndarray, topk: int) -> float:
     """How many of the K largest of each row two arrays ``(n, C)`` share, on average, over K."""
     tops = [np.zeros(first.shape, bool), np.zeros(first.shape, bool)]
@@ -36,7 +58,8 @@ def shared_classes(first: np.ndarray, second: np.ndarray, topk: int) -> float:
     return float((tops[0] & tops[1]).sum(axis=1).mean() / topk)
 
 
-def real_views(least_area: float, num: int = 200) -> tuple[np.ndarray, np.ndarray] | None:
+def real_views(least_area: float, num: int = 200, photos: str = 'imagenet_sample/val',
+               teacher: str = 'MobileNetV2') -> tuple[np.ndarray, np.ndarray] | None:
     """As :func:`real_outputs`, of two seeded views of each photo: a crop of at least that area, a flip, colours."""
     data = os.environ.get('MMTINYVIT_DATA')
     if not data:
@@ -49,8 +72,8 @@ def real_views(least_area: float, num: int = 200) -> tuple[np.ndarray, np.ndarra
     augment = transforms.Compose([
         transforms.RandomResizedCrop(224, (least_area, 1.0), interpolation=transforms.InterpolationMode.BICUBIC),
         transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.3, 0.3, 0.3)])
-    model = _mobilenet(data)
-    files, views = sorted(Path(data, 'imagenet_sample/val').glob('*/*')), []
+    model = _teacher(data, teacher)
+    files, views = sorted(Path(data, photos).glob('*/*')), []
     for view in (0, 1):
         logits = []
         for file in files[::max(1, len(files) // num)][:num]:
@@ -62,12 +85,16 @@ def real_views(least_area: float, num: int = 200) -> tuple[np.ndarray, np.ndarra
     return views[0], views[1]
 
 
-def _mobilenet(data: str):
+def _teacher(data: str, name: str):
     import timm
     import torch
-    model = timm.create_model('mobilenetv2_100', pad_type='same')
-    model.load_state_dict(torch.load(Path(data, 'teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth'),
-                                     weights_only=True))
+    model_name, file, options = {
+        'MobileNetV2': ('mobilenetv2_100', 'teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth',
+                        dict(pad_type='same')),
+        'EfficientNet-Lite2': ('tf_efficientnet_lite2', 'teacher_efficientnet_lite2/efficientnet_lite2_timm.pth', {}),
+    }[name]
+    model = timm.create_model(model_name, **options)
+    model.load_state_dict(torch.load(Path(data, file), weights_only=True))
     return model.eval()
 
 
@@ -78,7 +105,7 @@ def real_outputs(num: int = 1000) -> np.ndarray | None:
         return None
     import torch
     from PIL import Image
-    model = _mobilenet(data)
+    model = _teacher(data, 'MobileNetV2')
     files = sorted(Path(data, 'imagenet_sample/val').glob('*/*'))[:num]
     logits = []
     with torch.inference_mode():
