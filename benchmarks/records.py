@@ -31,7 +31,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import Record, make_codec
-from mmtinyvit.store.shard import cut_lengths
+from mmtinyvit.store.codecs import cut_lengths
 
 CLASSES, SIDE, BATCH = 1000, 48, 64
 RULES = {

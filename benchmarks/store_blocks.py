@@ -95,7 +95,7 @@ def zstd_bytes(columns: Columns, trained: bool = False) -> float:
 
 
 def image_bytes(views: list[Columns]) -> float:
-    """Bytes per record; a block is an image's classes, frequent ones first, which view has which, levels, steps, tails."""
+    """Bytes per record; a block: the classes of an image, frequent ones first, which view has which, levels, tails."""
     data = []
     for image in range(len(views[0][0])):
         index, levels, step, tail = (np.stack([view[part][image] for view in views]) for part in range(4))

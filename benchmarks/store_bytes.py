@@ -4,7 +4,8 @@ from harness import report
 from teacher_outputs import real_outputs, real_views, shared_classes, sparsify, synthetic_outputs, synthetic_views
 
 from mmtinyvit.store import codec_names, make_codec
-from mmtinyvit.store.shard import cut_lengths, cut_shard_bytes, shard_bytes
+from mmtinyvit.store.codecs import cut_lengths
+from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
 __all__ = ['SIZES', 'codecs', 'views']
 

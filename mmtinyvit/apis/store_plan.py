@@ -14,7 +14,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
 from mmtinyvit.store.remote_folder import is_url
-from mmtinyvit.store.shard import cut_lengths, cut_shard_bytes, shard_bytes
+from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
 __all__ = ['check_limits', 'free_bytes', 'plan_store', 'recommend', 'recommend_views', 'weigh_codecs']
 
@@ -51,8 +51,8 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
     Args:
         log_prob: ``(n, C)`` float32.
         mixing: Whether records name partners.
-        other_view: ``(n, C)`` float32, of the same images in another view: what codecs with a reference view save.
-        views: How many views there will be, of which one is the reference.
+        other_view: ``(n, C)`` float32, of the same images in another view, which some codecs save bytes for.
+        views: How many views there will be.
 
     Returns:
         One dict per K and codec: ``topk``, ``codec``, ``bytes`` (per view of a sample, without checksums; a mean where
@@ -66,17 +66,15 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
         index, top, tail, _ = sparsify(torch.from_numpy(log_prob), topk)
         index = index.astype(np.int64)
         cut = _divergence(log_prob, index, top, tail)
-        other = None if other_view is None else sparsify(torch.from_numpy(other_view), topk)
+        other = None
+        if other_view is not None:
+            other_index, *rest, _ = sparsify(torch.from_numpy(other_view), topk)
+            other = other_index.astype(np.int64), *rest
         for name in codec_names():
             codec = make_codec(name, topk, num_classes)
             records = codec.encode(index, top, tail)
             kl = _divergence(log_prob, *codec.decode(records))
-            size = codec.record_bytes
-            if codec.variable:
-                size = float(cut_lengths(records).mean())
-                if other is not None:
-                    relative = codec.encode(other.index.astype(np.int64), other.log_prob, other.tail_mass, records)
-                    size = round((size + (views - 1) * float(cut_lengths(relative).mean())) / views, 1)
+            size = round(codec.bytes_per_view((index, top, tail), other, views), 1)
             rows.append(dict(topk=topk, codec=name, bytes=size + _MIXING_BYTES * mixing,
                              mass=float(np.exp(top).sum(1).mean()), mean_kl=float(kl.mean()),
                              max_kl=float(kl.max()), codec_kl=float(kl.mean() - cut.mean())))

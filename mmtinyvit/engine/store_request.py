@@ -9,7 +9,6 @@ from mmengine.dist import barrier
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitWriter, Manifest
-from mmtinyvit.store.codecs import is_relative
 from mmtinyvit.store.keys import SampleFiles, text_sha256
 from mmtinyvit.store.layout import MANIFEST_NAME
 
@@ -44,10 +43,8 @@ def check_reference_view(path: str, request: dict[str, Any], views: Collection[i
     Raises:
         UserError: Names that view.
     """
-    first = request['reference_view'] or 0
-    if is_relative(request['codec']) and first not in views and not Path(path, MANIFEST_NAME).exists():
-        raise UserError(f"The codec {request['codec']!r} codes views relative to view {first}, and there is no store "
-                        f'at {path} yet: save view {first} first, or among the others.')
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {path}', lambda view: Path(path, MANIFEST_NAME).exists())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .codecs import MAX_CLASSES, Codec, codec_names, is_relative, make_codec
+from .codecs import MAX_CLASSES, Codec, Reference, codec_names, is_relative, make_codec
 from .errors import StoreError
 from .files import write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
@@ -163,6 +163,11 @@ class Manifest:
     def record_codec(self) -> Codec:
         """What packs and unpacks the records."""
         return make_codec(self.codec, self.topk, self.num_classes)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the records are coded relative to."""
+        return Reference(self.reference_view)
 
     @property
     def record_bytes(self) -> int:

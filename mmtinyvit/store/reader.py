@@ -15,7 +15,7 @@ from .local_folder import LocalFolder
 from .manifest import Manifest
 from .record import Record
 from .remote_folder import is_url
-from .shard import Shard, block_records, check_reference
+from .shard import Shard, block_records
 
 __all__ = ['Coverage', 'LogitStore']
 
@@ -181,7 +181,10 @@ class LogitStore:
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""
-        return self._packed(check_view(view), self._check_positions(positions))
+        view, positions = check_view(view), self._check_positions(positions)
+        packed = self._packed(view, positions)
+        self._reference(view, positions)
+        return packed
 
     def _check_positions(self, positions: Sequence[int] | np.ndarray) -> list[int]:
         positions = np.asarray(positions, dtype=np.int64).reshape(-1)
@@ -192,18 +195,13 @@ class LogitStore:
 
     def _read(self, view: int, positions: list[int]) -> Record:
         rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
-        references = []
-        if self._codec.relative and view != self.reference_view:
-            references.append(self._codec.part(self._packed(self.reference_view, positions), self.mixing)[0])
         try:
-            return Record(*self._codec.decode(rows, *references), partner)
+            return Record(*self._codec.decode(rows, self._reference(view, positions)), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
-        if self._codec.relative and view != self.reference_view:
-            self._check_references(view, positions)
         per_shard, per_block = self.manifest.samples_per_shard, block_records(self._codec.variable)
         records, last, found, block = [], None, None, b''
         for position in positions:
@@ -233,16 +231,24 @@ class LogitStore:
                 self._open.pop(next(iter(self._open)), None)  # unmapped once nobody reads it
         return found
 
-    def _check_references(self, view: int, positions: list[int]) -> None:
-        """Refuses to read shards whose reference is not there, or another than the one that they were made with."""
+    def _reference(self, view: int, positions: list[int]) -> np.ndarray | None:
+        """The packed records that those of ``view`` are coded relative to, if there are such.
+
+        Raises:
+            StoreError: Their shard is not there, or another than the one that a shard of ``view`` was made with.
+        """
+        reference = self.manifest.reference
+        needed = reference.of(view)
+        if needed is None:
+            return None
         for shard in {position // self.manifest.samples_per_shard for position in positions}:
-            relative = self._shard(view, shard)
             try:
-                reference = self._shard(self.reference_view, shard)
+                found = self._shard(needed, shard)
             except StoreError as error:
-                raise StoreError(f'View {view} of the store {self.root} is coded relative to view '
-                                 f'{self.reference_view}, which cannot be read: {error}') from error
-            check_reference(relative, reference.content, reference.path)
+                raise StoreError(f'View {view} of the store {self.root} is coded relative to view {needed}, which '
+                                 f'cannot be read: {error}') from error
+            reference.check(self._shard(view, shard), found.content, found.path)
+        return self._codec.part(self._packed(needed, positions), self.mixing)[0]
 
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'

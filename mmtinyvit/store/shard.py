@@ -16,19 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .codecs import cut_lengths
 from .errors import StoreError
 from .layout import Unit
 from .manifest import Manifest
 
 __all__ = [
-    'CANARY_BYTES', 'CONTENT_END', 'HEAD_BYTES', 'NO_REFERENCE', 'Shard', 'block_records', 'check_reference',
-    'cut_lengths', 'cut_shard_bytes', 'names_another_store', 'pack_shard', 'shard_bytes'
+    'CANARY_BYTES', 'HEAD_BYTES', 'Shard', 'block_records', 'cut_shard_bytes', 'names_another_store', 'pack_shard',
+    'shard_bytes'
 ]
 
 CANARY_BYTES = 16
-CONTENT_END = 80  # in layout 1, where Shard.content ends in the file, 16 bytes after it begins
 HEAD_BYTES = 96  # view, shard, samples and store id, with their checksum; and digests, in layout 1
-NO_REFERENCE = bytes(16)
 
 _MAGIC = b'MTVLOGS\n'
 # magic, format, layout, view, shard, first, count, record bytes, canaries, store id, crc32 of the 60 bytes before
@@ -65,15 +64,9 @@ def _table_bytes(blocks: int) -> int:
     return _DIGESTS.size + 4 * blocks + _CRC.size
 
 
-def cut_lengths(records: np.ndarray) -> np.ndarray:
-    """``(n,)`` int64: the bytes of records ``(n, record_bytes)`` without the zeros at their ends."""
-    used = records != 0
-    return np.where(used.any(axis=1), records.shape[1] - used[:, ::-1].argmax(axis=1), 0)
-
-
 # ---------------------------------------------------------------- writing
 def pack_shard(manifest: Manifest, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes],
-               reference: bytes = NO_REFERENCE) -> list[bytes]:
+               reference: 'Shard | None' = None) -> list[bytes]:
     """The bytes of a shard file, in pieces.
 
     Args:
@@ -81,7 +74,7 @@ def pack_shard(manifest: Manifest, unit: Unit, records: np.ndarray, canaries: Ma
         unit: Which shard.
         records: ``(count, record_bytes)`` uint8.
         canaries: Digests of 16 bytes by position in the store.
-        reference: ``Shard.content`` of the shard that the records are relative to.
+        reference: The shard that the records are relative to, if any.
 
     Raises:
         StoreError: A canary is of another shard, or too short or long; or the shard would have more than 4 GiB.
@@ -96,7 +89,8 @@ def pack_shard(manifest: Manifest, unit: Unit, records: np.ndarray, canaries: Ma
     pieces = [head + _CRC.pack(head_crc)]
     if variable:
         blocks = _cut_blocks(records, size)
-        pieces.append(_sealed(_table(blocks, reference), head_crc, _TABLE))
+        content = reference.content if reference else bytes(16)
+        pieces.append(_sealed(_table(blocks, content), head_crc, _TABLE))
     else:
         blocks = [records[start:start + size].tobytes() for start in range(0, unit.count, size)]
     pieces += [_sealed(block, head_crc, number) for number, block in enumerate(blocks)]
@@ -148,6 +142,7 @@ class Shard:
 
     Attributes:
         path: The file.
+        unit: What it holds.
         content: 16 bytes, the digest of its records as they are stored; empty if their width is fixed.
         reference: 16 bytes, the ``content`` of the shard that the records were made relative to; zeros if to none.
 
@@ -157,7 +152,7 @@ class Shard:
     """
 
     def __init__(self, path: Path, manifest: Manifest, unit: Unit) -> None:
-        self.path, self._unit = path, unit
+        self.path, self.unit = path, unit
         self._record_bytes, self._variable = manifest.record_bytes, manifest.record_codec.variable
         self._per_block = block_records(self._variable)
         self._num_blocks = -(-unit.count // self._per_block)
@@ -206,15 +201,15 @@ class Shard:
         """
         data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
         if not self._is_whole(data, number):
-            first = self._unit.first + number * self._per_block
+            first = self.unit.first + number * self._per_block
             last = first + self._count(number) - 1
             raise StoreError(f'{self.path} is damaged: the checksum of samples {first} to {last} in view '
-                             f'{self._unit.view} is wrong; delete the file and save again, or copy it again.')
+                             f'{self.unit.view} is wrong; delete the file and save again, or copy it again.')
         return data
 
     def _count(self, number: int) -> int:
         """Records in one block."""
-        return min(self._per_block, self._unit.count - number * self._per_block)
+        return min(self._per_block, self.unit.count - number * self._per_block)
 
     def record(self, block: bytes, number: int, slot: int) -> bytes:
         """``record_bytes`` bytes: one of the records in what :meth:`block` returned for ``number``."""
@@ -251,17 +246,6 @@ class Shard:
                 check()
             except StoreError as error:
                 yield str(error)
-
-
-def check_reference(shard: Shard, content: bytes, name: Path | str) -> None:
-    """Refuses a shard whose records are relative to others than those in the file ``name``, with this ``content``.
-
-    Raises:
-        StoreError: They are.
-    """
-    if shard.reference != content:
-        raise StoreError(f'{shard.path} was coded relative to another {name} than the one that is there: delete the '
-                         'former and save again, or copy both again from the same store.')
 
 
 def names_another_store(path: Path, store_id: bytes) -> bool:

@@ -17,7 +17,7 @@ from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
 from .remote_folder import refuse_url
-from .shard import NO_REFERENCE, Shard, pack_shard
+from .shard import Shard, pack_shard
 
 __all__ = ['LogitWriter', 'agree']
 
@@ -111,8 +111,10 @@ class LogitWriter:
         Raises:
             StoreError: The views are to be coded relative to one that is neither wanted nor complete.
         """
-        views = self._in_order(views)
-        total = self.manifest.shards_per_view
+        total, reference = self.manifest.shards_per_view, self.manifest.reference
+        views = reference.views_in_order(check_view(view) for view in views)
+        reference.refuse_without(views, f'The store {self.root}',
+                                 lambda view: len(list_shards(self.root, view)) >= total)
         start = total * (rank % world_size) // world_size
         while True:
             written, absent = self._written, False
@@ -131,15 +133,6 @@ class LogitWriter:
         """The unit of work behind one shard."""
         return self.manifest.unit(view, shard)
 
-    def _in_order(self, views: Iterable[int]) -> list[int]:
-        views, first = [check_view(view) for view in views], self.manifest.reference_view
-        if first in views:
-            return [first, *(view for view in views if view != first)]
-        if first is not None and len(list_shards(self.root, first)) < self.manifest.shards_per_view:
-            raise StoreError(f'The store {self.root} codes its views relative to view {first}, which is not complete: '
-                             f'save view {first} first, or among the others.')
-        return views
-
     def claim(self, unit: Unit) -> bool:
         """Tries to take ``unit`` for this writer.
 
@@ -148,10 +141,7 @@ class LogitWriter:
         """
         if self._lock.has_unit(self._number(unit)):
             return True
-        needed = self._waits_for(unit)
-        if needed is not None and not needed.exists():
-            return False
-        if not self._lock.claim_unit(self._number(unit)):
+        if self._waits_for(unit) or not self._lock.claim_unit(self._number(unit)):
             return False
         if self._path(unit).exists():  # finished by another process since missing() looked
             self.release(unit)
@@ -172,9 +162,14 @@ class LogitWriter:
         return shard_path(self.root, unit.view, unit.shard)
 
     def _waits_for(self, unit: Unit) -> Path | None:
-        """The shard that must be there before ``unit`` can be written."""
-        first = self.manifest.reference_view
-        return None if first in (None, unit.view) else shard_path(self.root, first, unit.shard)
+        """The shard that must be there before ``unit`` can be written, and is not."""
+        needed = self._needed(unit)
+        return None if needed is None or self._path(needed).exists() else self._path(needed)
+
+    def _needed(self, unit: Unit) -> Unit | None:
+        """The unit that ``unit`` is coded relative to."""
+        view = self.manifest.reference.of(unit.view)
+        return None if view is None else self.unit(view, unit.shard)
 
     # ---------------------------------------------------------------- writing
     def write_shard(self, unit: Unit, record: Record, canaries: Mapping[int, bytes] | None = None) -> None:
@@ -200,9 +195,7 @@ class LogitWriter:
     def write_packed(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> None:
         """As :meth:`write_shard`, with records ``(count, record_bytes)`` as ``LogitStore.read_packed`` gives them."""
         with self._claimed(unit):
-            reference = self._reference(unit)
-            self._publish(unit, pack_shard(self.manifest, unit, records, canaries,
-                                           reference.content if reference else NO_REFERENCE))
+            self._publish(unit, pack_shard(self.manifest, unit, records, canaries, self._reference(unit)))
 
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
@@ -215,7 +208,7 @@ class LogitWriter:
     def _claimed(self, unit: Unit) -> Iterator[None]:
         if not self.claim(unit):
             needed = self._waits_for(unit)
-            if needed is not None and not needed.exists():
+            if needed:
                 raise StoreError(f'{self._path(unit)} is coded relative to {needed}, which is not there: write that '
                                  'first.')
             raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
@@ -232,8 +225,8 @@ class LogitWriter:
 
     def _reference(self, unit: Unit) -> Shard | None:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
-        path, meta = self._waits_for(unit), self.manifest
-        return path and Shard(path, meta, meta.unit(meta.reference_view, unit.shard))
+        needed = self._needed(unit)
+        return needed and Shard(self._path(needed), self.manifest, needed)
 
     def _pack(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""
@@ -252,8 +245,8 @@ class LogitWriter:
                 raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
                                  f'shape {partner_hash.shape}.')
         codec, reference = meta.record_codec, self._reference(unit)
-        theirs = [codec.part(reference.records(), meta.mixing)[0]] if reference else []
-        return codec.join(codec.encode(*arrays, *theirs), partner_hash)
+        known = codec.part(reference.records(), meta.mixing)[0] if reference else None
+        return codec.join(codec.encode(*arrays, known), partner_hash)
 
 
 # ---------------------------------------------------------------- creation

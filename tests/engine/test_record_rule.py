@@ -88,7 +88,7 @@ def test_draws_depend_on_the_name_alone():
     (dict(sampling=dict(draws=3, seed=1)), 'must have draws, and may have power'),
     (dict(sampling=dict(draws=3, power=0)), 'power=0.0 of sampling must lie above 0'),
     (dict(keep_mass=0.9, codec='compact'), "keep_mass=0.9 saves no byte with codec='compact'"),
-    (dict(codec='smallest', views=(1, 3)), 'codes views relative to view 0, and there is no store'),
+    (dict(codec='smallest', views=(1, 3)), 'codes its views relative to view 0, which is not complete'),
     (dict(reference_view=0), "reference_view must be left out with codec 'compact'")])
 def test_impossible_rules(tmp_path, photos, teacher_checkpoint, rule, words):
     cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, **rule)
@@ -127,7 +127,7 @@ def test_workers_and_interruptions_do_not_change_relative_views(tmp_path, photos
     assert save(tmp_path / 'b', views=(0, 1), workers=1) == 14 and save(tmp_path / 'b', views=(1, 3)) == 28
     assert contents(tmp_path / 'a') == contents(tmp_path / 'b')
     (tmp_path / 'b/view-0000/shard-00002.logits').unlink()
-    with pytest.raises(UserError, match='relative to view 0, which is not complete: save view 0 first'):
+    with pytest.raises(UserError, match='relative to view 0, which is not complete: save or copy view 0 first'):
         save(tmp_path / 'b', views=(1, 4))
     assert save(tmp_path / 'b', views=(0, 3)) == 4 and contents(tmp_path / 'a') == contents(tmp_path / 'b')
     record = LogitStore(tmp_path / 'a').read_positions(2, np.arange(14))

@@ -71,7 +71,8 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
         _refuse_another(target, manifest)
     else:
         refuse_foreign(target, there, shards=True)
-    _refuse_orphans(manifest, views, there)
+    manifest.reference.refuse_without(views, f'The copy {target}',
+                                      lambda view: any(file.startswith(view_name(view)) for file in there))
     sizes, jobs = origin.sizes(), []
     with target.writing(), ThreadPoolExecutor(_AT_ONCE if is_url(source) or is_url(destination) else 1) as pool:
         if not published:
@@ -125,14 +126,6 @@ def _refuse_itself(origin: Folder, target: Folder) -> None:
             raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
     elif origin.root == target.root:
         raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
-
-
-def _refuse_orphans(manifest: Manifest, views: Sequence[int], there: Iterable[str]) -> None:
-    first = manifest.reference_view
-    if first is not None and views and first not in views and not any(file.startswith(view_name(first))
-                                                                      for file in there):
-        raise StoreError(f'The views of the store are coded relative to view {first}, without which no other can be '
-                         f'read: copy it first, with --views {first}:{first + 1}, or among the others.')
 
 
 def _refuse_another(target: Folder, manifest: Manifest) -> None:

@@ -84,13 +84,13 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         for view, shards in store.shards().items():
             for shard in sorted(shards):
                 files.setdefault(manifest.unit(view, shard), []).append(shard_path(store.root, view, shard))
-    _refuse_orphans(manifest, files)
+    ordered = manifest.reference.in_order(files)
     for unit, (source, *others) in files.items():
         for other in others:
             _refuse_difference(unit, source, other)
     with LogitWriter(out, manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
         missing = []
-        for unit in sorted(files, key=lambda unit: (unit.view != manifest.reference_view, unit)):
+        for unit in ordered:
             written = shard_path(out, unit.view, unit.shard)
             if written.exists():
                 _refuse_difference(unit, files[unit][0], written)
@@ -100,15 +100,6 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
             writer.write_file(unit, files[unit][0])
     overlaps = sum(len(paths) - 1 for paths in files.values())
     return Merge('views', manifest.num_samples, sorted({unit.view for unit in files}), [], overlaps, len(missing), [])
-
-
-def _refuse_orphans(manifest: Manifest, files: dict[Unit, list[Path]]) -> None:
-    """Refuses shards that are relative to others that no store has."""
-    first = manifest.reference_view
-    for unit, (path, *_) in files.items():
-        if first is not None and manifest.unit(first, unit.shard) not in files:
-            raise StoreError(f'{path.parents[1]} has view {unit.view}, shard {unit.shard}, which is coded relative to '
-                             f'view {first}, and no store has that: copy it too.')
 
 
 def _refuse_difference(unit: Unit, one: Path, other: Path) -> None:
@@ -154,10 +145,7 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         have = '; '.join(f'{store.root} has {sorted(there)}' for store, there in zip(stores, complete, strict=True))
         raise StoreError(f'The stores have different samples and no complete view in common ({have}): save the same '
                          'views of each.')
-    first = stores[0].reference_view
-    if first is not None and first not in views:
-        raise StoreError(f'The stores code their views relative to view {first}, which not all of them have '
-                         'completely: save it first.')
+    stores[0].manifest.reference.refuse_without(views, f'The new store {out}')
     left_out = sorted({view for store in stores for view in store.views} - set(views))
     with tempfile.NamedTemporaryFile('w', encoding='utf-8') as text:  # 14 million names do not belong in memory
         owners, positions, overlaps = _unite(stores, views, text)

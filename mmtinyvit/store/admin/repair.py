@@ -113,8 +113,9 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
 
 def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a shard lacks the one that it is relative to: copying that mends it, so it is not to be removed."""
-    first = manifest.reference_view
-    return first is not None and not shard_path(root, first, _unit(manifest, path).shard).exists()
+    unit = _unit(manifest, path)
+    needed = manifest.reference.of(unit.view)
+    return needed is not None and not shard_path(root, needed, unit.shard).exists()
 
 
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:

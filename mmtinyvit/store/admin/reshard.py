@@ -55,6 +55,7 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
     store, = open_sources([source], out)
     views = list(store.views if views is None else views)
     _refuse_incomplete(store, views)
+    store.manifest.reference.refuse_without(views, f'The new store {out}')
     manifest = replace(store.manifest, samples_per_shard=samples_per_shard)
     with LogitWriter(out, manifest, store.root / TEXT_NAME, exclusive=True) as writer:
         missing = list(writer.missing(views))
@@ -76,9 +77,6 @@ def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
             have = f'{coverage[view].present} of {coverage[view].expected}' if view in coverage else 'none'
             raise StoreError(f'View {view} of the store {store.root} is not complete (it has {have} of its shards): '
                              'save what is missing, or leave the view out with --views.')
-    first = store.reference_view
-    if views and first is not None and first not in views:
-        raise StoreError(f'The other views of the store {store.root} are coded relative to view {first}: take it too.')
     if not views:
         raise StoreError(f'The store {store.root} has no views yet: save some first.')
 

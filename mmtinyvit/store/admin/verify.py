@@ -9,7 +9,7 @@ from ..layout import MANIFEST_NAME, Unit, shard_name
 from ..local_folder import LocalFolder
 from ..manifest import Manifest
 from ..remote_folder import RemoteFolder, is_url
-from ..shard import CONTENT_END, Shard, check_reference
+from ..shard import Shard
 
 __all__ = ['Finding', 'check_written', 'file_fault', 'shard_faults', 'verify_store']
 
@@ -59,8 +59,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
         done += 1
         name = shard_name(unit.view, unit.shard)
         with folder.borrow(name) as root:
-            faults = list(shard_faults(root / name, manifest, unit))
-            for fault in faults or list(_reference_faults(folder, root / name, manifest, unit)) or [None]:
+            for fault in list(shard_faults(root / name, manifest, unit, folder)) or [None]:
                 yield Finding(folder.where(name), _renamed(fault, root, folder), done, total)
 
 
@@ -78,30 +77,17 @@ def file_fault(path: Path, sha: str) -> str | None:
     return None if found == sha else f'{path} is damaged: its SHA-256 is not the one in the manifest; copy it again.'
 
 
-def shard_faults(path: Path, manifest: Manifest, unit: Unit) -> Iterator[str]:
-    """One sentence per damaged part of a shard file."""
+def shard_faults(path: Path, manifest: Manifest, unit: Unit,
+                 folder: LocalFolder | RemoteFolder | None = None) -> Iterator[str]:
+    """One sentence per damaged part of a shard file, or if it is sound, but no use without others of its ``folder``."""
     try:
-        yield from Shard(path, manifest, unit).faults()
+        shard = Shard(path, manifest, unit)
+        faults = list(shard.faults())
+        yield from faults or (manifest.reference.faults(shard, folder) if folder else ())
     except StoreError as error:
         yield str(error)
     except OSError as error:
         yield f'{path} cannot be read ({error.strerror}).'
-
-
-def _reference_faults(folder: LocalFolder | RemoteFolder, path: Path, manifest: Manifest, unit: Unit) -> Iterator[str]:
-    """A sentence if a sound shard is relative to one that ``folder`` has not, or has otherwise."""
-    first = manifest.reference_view
-    if first in (None, unit.view):
-        return
-    reference = shard_name(first, unit.shard)
-    try:
-        content = folder.head(reference, CONTENT_END)[CONTENT_END - 16:]
-        check_reference(Shard(path, manifest, unit), content, folder.where(reference))
-    except OSError as error:
-        yield (f'{path} is coded relative to {folder.where(reference)}, which cannot be read '
-               f'({error.strerror or "it is not there"}): copy it too, or save it again.')
-    except StoreError as error:
-        yield str(error)
 
 
 def check_written(out: Path) -> None:

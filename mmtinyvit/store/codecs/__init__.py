@@ -1,13 +1,15 @@
 """How one record is packed. A codec is chosen by name when a store is created."""
 from functools import lru_cache
 
-from .base import MAX_CLASSES, Codec
+from .base import MAX_CLASSES, Codec, cut_lengths
 from .compact import CompactCodec
 from .exact import ExactCodec
+from .reference import Reference
 from .smallest import SmallestCodec
 
 __all__ = [
-    'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'SmallestCodec', 'codec_names', 'is_relative', 'make_codec'
+    'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'Reference', 'SmallestCodec', 'codec_names', 'cut_lengths',
+    'is_relative', 'make_codec'
 ]
 
 _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCodec)}

@@ -5,9 +5,10 @@ from types import ModuleType
 
 import numpy as np
 
-__all__ = ['MAX_CLASSES', 'Codec', 'compiled_loops', 'encode_tail', 'tail_masses']
+__all__ = ['MAX_CLASSES', 'Codec', 'compiled_loops', 'cut_lengths', 'encode_tail', 'tail_masses']
 
 MAX_CLASSES = 65_536
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Codec(ABC):
@@ -28,9 +29,8 @@ class Codec(ABC):
         name: How a manifest calls the codec.
         record_bytes: Bytes of each record, as it is packed and unpacked.
         variable: Whether records end in zero bytes that shards leave out (``layout`` 1 in the shard header).
-        relative: Whether a record may be coded relative to that of the same sample in the store's reference view.
-            Then ``encode`` and ``decode`` take its packed record as one more argument, ``reference``, or None for the
-            reference view itself, and the bytes depend on both.
+        relative: Whether a record may be coded relative to that of the same sample in the store's reference view, see
+            :class:`~mmtinyvit.store.codecs.Reference`. Then its bytes depend on both.
     """
     name: str
     record_bytes: int
@@ -67,25 +67,39 @@ class Codec(ABC):
         partner = partner_hash.astype('<u8')[:, None].view(np.uint8)
         return np.concatenate([partner, records] if self.variable else [records, partner], axis=1)
 
+    def bytes_per_view(self, first: Arrays, other: Arrays | None = None, views: int = 1) -> float:
+        """Mean bytes of a record in a store, without checksums and lengths.
+
+        Args:
+            first: Index, log-probability and tail mass of some samples in one view.
+            other: The same samples in another view.
+            views: How many views the store has.
+        """
+        return self.record_bytes
+
     @abstractmethod
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
+    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
+               reference: np.ndarray | None = None) -> np.ndarray:
         """Packs records that have passed :func:`~mmtinyvit.store.record.check_record`.
 
         Args:
             index: ``(n, K)`` int64, distinct classes in any order.
             log_prob: ``(n, K)`` float32.
             tail_mass: ``(n,)`` float32.
+            reference: ``(n, record_bytes)`` uint8, the packed records of the same samples in the reference view; only
+                if the codec is ``relative``, and not for the reference view itself.
 
         Returns:
             ``(n, record_bytes)`` uint8.
         """
 
     @abstractmethod
-    def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
         """Unpacks records whose checksums were right.
 
         Args:
             records: ``(n, record_bytes)`` uint8.
+            reference: As in :meth:`encode`.
 
         Returns:
             ``(n, K)`` int64, ``(n, K)`` float32 and ``(n,)`` float32 as in :meth:`encode`, classes ascending.
@@ -93,6 +107,12 @@ class Codec(ABC):
         Raises:
             ValueError: The bytes are not what :meth:`encode` writes.
         """
+
+
+def cut_lengths(records: np.ndarray) -> np.ndarray:
+    """``(n,)`` int64: the bytes of records ``(n, record_bytes)`` without the zeros at their ends."""
+    used = records != 0
+    return np.where(used.any(axis=1), records.shape[1] - used[:, ::-1].argmax(axis=1), 0)
 
 
 @cache

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .base import Codec, compiled_loops, encode_tail, tail_masses
+from .base import Arrays, Codec, compiled_loops, encode_tail, tail_masses
 
 __all__ = ['CompactCodec', 'level_depths']
 
@@ -77,7 +77,8 @@ class CompactCodec(Codec):
         self._form = num_classes, self.low_bits, _LEVEL_BITS, _TAIL_BITS, levels, tail_masses(_TAIL_BITS)
 
     # ---------------------------------------------------------------- encode
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
+    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
+               reference: None = None) -> np.ndarray:
         records = np.empty((len(index), self.record_bytes), np.uint8)
         for start in range(0, len(index), self._rows):
             rows = slice(start, start + self._rows)
@@ -107,7 +108,7 @@ class CompactCodec(Codec):
             bits[:, i * self.topk:(i + 1) * self.topk] = (values >> i) & 1
 
     # ---------------------------------------------------------------- decode
-    def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
         loops, num = compiled_loops(), len(records)
         index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
         tail_mass = np.empty(num, np.float32)

@@ -1,7 +1,7 @@
 """The original's content: 16-bit classes and half-precision probabilities."""
 import numpy as np
 
-from .base import Codec
+from .base import Arrays, Codec
 
 __all__ = ['ExactCodec']
 
@@ -21,7 +21,8 @@ class ExactCodec(Codec):
         super().__init__(topk, num_classes)
         self.record_bytes = 4 * topk + 2
 
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
+    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
+               reference: None = None) -> np.ndarray:
         order = index.argsort(axis=1)
         top = index[np.arange(len(index)), log_prob.argmax(axis=1)]
         index = np.take_along_axis(index, order, 1)
@@ -34,7 +35,7 @@ class ExactCodec(Codec):
         records[:, -1] = np.maximum(tail, tail_mass > 0)  # a tail that is possible stays so
         return records.view(np.uint8)
 
-    def decode(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
         words = np.ascontiguousarray(records).view('<u2')
         index = words[:, :self.topk].astype(np.int64)
         if (index >= self.num_classes).any():

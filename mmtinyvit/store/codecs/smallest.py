@@ -1,7 +1,7 @@
 """The smallest: entropy-coded classes and levels, of variable length, relative to a reference view."""
 import numpy as np
 
-from .base import Codec, compiled_loops, encode_tail, tail_masses
+from .base import Arrays, Codec, compiled_loops, cut_lengths, encode_tail, tail_masses
 from .rice_codes import (
     CODE_BITS,
     FLOOR_BITS,
@@ -62,6 +62,14 @@ class SmallestCodec(Codec):
         self._sizes = topk, num_classes, self._fields['count'], 8 * self.record_bytes
         values = np.maximum(np.arange(self._roots.max_level + 1), LEAST)
         self._tables = tail_masses(TAIL_BITS), values**2, (2 * np.log(values)).astype(np.float32)
+
+    def bytes_per_view(self, first: Arrays, other: Arrays | None = None, views: int = 1) -> float:
+        reference = self.encode(*first)
+        alone = float(cut_lengths(reference).mean())
+        if other is None:
+            return alone
+        relative = float(cut_lengths(self.encode(*other, reference)).mean())
+        return (alone + (views - 1) * relative) / views
 
     # ---------------------------------------------------------------- encode
     def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
@@ -149,8 +157,7 @@ class SmallestCodec(Codec):
         return (word[:, None] >> np.arange(start) & 1).astype(np.uint8)
 
     # ---------------------------------------------------------------- decode
-    def decode(self, records: np.ndarray,
-               reference: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
         loops, num = compiled_loops(), len(records)
         records = loops.read_only(records)
         index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
