@@ -9,7 +9,7 @@ from mmtinyvit.store import LogitStore, LogitWriter, Record, key_hash
 
 # How other processes are started: with the library imported already, and nothing else of this process.
 WORKERS = multiprocessing.get_context('forkserver')
-WORKERS.set_forkserver_preload(['mmtinyvit.store', 'store_teacher'])
+WORKERS.set_forkserver_preload(['mmtinyvit.store', 'mmtinyvit.store.codecs.bit_loops', 'store_teacher'])
 TOPK, CLASSES, SAMPLES, PER_SHARD = 5, 40, 150, 16
 KEYS = [f'n{i % 7:08d}/n{i % 7:08d}_{i}.JPEG' for i in range(SAMPLES)]
 

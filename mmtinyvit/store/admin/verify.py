@@ -79,7 +79,7 @@ def file_fault(path: Path, sha: str) -> str | None:
 
 def shard_faults(path: Path, manifest: Manifest, unit: Unit,
                  folder: LocalFolder | RemoteFolder | None = None) -> Iterator[str]:
-    """One sentence per damaged part of a shard file, or if it is sound, but no use without others of its ``folder``."""
+    """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
         faults = list(shard.faults())
