@@ -26,10 +26,10 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # classes and l
 
 def blocks(json_file: str | None) -> None:
     """Bytes per view, without checksums; of the codec smallest, the mean over 90 views."""
-    pairs = {f'21841 classes, deviation {scale}, K = 100': (100, synthetic_views(21841, scale, 100, 0.6, 640))
+    pairs = {f'21841 classes, deviation {scale}, K = 100': (100, synthetic_views(21841, scale, 100, 0.6, 320))
              for scale in (1, 2, 4, 8)}
     for teacher in ('MobileNetV2', 'EfficientNet-Lite2'):
-        pair = real_views(0.35, 640, 'imagenette96/val', teacher)
+        pair = real_views(0.35, 320, 'imagenette96/val', teacher)
         if pair is not None:
             pairs |= {f'{teacher}, photos of Imagenette by class, K = {topk}': (topk, pair) for topk in (100, 10)}
     rows = {}
