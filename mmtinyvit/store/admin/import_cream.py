@@ -154,15 +154,7 @@ def _find_epochs(folder: Path, topk: int | None) -> tuple[int, dict[int, Path]]:
 class _Epoch:
     """The logits of one epoch, by position; of a sample that several processes saved, those of the lowest rank.
 
-    Args:
-        path: The epoch's folder.
-        topk: K.
-        table: The original's keys in the wanted order.
-        key_form: How the original named the samples, for the error.
-
-    Attributes:
-        unknown: Keys in the files that ``table`` lacks.
-        repeated: Keys that were there already.
+    ``table`` has the original's names in the wanted order; ``unknown`` and ``repeated`` are those of :class:`Imported`.
     """
 
     def __init__(self, path: Path, topk: int, table: KeyTable, key_form: str) -> None:
