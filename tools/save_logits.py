@@ -14,7 +14,7 @@ from rich.table import Table
 from mmtinyvit.cli.command import parse_range, run_command
 from mmtinyvit.cli.runner import add_common_flags, build_teacher_runner, check_data, load_config
 from mmtinyvit.config import saving_loop
-from mmtinyvit.store.remote_folder import refuse_url
+from mmtinyvit.store.folders import refuse_url
 
 
 def parse_args() -> argparse.Namespace:

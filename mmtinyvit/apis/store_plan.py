@@ -12,8 +12,8 @@ from mmtinyvit.engine.record_rule import sparsify
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
+from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
-from mmtinyvit.store.remote_folder import is_url
 from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
 
 __all__ = ['check_limits', 'free_bytes', 'plan_store', 'recommend', 'recommend_views', 'weigh_codecs']

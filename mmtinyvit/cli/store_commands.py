@@ -19,8 +19,8 @@ from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
+from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
-from mmtinyvit.store.remote_folder import is_url
 
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 

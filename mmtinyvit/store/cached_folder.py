@@ -12,9 +12,9 @@ from pathlib import Path
 from .admin.verify import file_fault, shard_faults
 from .errors import StoreError
 from .files import FULL, sync_folder
+from .folders import RemoteFolder
 from .layout import MANIFEST_NAME, Unit, shard_name
 from .manifest import Manifest, write_manifest
-from .remote_folder import RemoteFolder
 from .shard import Shard
 
 __all__ = ['CachedFolder', 'cache_folder', 'cache_limit']

@@ -11,13 +11,13 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from .errors import StoreError
-from .files import write_atomically
+from .files import file_sha256, write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
 __all__ = [
@@ -60,23 +60,24 @@ def key_digest(data: bytes, salt: int) -> bytes:
 
 def _hashes(keys: Iterable[bytes], salt: int) -> np.ndarray:
     """``(n,)`` uint64."""
-    return np.frombuffer(b''.join([key_digest(key, salt) for key in keys]), '<u8')
+    return np.fromiter((key_digest(key, salt) for key in keys), 'S8').view('<u8')
 
 
 # ---------------------------------------------------------------- keys that come in
-def _iter_chunks(keys: Iterable[str] | str | Path) -> Iterator[list[bytes]]:
-    """The encoded keys in lists of up to 65,536; refuses a key that is not usable as one."""
+def _blocks(keys: Iterable[str] | str | Path) -> Iterator[bytes]:
+    """The text of ``samples.txt``, up to 65,536 keys at a time; refuses a key that is not usable as one."""
     if isinstance(keys, str | Path):
         try:
             with open(keys, 'rb') as file:
-                yield from _iter_chunks(line.removesuffix(b'\n') for line in file)
+                yield from _blocks(line.removesuffix(b'\n') for line in file)
         except OSError as error:
             raise StoreError(f'The list of sample keys {keys} cannot be read ({error.strerror}).') from error
         return
     keys, first = iter(keys), 0
     while chunk := [_encode(key, first + i) for i, key in enumerate(islice(keys, _CHUNK))]:
-        _check_chunk(chunk, first)
-        yield chunk
+        block = b'\n'.join(chunk) + b'\n'
+        _check_chunk(chunk, block, first)
+        yield block
         first += len(chunk)
 
 
@@ -91,11 +92,11 @@ def _encode(key: str | bytes, position: int) -> bytes:
                          'the sample relative to the data root.') from None
 
 
-def _check_chunk(chunk: list[bytes], first: int) -> None:
+def _check_chunk(chunk: list[bytes], block: bytes, first: int) -> None:
     """Looks at the whole chunk at once, and at single keys only if something is wrong."""
-    text = b'\n' + b'\n'.join(chunk) + b'\n'
+    text = b'\n' + block
     suspicious = (b'\n\n', b'\n/', b'\r', b'\0', b'/../', b'\n../', b'/..\n', b'\n..\n')
-    if (text.count(b'\n') == len(chunk) + 1 and not any(mark in text for mark in suspicious)
+    if (block.count(b'\n') == len(chunk) and not any(mark in text for mark in suspicious)
             and max(map(len, chunk)) <= MAX_KEY_BYTES):
         return
     for position, key in enumerate(chunk, first):
@@ -116,15 +117,15 @@ def _check_chunk(chunk: list[bytes], first: int) -> None:
 def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
     """The hash that ``samples.txt`` would have for ``keys``, and their number, without writing anything."""
     sha, count = hashlib.sha256(), 0
-    for chunk in _iter_chunks(keys):
-        sha.update(b'\n'.join(chunk) + b'\n')
-        count += len(chunk)
+    for block in _blocks(keys):
+        sha.update(block)
+        count += block.count(b'\n')
     return sha.hexdigest(), count
 
 
 # ---------------------------------------------------------------- writing
 def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[SampleFiles, int]:
-    """Writes ``samples.txt`` and ``samples.idx`` in one pass over the keys.
+    """Writes ``samples.txt`` and ``samples.idx``.
 
     Args:
         root: The store's folder.
@@ -136,45 +137,30 @@ def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[Sa
     Raises:
         StoreError: There is no key, a key is not usable, or a key appears twice.
     """
-    text_sha, lengths, digests = hashlib.sha256(), [], []
-
-    def text() -> Iterator[bytes]:
-        for chunk in _iter_chunks(keys):
-            lengths.append(np.fromiter(map(len, chunk), np.uint32, len(chunk)))
-            digests.append(_hashes(chunk, 0))
-            block = b'\n'.join(chunk) + b'\n'
-            text_sha.update(block)
-            yield block
-
-    text_path = root / TEXT_NAME
-    text_bytes = write_atomically(text_path, text())
-    num_samples = sum(map(len, lengths))
+    text_path, index_path = root / TEXT_NAME, root / INDEX_NAME
+    text_bytes = write_atomically(text_path, _blocks(keys))
+    with open(text_path, 'rb') as file:
+        offsets = np.cumsum(np.fromiter(chain([0], map(len, file)), '<u8'))
+    num_samples = len(offsets) - 1
     if not 0 < num_samples <= MAX_SAMPLES:
         text_path.unlink()
         raise StoreError(f'A store needs between 1 and {MAX_SAMPLES} samples, but the list of keys for {root} has '
                          f'{num_samples}.')
-    offsets = np.zeros(num_samples + 1, '<u8')
-    np.cumsum(np.concatenate(lengths) + np.uint64(1), out=offsets[1:])
-    hashes, salt = np.concatenate(digests), 0
-    while True:
+    for salt in range(_MAX_SALT + 1):
+        with open(text_path, 'rb') as file:
+            hashes = _hashes((line[:-1] for line in file), salt)
         order = np.argsort(hashes, kind='stable')
         hashes = hashes[order]
         twins = np.flatnonzero(hashes[1:] == hashes[:-1])
         if not len(twins):
             break
         _refuse_duplicates(text_path, offsets, order, twins)
-        salt += 1
-        if salt > _MAX_SALT:
-            raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen '
-                             'to collide.')
-        with open(text_path, 'rb') as file:
-            hashes = _hashes((line[:-1] for line in file), salt)
+    else:
+        raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen to '
+                         'collide.')
     parts = [index_header(salt, num_samples, text_bytes), offsets, hashes, order.astype('<u4')]
-    index_sha = hashlib.sha256()
-    for part in parts:
-        index_sha.update(part)
-    write_atomically(root / INDEX_NAME, (memoryview(part).cast('B') for part in parts))
-    return SampleFiles(text_sha.hexdigest(), index_sha.hexdigest(), salt), num_samples
+    write_atomically(index_path, (memoryview(part).cast('B') for part in parts))
+    return SampleFiles(file_sha256(text_path), file_sha256(index_path), salt), num_samples
 
 
 def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:

@@ -12,6 +12,8 @@ import fcntl
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import StoreError
@@ -105,28 +107,27 @@ class StoreLock:
         """Tries to take a unit; False if any other writer has it."""
         return self._try(_UNITS + number)
 
-    def release_unit(self, number: int) -> None:
-        """Gives a unit back; nothing happens if this writer does not have it."""
-        self._release(_UNITS + number)
-
     def has_unit(self, number: int) -> bool:
         """Whether this writer has the unit."""
         return _UNITS + number in self._mine
 
-    def __enter__(self) -> 'StoreLock':
-        """Waits for the right to create the store."""
-        self._file.creation.acquire()
-        try:
-            with translated(self._root):
-                fcntl.lockf(self._file.fd, fcntl.LOCK_EX, 1, _CREATION)
-        except BaseException:
-            self._file.creation.release()
-            raise
-        return self
+    def release_unit(self, number: int) -> None:
+        """Gives a unit back; nothing happens if this writer does not have it."""
+        if self._file is not None and self.has_unit(number):
+            with _guard:
+                fcntl.lockf(self._file.fd, fcntl.LOCK_UN, 1, _UNITS + number)
+                self._file.held.discard(_UNITS + number)
+                self._mine.discard(_UNITS + number)
 
-    def __exit__(self, *exc_info: object) -> None:
-        fcntl.lockf(self._file.fd, fcntl.LOCK_UN, 1, _CREATION)
-        self._file.creation.release()
+    @contextmanager
+    def creating(self) -> Iterator[None]:
+        """Waits for the right to create the store, and has it for the time of the block."""
+        with self._file.creation, translated(self._root):
+            fcntl.lockf(self._file.fd, fcntl.LOCK_EX, 1, _CREATION)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file.fd, fcntl.LOCK_UN, 1, _CREATION)
 
     def close(self) -> None:
         """Gives everything back; may be called twice."""
@@ -179,11 +180,3 @@ class StoreLock:
                                  f'({error.strerror}): write the store on one that has.') from error
             raise
         return True
-
-    def _release(self, byte: int) -> None:
-        if self._file is None or byte not in self._mine:
-            return
-        with _guard:
-            fcntl.lockf(self._file.fd, fcntl.LOCK_UN, 1, byte)
-            self._file.held.discard(byte)
-            self._mine.discard(byte)

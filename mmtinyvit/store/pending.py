@@ -58,10 +58,10 @@ class PendingRecords:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []
-        counts = {path: path.stat().st_size // self._type.itemsize
-                  for path in sorted(self.folder.glob('shard-*.records'))}
-        self._earlier = [np.memmap(path, self._type, 'r', shape=count) for path, count in counts.items() if count]
-        self._ends = np.cumsum([len(rows) for rows in self._earlier], dtype=np.int64)
+        self._earlier = [np.memmap(path, self._type, 'r', shape=count)
+                         for path in sorted(self.folder.glob('shard-*.records'))
+                         if (count := path.stat().st_size // self._type.itemsize)]
+        self._starts = np.cumsum([0, *map(len, self._earlier)])
         positions = np.concatenate([np.empty(0, '<u8'), *(rows['position'] for rows in self._earlier)])
         self._order = positions.argsort(kind='stable')
         self._positions = positions[self._order]
@@ -120,9 +120,9 @@ class PendingRecords:
         places = np.searchsorted(self._positions, np.asarray(positions, np.uint64))
         for i, (position, place) in enumerate(zip(np.asarray(positions).tolist(), places.tolist(), strict=True)):
             if place < len(self._positions) and self._positions[place] == position:
-                number = int(self._order[place])
-                file = int(np.searchsorted(self._ends, number, side='right'))
-                first = number - int(self._ends[file]) + len(self._earlier[file])
+                number = self._order[place]
+                file = int(np.searchsorted(self._starts, number, side='right')) - 1
+                first = number - self._starts[file]
                 row = self._earlier[file][first:first + 1]
                 if self._checksums(row)[0] == row['crc'][0]:
                     rows[i], known[i] = row[0], True

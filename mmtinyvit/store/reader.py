@@ -9,12 +9,11 @@ import numpy as np
 from .admin.verify import Finding, verify_store
 from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
+from .folders import LocalFolder, is_url
 from .keys import KeyTable
 from .layout import check_view, shard_name, spell_numbers
-from .local_folder import LocalFolder
 from .manifest import Manifest
 from .record import Record
-from .remote_folder import is_url
 from .shard import Shard, block_records
 
 __all__ = ['Coverage', 'LogitStore']

@@ -10,13 +10,12 @@ import numpy as np
 
 from .errors import StoreError
 from .files import make_folder, refuse_foreign, translated, write_atomically
+from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
 from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards, shard_path
-from .local_folder import LocalFolder
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
-from .remote_folder import refuse_url
 from .shard import Shard, pack_shard
 
 __all__ = ['LogitWriter', 'agree']
@@ -67,11 +66,9 @@ class LogitWriter:
                 self._lock.claim_job()
             elif join:
                 self._lock.join_job()
-            with self._lock, translated(self.root):
-                if (self.root / MANIFEST_NAME).exists():
-                    self.manifest = agree(self.root, asked, keys)
-                else:
-                    self.manifest = _create(self.root, asked, keys)
+            with self._lock.creating():
+                exists = (self.root / MANIFEST_NAME).exists()
+                self.manifest = agree(self.root, asked, keys) if exists else _create(self.root, asked, keys)
         except BaseException:
             self._lock.close()
             raise

@@ -13,7 +13,7 @@ from mmtinyvit.store import LogitStore, StoreError, verify_store
 from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.admin.summary import describe_sample, describe_store
 from mmtinyvit.store.cached_folder import cache_folder
-from mmtinyvit.store.remote_folder import is_url
+from mmtinyvit.store.folders import is_url
 
 
 def same(a, b):

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..files import file_sha256, refuse_foreign
+from ..folders import LocalFolder, RemoteFolder, is_url, open_folder
 from ..layout import MANIFEST_NAME, Unit, shard_name, view_name
-from ..local_folder import LocalFolder
 from ..manifest import Manifest
-from ..remote_folder import RemoteFolder, is_url
 from ..shard import HEAD_BYTES
 from .verify import file_fault, shard_faults
 
@@ -57,7 +56,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
         StoreError: The source is damaged or lacks a view, the destination is another store or something else, or one of
             them cannot be reached.
     """
-    origin, target = (RemoteFolder(path) if is_url(path) else LocalFolder(path) for path in (source, destination))
+    origin, target = open_folder(source), open_folder(destination)
     manifest = origin.manifest()
     have = origin.shards(manifest)
     views = sorted(have) if views is None else sorted(set(views))
@@ -68,7 +67,10 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     there = target.sizes()
     published = MANIFEST_NAME in there
     if published:
-        _refuse_another(target, manifest)
+        lines = manifest.differences(target.manifest())
+        if lines:
+            raise StoreError(f'There is another store at {target} (to be copied != there): {"; ".join(lines)}. Copy to '
+                             'another place.')
     else:
         refuse_foreign(target, there, shards=True)
     manifest.reference.refuse_without(views, f'The copy {target}',
@@ -128,8 +130,3 @@ def _refuse_itself(origin: Folder, target: Folder) -> None:
         raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
 
 
-def _refuse_another(target: Folder, manifest: Manifest) -> None:
-    lines = manifest.differences(target.manifest())
-    if lines:
-        raise StoreError(f'There is another store at {target} (to be copied != there): {"; ".join(lines)}. Copy to '
-                         'another place.')

@@ -7,7 +7,7 @@ One pair of files per process that saved; a sample that padded a sampler is in t
 """
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,12 @@ from .verify import check_written
 
 __all__ = ['KEY_FORMS', 'Imported', 'import_cream']
 
-KEY_FORMS = ('stem', 'index', 'path')
+_NAMES = {  # what the original named the sample at position i, by its key
+    'stem': lambda i, key: key.rsplit('/', 1)[-1].rsplit('.', 1)[0],
+    'index': lambda i, key: str(i),
+    'path': lambda i, key: key,
+}
+KEY_FORMS = tuple(_NAMES)
 
 _LEAST = np.float32(2.0**-25)  # what the exact codec reads for a probability that half precision made zero
 _EPOCH = re.compile(r'logits_top(\d{1,5})_epoch(\d{1,6})')
@@ -98,7 +103,9 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
         teacher=dict(name=teacher), versions={}))
     unknown = repeated = 0
     with tempfile.TemporaryDirectory() as temporary, LogitWriter(out, manifest, keys, exclusive=True) as writer:
-        samples, _ = write_sample_files(Path(temporary), _names(keys, key_form))
+        with open(keys, encoding='utf-8', newline='\n') as file:
+            samples, _ = write_sample_files(Path(temporary), (_NAMES[key_form](i, line.removesuffix('\n'))
+                                                              for i, line in enumerate(file)))
         table = KeyTable(Path(temporary), num_samples, samples.key_salt)
         missing, epoch = list(writer.missing(views)), None
         if not missing:
@@ -108,31 +115,9 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
                 epoch = _Epoch(folders[unit.view], topk, table, key_form)
                 _refuse_other(writer, unit.view, epoch)
                 unknown, repeated = unknown + epoch.unknown, repeated + epoch.repeated
-            writer.write_shard(unit, _record(epoch, np.arange(unit.first, unit.first + unit.count), num_classes))
+            writer.write_shard(unit, epoch.read(np.arange(unit.first, unit.first + unit.count), num_classes))
         check_written(writer.root)
     return Imported(topk, views, num_samples, len(missing), unknown, repeated)
-
-
-def _names(keys: Path, form: str) -> Iterator[str]:
-    """The original's names of the samples in a list of keys."""
-    with open(keys, encoding='utf-8', newline='\n') as file:
-        for position, line in enumerate(file):
-            key = line.removesuffix('\n')
-            if form == 'index':
-                key = str(position)
-            elif form == 'stem':
-                key = key.rsplit('/', 1)[-1].rsplit('.', 1)[0]
-            yield key
-
-
-def _record(epoch: '_Epoch', positions: np.ndarray, num_classes: int) -> Record:
-    """What the original says, for the writer to check."""
-    index, half = epoch.read(positions)
-    prob = half.astype(np.float32)
-    tail = np.clip(1 - prob.sum(axis=1, dtype=np.float64), 0, 1).astype(np.float32)
-    log_prob = np.full_like(prob, np.nan)
-    np.log(np.maximum(prob, _LEAST), out=log_prob, where=prob >= 0)  # what is negative or NaN is refused by the writer
-    return Record(index, log_prob, tail if prob.shape[1] < num_classes else np.zeros_like(tail))
 
 
 def _refuse_other(writer: LogitWriter, view: int, epoch: '_Epoch') -> None:
@@ -141,7 +126,7 @@ def _refuse_other(writer: LogitWriter, view: int, epoch: '_Epoch') -> None:
     if there:
         first = np.array([min(there) * store.manifest.samples_per_shard])
         codec = store.manifest.record_codec
-        ours = codec.decode(codec.encode(*_record(epoch, first, store.num_classes)[:3]))
+        ours = codec.decode(codec.encode(*epoch.read(first, store.num_classes)[:3]))
         theirs = store.read_positions(view, first)
         if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=False)):
             raise StoreError(f'The store {writer.root} has view {view} from other files than {epoch.path}: import into '
@@ -149,14 +134,14 @@ def _refuse_other(writer: LogitWriter, view: int, epoch: '_Epoch') -> None:
 
 
 # ---------------------------------------------------------------- the files
-def _find_epochs(folder: Path, topk: int | None = None) -> tuple[int, dict[int, Path]]:
+def _find_epochs(folder: Path, topk: int | None) -> tuple[int, dict[int, Path]]:
     """K, and the folder of each epoch, in order."""
-    with translated(folder):
-        matches = [(path, _EPOCH.fullmatch(path.name)) for path in sorted(folder.iterdir()) if path.is_dir()]
     found: dict[int, dict[int, Path]] = {}
-    for path, match in matches:
-        if match:
-            found.setdefault(int(match[1]), {})[int(match[2])] = path
+    with translated(folder):
+        for path in sorted(folder.iterdir()):
+            match = _EPOCH.fullmatch(path.name)
+            if match and path.is_dir():
+                found.setdefault(int(match[1]), {})[int(match[2])] = path
     if topk is None and len(found) > 1:
         raise StoreError(f'{folder} has logits of top {" and ".join(map(str, sorted(found)))}: say which with --topk.')
     if not found or topk not in (None, *found):
@@ -169,29 +154,18 @@ def _find_epochs(folder: Path, topk: int | None = None) -> tuple[int, dict[int, 
 class _Epoch:
     """The logits of one epoch, by position; of a sample that several processes saved, those of the lowest rank.
 
-    Args:
-        path: The epoch's folder.
-        topk: K.
-        table: The original's keys in the wanted order.
-        key_form: How the original named the samples, for the error.
-
-    Attributes:
-        unknown: Keys in the files that ``table`` lacks.
-        repeated: Keys that were there already.
+    ``table`` has the original's names in the wanted order; ``unknown`` and ``repeated`` are those of :class:`Imported`.
     """
 
     def __init__(self, path: Path, topk: int, table: KeyTable, key_form: str) -> None:
         self.path = path
-        self.unknown = self.repeated = 0
         self._values: list[np.ndarray] = []
-        self._package = np.full(len(table), -1, np.int32)
-        self._row = np.zeros(len(table), np.int64)
-        record = np.dtype([('seed', '<i4'), ('index', '<u2', (topk,)), ('prob', '<f2', (topk,))])
+        record, found = np.dtype([('seed', '<i4'), ('index', '<u2', (topk,)), ('prob', '<f2', (topk,))]), []
         with translated(path):
             ranks = sorted(int(match[1]) for file in path.iterdir() if (match := _KEYS.fullmatch(file.name)))
             for rank in ranks:
-                count = self._locate(path / f'rank{rank}-keys.txt', table)
-                values = path / f'rank{rank}-values.bin'
+                found.append(_positions(path / f'rank{rank}-keys.txt', table))
+                values, count = path / f'rank{rank}-values.bin', len(found[-1])
                 size = values.stat().st_size if values.exists() else 0
                 if size != count * record.itemsize:
                     raise StoreError(f'{values} has {size} bytes, but {count} keys with the top {topk} need '
@@ -200,35 +174,35 @@ class _Epoch:
         if not ranks:
             raise StoreError(f'{path} has no rank0-keys.txt and rank0-values.bin: its saving did not finish; copy it '
                              'again.')
-        missing = np.flatnonzero(self._package < 0)
+        self._starts = np.cumsum([0, *map(len, found)])  # of each file's rows among all
+        positions = np.concatenate(found)
+        known, rows = np.unique(positions, return_index=True)  # the first row of each sample
+        self._rows = rows[known >= 0]  # by position, since no sample is missing
+        missing = np.setdiff1d(np.arange(len(table)), known)
         if len(missing):
             raise StoreError(f'{path} has no record of {len(missing)} of the {len(table)} samples, first of '
                              f'{table.key(int(missing[0]))!r}: it was not completely saved, or the original named '
                              f'samples otherwise than by {key_form} (see --key-form).')
+        self.unknown = int((positions < 0).sum())
+        self.repeated = len(positions) - self.unknown - len(table)
 
-    def _locate(self, path: Path, table: KeyTable) -> int:
-        """Notes where each key of one file is; the number of keys."""
-        count = 0
-        with open(path, encoding='utf-8', newline='\n') as file:
-            while chunk := [line.strip() for line in islice(file, _CHUNK)]:
-                positions = table.find(chunk)
-                rows = np.flatnonzero(positions >= 0)
-                _, first = np.unique(positions[rows], return_index=True)
-                rows = rows[first]
-                rows = rows[self._package[positions[rows]] < 0]
-                self._package[positions[rows]] = len(self._values)
-                self._row[positions[rows]] = count + rows
-                unknown = int((positions < 0).sum())
-                self.unknown += unknown
-                self.repeated += len(chunk) - unknown - len(rows)
-                count += len(chunk)
-        return count
+    def read(self, positions: np.ndarray, num_classes: int) -> Record:
+        """What the original says, for the writer to check; classes are in the original's order."""
+        rows = self._rows[positions]
+        files = np.searchsorted(self._starts, rows, side='right') - 1
+        records = np.empty(len(rows), self._values[0].dtype)
+        for number in np.unique(files).tolist():
+            here = files == number
+            records[here] = self._values[number][rows[here] - self._starts[number]]
+        prob = records['prob'].astype(np.float32)
+        tail = np.clip(1 - prob.sum(axis=1, dtype=np.float64), 0, 1).astype(np.float32)
+        log_prob = np.full_like(prob, np.nan)
+        np.log(np.maximum(prob, _LEAST), out=log_prob, where=prob >= 0)  # what is negative or NaN is for the writer
+        return Record(records['index'], log_prob, tail if prob.shape[1] < num_classes else np.zeros_like(tail))
 
-    def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``(n, K)`` uint16 classes and ``(n, K)`` half-precision probabilities, in the original's order."""
-        packages, rows = self._package[positions], self._row[positions]
-        records = np.empty(len(positions), self._values[0].dtype)
-        for number in np.unique(packages).tolist():
-            here = packages == number
-            records[here] = self._values[number][rows[here]]
-        return records['index'], records['prob']
+
+def _positions(path: Path, table: KeyTable) -> np.ndarray:
+    """``(n,)`` int64: where the samples stand whose keys a file lists, -1 for those that ``table`` lacks."""
+    with open(path, encoding='utf-8', newline='\n') as file:
+        chunks = iter(lambda: [line.strip() for line in islice(file, _CHUNK)], [])
+        return np.concatenate([np.empty(0, np.int64), *map(table.find, chunks)])

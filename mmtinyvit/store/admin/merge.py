@@ -13,7 +13,7 @@ from ..layout import TEXT_NAME, Unit, shard_path
 from ..manifest import Manifest, diff_fingerprints
 from ..reader import LogitStore
 from ..writer import LogitWriter
-from .reshard import Watch, canaries_of, open_sources
+from .reshard import Watch, open_sources, write_samples
 from .verify import check_written
 
 __all__ = ['Merge', 'merge_stores']
@@ -72,7 +72,6 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, watch: Watch = 
     else:
         _refuse_strangers(stores)
         merge = _merge_samples(stores, Path(out), watch)
-    check_written(Path(out))
     merge.versions = versions
     return merge
 
@@ -98,6 +97,7 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
                 missing.append(unit)
         for unit in watch(missing):
             writer.write_file(unit, files[unit][0])
+        check_written(writer.root)
     overlaps = sum(len(paths) - 1 for paths in files.values())
     return Merge('views', manifest.num_samples, sorted({unit.view for unit in files}), [], overlaps, len(missing), [])
 
@@ -153,19 +153,8 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
         writer = LogitWriter(out, _united_manifest(stores[0].manifest, Path(text.name)), Path(text.name),
                              exclusive=True)
     with writer:
-        missing = list(writer.missing(views))
-        for unit in watch(missing):
-            rows = np.arange(unit.first, unit.first + unit.count)
-            records, canaries = np.empty((unit.count, stores[0].record_bytes), np.uint8), {}
-            for number, store in enumerate(stores):
-                mine = rows[owners[rows] == number]
-                if len(mine):
-                    records[mine - unit.first] = store.read_packed(unit.view, positions[mine])
-                    place = dict(zip(positions[mine].tolist(), mine.tolist(), strict=True))
-                    found = canaries_of(store, unit.view, positions[mine])
-                    canaries |= {place[position]: digest for position, digest in found.items()}
-            writer.write_packed(unit, records, canaries)
-    return Merge('samples', len(owners), views, left_out, overlaps, len(missing), [])
+        num_written = write_samples(writer, views, stores, owners, positions, watch)
+    return Merge('samples', len(owners), views, left_out, overlaps, num_written, [])
 
 
 def _united_manifest(first: Manifest, keys: Path) -> Manifest:

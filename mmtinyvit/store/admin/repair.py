@@ -1,28 +1,16 @@
 """Taking out what is damaged, so that saving again does only what is missing."""
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import StoreError
 from ..files import sync_folder, translated
+from ..folders import LocalFolder, refuse_url
 from ..keys import write_sample_files
-from ..layout import (
-    INDEX_NAME,
-    MANIFEST_NAME,
-    TEXT_NAME,
-    TMP_SUFFIX,
-    Unit,
-    list_shards,
-    list_views,
-    parse_shard,
-    parse_view,
-    shard_path,
-    view_name,
-)
+from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, parse_shard, parse_view, shard_path
 from ..locks import StoreLock
 from ..manifest import Manifest, read_manifest
-from ..remote_folder import refuse_url
 from ..shard import names_another_store
 from .verify import Finding, verify_store
 
@@ -73,28 +61,23 @@ def repair_store(path: str | Path, act: bool = False, watch: Watch = iter) -> Re
     refuse_url(path)
     root = Path(path)
     manifest = read_manifest(root)
-    with ExitStack() as stack:
-        lock = None
+    with closing(StoreLock(root)) if act else nullcontext() as lock:
         if act:
-            lock = StoreLock(root)
-            stack.callback(lock.close)
             lock.claim_job()
         repair = _examine(root, manifest, watch(verify_store(root)))
-        if lock is not None:
+        if act:
             with translated(root):
                 _carry_out(root, manifest, repair, lock)
-    expected = set(range(manifest.shards_per_view))
     damaged = set(repair.shards)
-    for view in list_views(root):
-        sound = {shard for shard in list_shards(root, view) if shard_path(root, view, shard) not in damaged}
-        if not expected <= sound:
+    for view, shards in LocalFolder(root).shards(manifest).items():
+        sound = [shard for shard in shards if shard_path(root, view, shard) not in damaged]
+        if len(sound) < manifest.shards_per_view:
             repair.incomplete_views.append(view)
     return repair
 
 
 def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Repair:
-    repair = Repair()
-    faults: dict[Path, str] = {}
+    repair, faults = Repair(), {}
     for finding in findings:
         if finding.problem:
             faults.setdefault(finding.path, finding.problem)
@@ -105,9 +88,8 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
             repair.problems.append(problem)
         else:
             repair.shards.append(path)
-    folders = [root, *(root / view_name(view) for view in list_views(root))]
-    repair.leftovers = [path for folder in folders for path in sorted(folder.glob(f'*{TMP_SUFFIX}'))
-                        if path.is_file() and _is_ours(root, manifest, path)]
+    repair.leftovers = [root / file for file in sorted(LocalFolder(root).sizes())
+                        if file.endswith(TMP_SUFFIX) and _is_ours(root, manifest, root / file)]
     return repair
 
 
@@ -135,7 +117,7 @@ def _unit(manifest: Manifest, path: Path) -> Unit | None:
 
 def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) -> None:
     """Removes under the locks that a writer would hold, so that nothing is taken from a living one."""
-    with lock:
+    with lock.creating():
         for path in [path for path in repair.leftovers if path.parent == root]:
             path.unlink(missing_ok=True)
         if repair.rebuild_index:

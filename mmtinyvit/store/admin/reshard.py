@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import StoreError
+from ..folders import is_url, refuse_url
 from ..layout import TEXT_NAME, Unit
 from ..reader import LogitStore
-from ..remote_folder import is_url, refuse_url
 from ..writer import LogitWriter
 from .verify import check_written, file_fault
 
-__all__ = ['Reshard', 'Watch', 'canaries_of', 'open_sources', 'reshard_store']
+__all__ = ['Reshard', 'Watch', 'open_sources', 'reshard_store', 'write_samples']
 
 Watch = Callable[[Sequence[Unit]], Iterable[Unit]]
 
@@ -58,16 +58,12 @@ def reshard_store(source: str | Path, out: str | Path, samples_per_shard: int, v
     store.manifest.reference.refuse_without(views, f'The new store {out}')
     manifest = replace(store.manifest, samples_per_shard=samples_per_shard)
     with LogitWriter(out, manifest, store.root / TEXT_NAME, exclusive=True) as writer:
-        missing = list(writer.missing(views))
-        for unit in watch(missing):
-            positions = np.arange(unit.first, unit.first + unit.count)
-            writer.write_packed(unit, store.read_packed(unit.view, positions),
-                                canaries_of(store, unit.view, positions))
-        check_written(writer.root)
+        positions = np.arange(store.num_samples)
+        num_written = write_samples(writer, views, [store], np.zeros_like(positions), positions, watch)
     written = LogitStore(out)
     shards = written.manifest.shards_per_view
     canaries = [len(written.canaries(view, shard)) for view in views for shard in range(shards)]
-    return Reshard(views, shards, len(missing), sum(canaries), canaries.count(0))
+    return Reshard(views, shards, num_written, sum(canaries), canaries.count(0))
 
 
 def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
@@ -81,7 +77,7 @@ def _refuse_incomplete(store: LogitStore, views: Sequence[int]) -> None:
         raise StoreError(f'The store {store.root} has no views yet: save some first.')
 
 
-# ---------------------------------------------------------------- sources
+# ---------------------------------------------------------------- shared with a merge
 def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitStore]:
     """Opens the stores that are to be read, whose keys are checked, and which ``out`` must not be part of.
 
@@ -105,8 +101,33 @@ def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitSt
     return stores
 
 
-def canaries_of(store: LogitStore, view: int, positions: np.ndarray) -> dict[int, bytes]:
-    """The canaries of those of ``positions`` that have one."""
-    wanted = set(positions.tolist())
-    return {position: digest for shard in np.unique(positions // store.manifest.samples_per_shard).tolist()
-            for position, digest in store.canaries(view, shard).items() if position in wanted}
+def write_samples(writer: LogitWriter, views: Sequence[int], stores: Sequence[LogitStore], owners: np.ndarray,
+                  positions: np.ndarray, watch: Watch) -> int:
+    """Writes what is missing of ``views`` with the records and canaries of other stores, and reads it all back.
+
+    Args:
+        writer: The new store, of ``n`` samples.
+        views: The views to write.
+        stores: Where the records come from.
+        owners: ``(n,)``, which of ``stores`` has each sample.
+        positions: ``(n,)``, its position there.
+        watch: Wraps the units of work.
+
+    Returns:
+        The number of shards written.
+    """
+    missing = list(writer.missing(views))
+    for unit in watch(missing):
+        rows = np.arange(unit.first, unit.first + unit.count)
+        records, canaries = np.empty((unit.count, writer.manifest.record_bytes), np.uint8), {}
+        for number, store in enumerate(stores):
+            mine = rows[owners[rows] == number]
+            theirs = positions[mine]
+            records[mine - unit.first] = store.read_packed(unit.view, theirs)
+            place = dict(zip(theirs.tolist(), mine.tolist(), strict=True))
+            for shard in np.unique(theirs // store.manifest.samples_per_shard).tolist():
+                canaries |= {place[position]: digest for position, digest in store.canaries(unit.view, shard).items()
+                             if position in place}
+        writer.write_packed(unit, records, canaries)
+    check_written(writer.root)
+    return len(missing)

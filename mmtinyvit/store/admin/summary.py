@@ -72,16 +72,13 @@ def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = N
         views = [view for view, there in store.shards().items() if shard in there]
     rows = []
     for view in views:
-        record = store.read(view, [key])
-        best = np.argsort(-record.log_prob[0], kind='stable')[:top]
-        said = [{'class': label, 'name': classes[label] if classes else None, 'log_prob': log_prob,
-                 'prob': float(np.exp(log_prob))}
-                for label, log_prob in zip(record.index[0, best].tolist(), record.log_prob[0, best].tolist(),
-                                           strict=True)]
-        row = dict(view=int(view), tail_mass=float(record.tail_mass[0]), top=said)
-        if record.partner_hash is not None:
-            row['partner'] = f'{int(record.partner_hash[0]):016x}'
-        rows.append(row)
+        index, log_prob, tail_mass, partner_hash = store.read(view, [key]).row(0)
+        best = np.argsort(-log_prob, kind='stable')[:top].tolist()
+        said = [{'class': int(index[k]), 'name': classes[index[k]] if classes else None,
+                 'log_prob': float(log_prob[k]), 'prob': float(np.exp(float(log_prob[k])))} for k in best]
+        rows.append(dict(view=int(view), tail_mass=float(tail_mass), top=said))
+        if partner_hash is not None:
+            rows[-1]['partner'] = f'{int(partner_hash):016x}'
     return dict(key=key, position=position, views=rows)
 
 

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..files import file_sha256
+from ..folders import LocalFolder, RemoteFolder, open_folder
 from ..layout import MANIFEST_NAME, Unit, shard_name
-from ..local_folder import LocalFolder
 from ..manifest import Manifest
-from ..remote_folder import RemoteFolder, is_url
 from ..shard import Shard
 
 __all__ = ['Finding', 'check_written', 'file_fault', 'shard_faults', 'verify_store']
@@ -42,7 +41,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
     Yields:
         At least one finding per file, in a fixed order.
     """
-    folder = RemoteFolder(path) if is_url(path) else LocalFolder(path)
+    folder = open_folder(path)
     try:
         manifest = folder.manifest()
     except StoreError as error:

@@ -1,20 +1,23 @@
-"""A store somewhere else, named by a URL and reached through fsspec."""
+"""Where the files of a store are: in a folder of this machine, or at a URL that is reached through fsspec."""
 import errno
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
-from .files import FULL
-from .layout import MANIFEST_NAME, parse_shard, parse_view
-from .manifest import MAX_BYTES, Manifest, parse_manifest
+from .files import FULL, make_folder, translated, write_atomically
+from .layout import MANIFEST_NAME, Unit, list_shards, list_views, parse_shard, parse_view, shard_path
+from .locks import StoreLock
+from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
+from .shard import Shard
 
-__all__ = ['RemoteFolder', 'is_url', 'refuse_url']
+__all__ = ['LocalFolder', 'RemoteFolder', 'is_url', 'open_folder', 'refuse_url']
 
+_CHUNK = 2**20
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*(::|://)')
 _WAS_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')  # after pathlib has taken one of the slashes
 
@@ -35,8 +38,106 @@ def refuse_url(path: str | Path) -> None:
                          f'{path}: write it to a folder, then run "python tools/logit_store.py copy FOLDER {path}".')
 
 
+def open_folder(path: str | Path) -> 'LocalFolder | RemoteFolder':
+    """The files of the store at a folder or URL, which need not exist yet."""
+    return RemoteFolder(path) if is_url(path) else LocalFolder(path)
+
+
+class LocalFolder:
+    """The files of a store, where they are. Files are named by their paths in the store.
+
+    Args:
+        path: The store's folder.
+
+    Attributes:
+        root: The store's folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.root = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def where(self, file: str) -> Path | str:
+        """What to call one of the files, such as ``'view-0000/shard-00000.logits'``."""
+        return self.root / file
+
+    def manifest(self) -> Manifest:
+        """The store's manifest, checked.
+
+        Raises:
+            StoreError: There is none, or it is damaged, malformed, or of a newer format.
+        """
+        return read_manifest(self.root)
+
+    def samples(self, manifest: Manifest) -> Path:
+        """A folder that has both samples files."""
+        return self.root
+
+    def views(self) -> list[int]:
+        """The views that have a folder, in order; one listing."""
+        return list_views(self.root)
+
+    def shards(self, manifest: Manifest) -> dict[int, set[int]]:
+        """The shards of each view, in order; those that a store of this manifest has not are left out."""
+        expected = set(range(manifest.shards_per_view))
+        return {view: list_shards(self.root, view) & expected for view in self.views()}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of the store's folder and its views; other folders are only named."""
+        found = {}
+        for entry in os.scandir(self.root) if self.root.is_dir() else ():
+            if entry.is_file():
+                found[entry.name] = entry.stat().st_size
+            elif parse_view(entry.name) is None:
+                found[f'{entry.name}/'] = 0
+            else:
+                found |= {f'{entry.name}/{inner.name}': inner.stat().st_size for inner in os.scandir(entry)
+                          if inner.is_file()}
+        return found
+
+    def head(self, file: str, size: int) -> bytes:
+        """The first bytes of a file."""
+        with open(self.root / file, 'rb') as opened:
+            return opened.read(size)
+
+    @contextmanager
+    def borrow(self, file: str) -> Iterator[Path]:
+        """A folder that has ``file``, if the store has it, for the time of the block."""
+        yield self.root
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the store, so that no job writes to it meanwhile.
+
+        Raises:
+            StoreError: One does, or the folder cannot be written to.
+        """
+        with translated(self.root):
+            make_folder(self.root)
+        with closing(StoreLock(self.root)) as lock:
+            lock.claim_job()
+            yield
+
+    def put(self, file: str, source: Path) -> None:
+        """Copies ``source`` here as ``file``, in place of what is there.
+
+        Raises:
+            StoreError: The disk is full, or writing is not possible or not allowed.
+        """
+        target = self.root / file
+        with open(source, 'rb') as opened, translated(self.root, os.fstat(opened.fileno()).st_size):
+            make_folder(target.parent)
+            write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
+
+    def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
+        """One shard; ``OSError`` if there is none."""
+        return Shard(shard_path(self.root, unit.view, unit.shard), manifest, unit)
+
+
 class RemoteFolder:
-    """The files of a store at a URL.
+    """The files of a store at a URL; its methods are those of :class:`LocalFolder`.
 
     Each process opens a connection of its own, at its first request: fsspec's event loop does not survive a fork.
     Requests that fail are repeated by fsspec and the library behind it, as those are configured; there is no second
@@ -59,17 +160,11 @@ class RemoteFolder:
     def __str__(self) -> str:
         return self.root
 
-    def where(self, file: str) -> str:
-        """What to call one of the files, such as ``'view-0000/shard-00000.logits'``."""
+    def where(self, file: str) -> Path | str:
         return f'{self.root}/{file}'
 
     # ---------------------------------------------------------------- looking
     def manifest(self) -> Manifest:
-        """The store's manifest, checked.
-
-        Raises:
-            StoreError: There is none, or it is damaged, malformed, or of a newer format.
-        """
         try:
             with self._talking(f'read {self.root}') as system:
                 data = system.cat_file(f'{self._path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
@@ -79,21 +174,11 @@ class RemoteFolder:
         return parse_manifest(data, self.where(MANIFEST_NAME))
 
     def views(self) -> list[int]:
-        """The views that have a folder, in order; one listing."""
-        try:
-            with self._talking(f'list {self.root}') as system:
-                system.invalidate_cache()
-                found = system.ls(self._path, detail=True)
-        except FileNotFoundError:
-            return []
-        names = (info['name'].rstrip('/').rpartition('/')[2] for info in found if info['type'] == 'directory')
-        return sorted(view for view in map(parse_view, names) if view is not None)
+        found = (parse_view(name) for name, info in self._list(maxdepth=1, withdirs=True).items()
+                 if info['type'] == 'directory')
+        return sorted(view for view in found if view is not None)
 
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
-        """The shards of each view, in order; those that a store of this manifest has not are left out.
-
-        One recursive listing.
-        """
         found: dict[int, set[int]] = {}
         for file in self.sizes():
             folder, _, name = file.partition('/')
@@ -105,18 +190,19 @@ class RemoteFolder:
         return dict(sorted(found.items()))
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file below the URL, by its path from there; one recursive listing."""
+        """Bytes of each file below the URL; one recursive listing."""
+        return {name: int(info['size'] or 0) for name, info in self._list().items()}
+
+    def _list(self, **options: Any) -> dict[str, dict[str, Any]]:
         try:
             with self._talking(f'list {self.root}') as system:
                 system.invalidate_cache()
-                found = system.find(self._path, detail=True)
+                found = system.find(self._path, detail=True, **options)
         except FileNotFoundError:
             return {}
-        start = len(self._path) + 1
-        return {name[start:]: int(info['size'] or 0) for name, info in found.items()}
+        return {name[len(self._path) + 1:].rstrip('/'): info for name, info in found.items()}
 
     def head(self, file: str, size: int) -> bytes:
-        """The first bytes of a file."""
         with self._talking(f'read {self.where(file)}') as system:
             return system.cat_file(f'{self._path}/{file}', start=0, end=size)
 
@@ -133,36 +219,25 @@ class RemoteFolder:
             system.get_file(f'{self._path}/{file}', str(target))
 
     @contextmanager
-    def borrow(self, *files: str) -> Iterator[Path]:
-        """A folder that has ``files``, by their paths in the store, for the time of the block: copies of them.
-
-        Files that are not at the URL are not in the folder.
-        """
+    def borrow(self, file: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix='mmtinyvit-') as folder:
-            for file in files:
-                target = Path(folder, file)
-                try:
-                    target.parent.mkdir(exist_ok=True)
-                    target.touch()
-                    self.fetch(file, target)
-                except FileNotFoundError:
-                    target.unlink()
-                except OSError as error:
-                    raise StoreError(f'{folder} cannot take {self.where(file)} ({error.strerror or error}): free some '
-                                     'room, or name another folder with TMPDIR.') from error
+            target = Path(folder, file)
+            try:
+                target.parent.mkdir(exist_ok=True)
+                target.touch()
+                self.fetch(file, target)
+            except FileNotFoundError:
+                target.unlink()
+            except OSError as error:
+                raise StoreError(f'{folder} cannot take {self.where(file)} ({error.strerror or error}): free some '
+                                 'room, or name another folder with TMPDIR.') from error
             yield Path(folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Nothing: there are no locks at a URL, and what is put there is the same whoever puts it."""
-        yield
+        yield  # there are no locks at a URL, and what is put there is the same whoever puts it
 
     def put(self, file: str, source: Path) -> None:
-        """Uploads ``source`` as ``file``, in place of what is there.
-
-        Raises:
-            StoreError: It is not allowed, or there is no such bucket.
-        """
         try:
             with self._talking(f'write {self.where(file)}') as system:
                 system.put_file(str(source), f'{self._path}/{file}')
