@@ -61,8 +61,10 @@ def fresh_runs():
 
 
 def forget_runs() -> None:
-    for kind in (MMLogger, MessageHub, Visualizer):
+    kinds = [MMLogger, MessageHub, Visualizer]
+    for kind in kinds:
         kind._instance_dict.clear()
+        kinds += kind.__subclasses__()  # each has instances of its own
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def check_one_graph(model: nn.Module, images: Tensor) -> None:
     for ours, expected in zip([*same_outputs, *same_gradients], [*outputs, *gradients], strict=True):
         scale = expected.abs().max().item()
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4 * max(scale, 1e-3))
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 def check_onnx(model: nn.Module, images: Tensor, path: Path) -> None:

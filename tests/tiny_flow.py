@@ -183,3 +183,9 @@ def losses(work_dir: Path) -> list[float]:
     """What :class:`RecordLosses` wrote, all ranks."""
     return [float.fromhex(line) for file in sorted(Path(work_dir).glob('losses_*.txt'))
             for line in file.read_text().splitlines()]
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """What MMEngine logged, line by line, all runs in this folder."""
+    return [json.loads(line) for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+            for line in file.read_text().splitlines()]

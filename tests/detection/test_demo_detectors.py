@@ -1,11 +1,11 @@
 """The demo's two detectors differ in their first weights alone, and both train on the canvases."""
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from tiny_flow import scalars
 
 from mmtinyvit.paths import config_root
 
@@ -37,8 +37,7 @@ def test_a_few_iterations(tmp_path, monkeypatch, run_tool):
                      'train_dataloader.persistent_workers=False', 'model.test_cfg.score_thr=0.')
     assert ended.status == 0, ended.err
     assert 'tensors filled from work_dirs/demo/distill/last.pth (under backbone.)' in ended.out
-    lines = [json.loads(line) for path in Path('work_dirs/detect').glob('*/vis_data/scalars.json')
-             for line in path.read_text().splitlines()]
+    lines = scalars('work_dirs/detect')
     losses = [line['loss'] for line in lines if 'loss' in line]
     assert len(losses) == 4 and np.isfinite(losses).all()
     assert 0 <= lines[-1]['coco/bbox_mAP'] <= 1

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from tiny_detection import TINY, detector, few_photos
+from tiny_flow import scalars
 
 pytestmark = pytest.mark.realdata
 DATA = os.environ.get('MMTINYVIT_DATA')
@@ -18,11 +19,6 @@ def coco():
     if not DATA:
         pytest.skip('MMTINYVIT_DATA is not set')
     return Path(DATA, 'coco_mini_ccby')
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    return [json.loads(line) for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-            for line in path.read_text().splitlines()]
 
 
 def test_train_evaluate_resume_and_test(coco, classifiers, run_tool, tmp_path):

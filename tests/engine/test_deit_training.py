@@ -1,6 +1,5 @@
 """DeiT's distillation in a real Runner: a teacher beside the student and a store, EMA, resuming, two processes."""
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from processes import in_ranks, train_in_turn
 from timm.models.deit import VisionTransformerDistilled
-from tiny_flow import CLASSES, NORM, distilling, recorded, saving, teacher
+from tiny_flow import CLASSES, NORM, distilling, recorded, saving, scalars, teacher
 
 from mmtinyvit.engine.hooks import AverageWeightsHook
 from mmtinyvit.models.checkpoint_keys import convert_deit_state_dict
@@ -51,8 +50,7 @@ def training(photos: Path, work_dir: Path, store: Path | None = None, mixed: boo
 
 def logged(work_dir: Path) -> dict[str, np.ndarray]:
     """Every iteration's scalars by name."""
-    log = next(Path(work_dir).glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = scalars(work_dir)
     return {name: np.array([line[name] for line in lines]) for name in lines[0]}
 
 

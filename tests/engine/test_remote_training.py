@@ -16,9 +16,8 @@ def from_the_folder(tmp_path_factory, photos, saved_store):
 
 
 @pytest.mark.parametrize('loader', [
-    dict(workers=2), dict(workers=1, loader=dict(persistent_workers=False)),
-    dict(workers=1, loader=dict(multiprocessing_context='spawn')),
-], ids=['forked workers', 'new workers', 'spawned workers'])
+    dict(workers=2), dict(workers=1, loader=dict(persistent_workers=False, multiprocessing_context='spawn')),
+], ids=['forked workers', 'new spawned workers'])
 def test_the_weights_are_the_same(tmp_path, photos, saved_store, bucket, storage, from_the_folder, loader):
     url = f'{bucket}/store'
     copy_store(saved_store, url)

@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
+from tiny_flow import scalars
 from tiny_segmentation import photo_classes, segmenter
 
 pytestmark = pytest.mark.realdata
@@ -20,11 +21,6 @@ def photos():
     if not DATA:
         pytest.skip('MMTINYVIT_DATA is not set')
     return Path(DATA, 'coco_semseg')
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    return [json.loads(line) for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-            for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize('name', ['semantic_fpn_tiny_vit_5m_80k_ade20k', 'upernet_tinymim_tiny_160k_ade20k'])

@@ -4,7 +4,7 @@ import torch
 from network_checks import check_autocast, check_gradients, check_one_graph, check_onnx, randomise
 from torch import nn
 
-from projects.mobile_former.mobile_former import ARCHS, MobileFormer, MobileFormerClsHead
+from projects.mobile_former.mobile_former import MobileFormer, MobileFormerClsHead
 
 SMALL = dict(stem=8, token_dims=16, num_tokens=3, head_channels=32, groups=4, blocks=[
     ('lite', 2, 8, 2), ('mobile', 2, 8), ('down', 2, 8, 2, 2), ('down', 2, 16, 2, 2), ('down', 2, 16, 2, 2)])
@@ -23,7 +23,7 @@ def build(arch: str, dense: bool = False) -> nn.Module:
     return randomise(nn.Sequential(MobileFormer(arch), MobileFormerClsHead.of(arch, 10)))
 
 
-@pytest.mark.parametrize('arch', ARCHS)
+@pytest.mark.parametrize('arch', ['294m', '26m'])  # without and with groups
 def test_every_parameter_learns(arch, images):
     check_gradients(build(arch), images)
 

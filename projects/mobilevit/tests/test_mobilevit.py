@@ -66,9 +66,8 @@ def test_freezing_includes_the_stem():
     assert trained == {'layers.2', 'layers.3', 'layers.4', 'conv_1x1_exp.conv', 'conv_1x1_exp.bn'}
 
 
-@pytest.mark.parametrize('arch', PUBLISHED)
-def test_every_parameter_learns(arch, images):
-    check_gradients(build(arch), images)
+def test_every_parameter_learns(images):
+    check_gradients(build('xx_small'), images)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
