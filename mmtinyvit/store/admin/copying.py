@@ -128,5 +128,3 @@ def _refuse_itself(origin: Folder, target: Folder) -> None:
             raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
     elif origin.root == target.root:
         raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
-
-
