@@ -246,7 +246,8 @@ class LogitStore:
             except StoreError as error:
                 raise StoreError(f'View {view} of the store {self.root} is coded relative to view {needed}, which '
                                  f'cannot be read: {error}') from error
-            reference.check(self._shard(view, shard), found.content, found.path)
+            relative = self._shard(view, shard)
+            reference.check(relative.path, relative.reference, found.content, found.path)
         return self._codec.part(self._packed(needed, positions), self.mixing)[0]
 
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:

@@ -81,8 +81,12 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
     """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
-        faults = list(shard.faults())
-        yield from faults or (manifest.reference.faults(shard, folder) if folder else ())
+        sound = True
+        for fault in shard.faults():
+            sound = False
+            yield fault
+        if sound and folder:
+            yield from manifest.reference.faults(path, unit, shard.reference, folder.head, folder.where)
     except StoreError as error:
         yield str(error)
     except OSError as error:

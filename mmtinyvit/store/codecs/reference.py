@@ -1,15 +1,9 @@
 """The view of a store that its others are coded relative to."""
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import StoreError
 from ..layout import Unit, shard_name
-
-if TYPE_CHECKING:
-    from ..local_folder import LocalFolder
-    from ..remote_folder import RemoteFolder
-    from ..shard import Shard
 
 __all__ = ['Reference']
 
@@ -67,26 +61,41 @@ class Reference:
             raise StoreError(f'{place} codes its views relative to view {self.view}, which is not complete: save or '
                              f'copy view {self.view} first, or among the others.')
 
-    def check(self, shard: 'Shard', content: bytes, file: Path | str) -> None:
-        """Refuses a shard that was coded relative to another than the ``file`` with this ``content``.
+    def check(self, shard: Path, wanted: bytes, found: bytes, file: Path | str) -> None:
+        """Refuses a shard that was coded relative to another shard than the one that is there.
+
+        Args:
+            shard: The shard's file.
+            wanted: Digest of the records that it was coded relative to.
+            found: Digest of those that are there.
+            file: Their file.
 
         Raises:
-            StoreError: It was; names both.
+            StoreError: The digests differ; names both files.
         """
-        if shard.reference != content:
-            raise StoreError(f'{shard.path} was coded relative to another {file} than the one that is there: delete '
+        if wanted != found:
+            raise StoreError(f'{shard} was coded relative to another {file} than the one that is there: delete '
                              'the former and save again, or copy both again from the same store.')
 
-    def faults(self, shard: 'Shard', folder: 'LocalFolder | RemoteFolder') -> Iterator[str]:
-        """One sentence if a sound shard is relative to one that ``folder`` lacks, or has with other records."""
-        needed = self.of(shard.unit.view)
+    def faults(self, shard: Path, unit: Unit, wanted: bytes, head: Callable[[str, int], bytes],
+               where: Callable[[str], Path | str]) -> Iterator[str]:
+        """One sentence if a sound shard is relative to one that the store lacks, or has with other records.
+
+        Args:
+            shard: The shard's file.
+            unit: What it holds.
+            wanted: Digest of the records that it was coded relative to.
+            head: Reads the first bytes of a file of the store.
+            where: Names a file of the store.
+        """
+        needed = self.of(unit.view)
         if needed is None:
             return
-        name = shard_name(needed, shard.unit.shard)
+        name = shard_name(needed, unit.shard)
         try:
-            self.check(shard, folder.head(name, _CONTENT.stop)[_CONTENT], folder.where(name))
+            self.check(shard, wanted, head(name, _CONTENT.stop)[_CONTENT], where(name))
         except OSError as error:
-            yield (f'{shard.path} is coded relative to {folder.where(name)}, which cannot be read '
+            yield (f'{shard} is coded relative to {where(name)}, which cannot be read '
                    f'({error.strerror or "it is not there"}): copy it too, or save it again.')
         except StoreError as error:
             yield str(error)
