@@ -4,12 +4,12 @@ import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from .admin.verify import file_fault, shard_faults
+from .admin.verify import file_faults, shard_faults
 from .errors import StoreError
 from .files import FULL, sync_folder
 from .folders import RemoteFolder
@@ -86,7 +86,7 @@ class CachedFolder(RemoteFolder):
         """A folder that has both samples files."""
         for name, sha in manifest.sample_files.items():
             try:
-                self._keep(name, partial(file_fault, sha=sha))
+                self._keep(name, partial(file_faults, sha=sha))
             except FileNotFoundError as error:
                 raise StoreError(f'{self.where(name)} is not there: copy it again from where the store was '
                                  'written.') from error
@@ -99,18 +99,15 @@ class CachedFolder(RemoteFolder):
             FileNotFoundError: There is none at the URL.
             StoreError: It is damaged there, or cannot be downloaded or kept.
         """
-        def fault(path: Path) -> str | None:
-            return next(shard_faults(path, manifest, unit), None)
-
         for _ in range(_TRIES):
-            path = self._keep(shard_name(unit.view, unit.shard), fault)
+            path = self._keep(shard_name(unit.view, unit.shard), partial(shard_faults, manifest=manifest, unit=unit))
             with suppress(FileNotFoundError):  # another process made room just now
                 return Shard(path, manifest, unit)
         raise StoreError(f'The cache {self.cache} is too small for what is read at once: give it more than '
                          f'{self.limit} bytes (cache_bytes, or MMTINYVIT_CACHE_BYTES).')
 
     # ---------------------------------------------------------------- keeping
-    def _keep(self, file: str, fault: Callable[[Path], str | None]) -> Path:
+    def _keep(self, file: str, faults: Callable[[Path], Iterable[str]]) -> Path:
         """The path of a file in the cache."""
         path = self._kept / file
         with self._caching():
@@ -124,19 +121,18 @@ class CachedFolder(RemoteFolder):
                     if alone:
                         for dead in path.parent.glob(f'{path.name}.*{_PART}'):
                             dead.unlink(missing_ok=True)
-                    self._download(file, path, fault)
+                    self._download(file, path, faults)
                     self._make_room(path)
         return path
 
-    def _download(self, file: str, path: Path, fault: Callable[[Path], str | None]) -> None:
+    def _download(self, file: str, path: Path, faults: Callable[[Path], Iterable[str]]) -> None:
         handle, name = tempfile.mkstemp(_PART, f'{path.name}.', path.parent)
         part = Path(name)
         try:
             self.fetch(file, part)
-            problem = fault(part)
-            if problem:
+            for fault in faults(part):
                 raise StoreError(f'{self.where(file)} did not arrive whole, or is damaged there: '
-                                 f'{problem.replace(str(part), self.where(file))}')
+                                 f'{fault.replace(str(part), self.where(file))}')
             os.fsync(handle)
             os.replace(part, path)
         finally:

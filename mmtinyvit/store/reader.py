@@ -172,11 +172,17 @@ class LogitStore:
             MissingShard: The view or a shard is not there.
             StoreError: A key is not in the store, or a record is damaged.
         """
-        return self._read(check_view(view), self.positions(keys).tolist())
+        return self.read_positions(view, self.positions(keys))
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
-        return self._read(check_view(view), self._check_positions(positions))
+        view, positions = check_view(view), self._check_positions(positions)
+        rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
+        try:
+            return Record(*self._codec.decode(rows, self._reference(view, positions)), partner)
+        except ValueError as error:
+            raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
+                             'save the view again.') from error
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""
@@ -191,14 +197,6 @@ class LogitStore:
             raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not '
                              f'{positions.min()} to {positions.max()}.')
         return positions.tolist()
-
-    def _read(self, view: int, positions: list[int]) -> Record:
-        rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
-        try:
-            return Record(*self._codec.decode(rows, self._reference(view, positions)), partner)
-        except ValueError as error:
-            raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
-                             'save the view again.') from error
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
         per_shard, per_block = self.manifest.samples_per_shard, block_records(self._codec.variable)

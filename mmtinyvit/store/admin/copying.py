@@ -11,7 +11,7 @@ from ..folders import LocalFolder, RemoteFolder, is_url, open_folder
 from ..layout import MANIFEST_NAME, Unit, shard_name, view_name
 from ..manifest import Manifest
 from ..shard import HEAD_BYTES
-from .verify import file_fault, shard_faults
+from .verify import file_faults, shard_faults
 
 __all__ = ['Copy', 'copy_store']
 
@@ -79,7 +79,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     with target.writing(), ThreadPoolExecutor(_AT_ONCE if is_url(source) or is_url(destination) else 1) as pool:
         if not published:
             for name, sha in manifest.sample_files.items():
-                _copy_file(origin, target, name, partial(file_fault, sha=sha))
+                _copy_file(origin, target, name, partial(file_faults, sha=sha))
         for view in views:
             for shard in sorted(have[view]):
                 name = shard_name(view, shard)
@@ -88,7 +88,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]
             if not published:
-                _copy_file(origin, target, MANIFEST_NAME, lambda path: None)
+                _copy_file(origin, target, MANIFEST_NAME, lambda path: ())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -101,23 +101,21 @@ def _copy_shard(origin: Folder, target: Folder, manifest: Manifest, unit: Unit, 
     name = shard_name(unit.view, unit.shard)
     if same_size and target.head(name, HEAD_BYTES) == origin.head(name, HEAD_BYTES):
         return ''
-    _copy_file(origin, target, name, lambda path: next(shard_faults(path, manifest, unit), None))
+    _copy_file(origin, target, name, partial(shard_faults, manifest=manifest, unit=unit))
     return name
 
 
-def _copy_file(origin: Folder, target: Folder, name: str, fault: Callable[[Path], str | None]) -> None:
-    """Copies one file, checked before and compared afterwards; ``fault`` says what is wrong with it."""
+def _copy_file(origin: Folder, target: Folder, name: str, faults: Callable[[Path], Iterable[str]]) -> None:
+    """Copies one file, checked before and compared afterwards; ``faults`` says what is wrong with it."""
     with origin.borrow(name) as root:
-        problem = fault(root / name)
-        if problem:
-            raise StoreError(problem.replace(str(root), str(origin)))
+        for fault in faults(root / name):
+            raise StoreError(fault.replace(str(root), str(origin)))
         sent = file_sha256(root / name)
         target.put(name, root / name)
     with target.borrow(name) as root:
-        arrived = file_fault(root / name, sent)
-    if arrived:
-        raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network may '
-                         'be failing; delete it and copy again.')
+        if any(file_faults(root / name, sent)):
+            raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network '
+                             'may be failing; delete it and copy again.')
 
 
 # ---------------------------------------------------------------- what is in the way

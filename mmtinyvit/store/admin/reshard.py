@@ -11,7 +11,7 @@ from ..folders import is_url, refuse_url
 from ..layout import TEXT_NAME, Unit
 from ..reader import LogitStore
 from ..writer import LogitWriter
-from .verify import check_written, file_fault
+from .verify import check_written, file_faults
 
 __all__ = ['Reshard', 'Watch', 'open_sources', 'reshard_store', 'write_samples']
 
@@ -94,8 +94,7 @@ def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitSt
         if Path(source).resolve() in (place, *place.parents):
             raise StoreError(f'The result {out} would lie in {source}, which is read: choose a new folder.')
         store = LogitStore(source)
-        fault = file_fault(store.root / TEXT_NAME, store.manifest.samples.text_sha256)
-        if fault:
+        for fault in file_faults(store.root / TEXT_NAME, store.manifest.samples.text_sha256):
             raise StoreError(fault)
         stores.append(store)
     return stores

@@ -1,5 +1,6 @@
 """Checking a store without its teacher: every byte of every file."""
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from ..layout import MANIFEST_NAME, Unit, shard_name
 from ..manifest import Manifest
 from ..shard import Shard
 
-__all__ = ['Finding', 'check_written', 'file_fault', 'shard_faults', 'verify_store']
+__all__ = ['Finding', 'check_written', 'file_faults', 'shard_faults', 'verify_store']
 
 
 class Finding(NamedTuple):
@@ -47,33 +48,25 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding(folder.where(MANIFEST_NAME), str(error), 1, 1)
         return
-    units = [manifest.unit(view, shard) for view, there in folder.shards(manifest).items() for shard in sorted(there)]
-    done, total = 1, 3 + len(units)
-    yield Finding(folder.where(MANIFEST_NAME), None, done, total)
-    for name, sha in manifest.sample_files.items():
-        done += 1
+    checks = {name: partial(file_faults, sha=sha) for name, sha in manifest.sample_files.items()}
+    for view, there in folder.shards(manifest).items():
+        for unit in (manifest.unit(view, shard) for shard in sorted(there)):
+            checks[shard_name(view, unit.shard)] = partial(shard_faults, manifest=manifest, unit=unit, folder=folder)
+    total = 1 + len(checks)
+    yield Finding(folder.where(MANIFEST_NAME), None, 1, total)
+    for done, (name, check) in enumerate(checks.items(), 2):
         with folder.borrow(name) as root:
-            yield Finding(folder.where(name), _renamed(file_fault(root / name, sha), root, folder), done, total)
-    for unit in units:
-        done += 1
-        name = shard_name(unit.view, unit.shard)
-        with folder.borrow(name) as root:
-            for fault in list(shard_faults(root / name, manifest, unit, folder)) or [None]:
-                yield Finding(folder.where(name), _renamed(fault, root, folder), done, total)
+            for fault in list(check(root / name)) or [None]:
+                yield Finding(folder.where(name), fault and fault.replace(str(root), str(folder)), done, total)
 
 
-def _renamed(fault: str | None, root: Path, folder: LocalFolder | RemoteFolder) -> str | None:
-    """A sentence about a borrowed file, with the name by which the user knows it."""
-    return fault and fault.replace(str(root), str(folder))
-
-
-def file_fault(path: Path, sha: str) -> str | None:
+def file_faults(path: Path, sha: str) -> Iterator[str]:
     """One sentence if the SHA-256 of a file is not ``sha``."""
     try:
-        found = file_sha256(path)
+        if file_sha256(path) != sha:
+            yield f'{path} is damaged: its SHA-256 is not the one in the manifest; copy it again.'
     except OSError as error:
-        return f'{path} cannot be read ({error.strerror}): copy it again from where the store was written.'
-    return None if found == sha else f'{path} is damaged: its SHA-256 is not the one in the manifest; copy it again.'
+        yield f'{path} cannot be read ({error.strerror}): copy it again from where the store was written.'
 
 
 def shard_faults(path: Path, manifest: Manifest, unit: Unit,
