@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
-from .layout import MANIFEST_NAME, Unit, list_shards, list_views, parse_shard, parse_view, shard_path
+from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view, shard_path
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
@@ -77,7 +77,8 @@ class LocalFolder:
 
     def views(self) -> list[int]:
         """The views that have a folder, in order; one listing."""
-        return list_views(self.root)
+        found = (parse_view(path.name) for path in self.root.iterdir() if path.is_dir())
+        return sorted(view for view in found if view is not None)
 
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         """The shards of each view, in order; those that a store of this manifest has not are left out."""

@@ -9,7 +9,7 @@ from .errors import StoreError
 
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
-    'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'list_views', 'parse_shard', 'parse_view',
+    'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
     'shard_name', 'shard_path', 'spell_numbers', 'view_name'
 ]
 
@@ -94,12 +94,6 @@ def parse_shard(name: str) -> int | None:
     """The shard of a file's name, None if no store names a file so: temporary and foreign files."""
     match = _SHARD.fullmatch(name)
     return int(match[1]) if match and f'shard-{int(match[1]):05d}.logits' == name else None
-
-
-def list_views(root: Path) -> list[int]:
-    """The views that have a folder, in order; one directory listing, no shard is looked at."""
-    found = (parse_view(path.name) for path in root.iterdir() if path.is_dir())
-    return sorted(view for view in found if view is not None)
 
 
 def list_shards(root: Path, view: int) -> set[int]:
