@@ -5,7 +5,7 @@ from teacher_outputs import real_outputs, real_views, shared_classes, sparsify, 
 
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.codecs import cut_lengths
-from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
+from mmtinyvit.store.shard import shard_bytes
 
 __all__ = ['SIZES', 'codecs', 'views']
 
@@ -37,8 +37,7 @@ def weigh(name: str, topk: int, num_classes: int, arrays: Arrays, reference: Arr
     records = codec.encode(*arrays, *theirs)
     decoded = codec.decode(records, *theirs)
     size = float(cut_lengths(records).mean()) if codec.variable else float(codec.record_bytes)
-    shard = (cut_shard_bytes(65536, codec.record_bytes, 16, size) if codec.variable
-             else shard_bytes(65536, codec.record_bytes, 16))
+    shard = shard_bytes(65536, codec.record_bytes, 16, size if codec.variable else None)
     top = np.take_along_axis(decoded[0], decoded[1].argmax(axis=1)[:, None], 1)[:, 0]
     kl = divergence(arrays, decoded)
     return {'bytes': size, 'with checksums': (shard - 64) / 65536, 'tail mass': float(arrays[2].mean()),

@@ -14,7 +14,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import codec_names, make_codec
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
-from mmtinyvit.store.shard import cut_shard_bytes, shard_bytes
+from mmtinyvit.store.shard import shard_bytes
 
 __all__ = ['check_limits', 'free_bytes', 'plan_store', 'recommend', 'recommend_views', 'weigh_codecs']
 
@@ -135,8 +135,8 @@ def plan_store(cfg: Config, model: torch.nn.Module, num_images: int = 1000, view
         codec = make_codec(row['codec'], row['topk'], log_prob.shape[1])
         width = codec.record_bytes + _MIXING_BYTES * (teacher.mixing is not None)
         row['total_bytes'] = views * sum(
-            cut_shard_bytes(count, width, -(-count // CANARY_EVERY), row['bytes']) if codec.variable
-            else shard_bytes(count, width, -(-count // CANARY_EVERY)) for count in counts)
+            shard_bytes(count, width, -(-count // CANARY_EVERY), row['bytes'] if codec.variable else None)
+            for count in counts)
     return dict(images=len(log_prob), classes=log_prob.shape[1], samples=samples, views=views, per_second=per_second,
                 hours=samples * views / per_second / 3600, rows=rows, recommended=recommend(rows, max_kl))
 

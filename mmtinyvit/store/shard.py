@@ -22,8 +22,7 @@ from .layout import Unit
 from .manifest import Manifest
 
 __all__ = [
-    'CANARY_BYTES', 'HEAD_BYTES', 'Shard', 'block_records', 'cut_shard_bytes', 'names_another_store', 'pack_shard',
-    'shard_bytes'
+    'CANARY_BYTES', 'HEAD_BYTES', 'Shard', 'block_records', 'names_another_store', 'pack_shard', 'shard_bytes'
 ]
 
 CANARY_BYTES = 16
@@ -46,18 +45,13 @@ def block_records(variable: bool) -> int:
     return 32 if variable else 8
 
 
-def shard_bytes(count: int, record_bytes: int, num_canaries: int) -> int:
-    """The size of a shard file of records of fixed width."""
-    blocks = -(-count // block_records(False))
-    return _HEADER.size + count * record_bytes + blocks * _CRC.size + num_canaries * _CANARY.size + _CRC.size
-
-
-def cut_shard_bytes(count: int, record_bytes: int, num_canaries: int, mean_bytes: float) -> int:
-    """The size of a shard file of records of at most ``record_bytes`` bytes that have ``mean_bytes`` on average."""
-    blocks = -(-count // block_records(True))
-    lengths = count * (2 if record_bytes > 255 else 1)
-    return (_HEADER.size + _table_bytes(blocks) + lengths + round(count * mean_bytes) + blocks * _CRC.size
-            + num_canaries * _CANARY.size + _CRC.size)
+def shard_bytes(count: int, record_bytes: int, num_canaries: int, mean_bytes: float | None = None) -> int:
+    """The size of a shard file, of records of fixed width or, with ``mean_bytes``, of records of that mean length."""
+    blocks = -(-count // block_records(mean_bytes is not None))
+    size = _HEADER.size + blocks * _CRC.size + num_canaries * _CANARY.size + _CRC.size
+    if mean_bytes is None:
+        return size + count * record_bytes
+    return size + _table_bytes(blocks) + count * (2 if record_bytes > 255 else 1) + round(count * mean_bytes)
 
 
 def _table_bytes(blocks: int) -> int:
