@@ -1,11 +1,9 @@
 """What every codec promises, and how those that round it store the tail mass."""
 from abc import ABC, abstractmethod
-from functools import cache
-from types import ModuleType
 
 import numpy as np
 
-__all__ = ['MAX_CLASSES', 'Codec', 'compiled_loops', 'cut_lengths', 'encode_tail', 'tail_masses']
+__all__ = ['MAX_CLASSES', 'Codec', 'cut_lengths', 'encode_tail', 'tail_masses']
 
 MAX_CLASSES = 65_536
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -113,13 +111,6 @@ def cut_lengths(records: np.ndarray) -> np.ndarray:
     """``(n,)`` int64: the bytes of records ``(n, record_bytes)`` without the zeros at their ends."""
     used = records != 0
     return np.where(used.any(axis=1), records.shape[1] - used[:, ::-1].argmax(axis=1), 0)
-
-
-@cache
-def compiled_loops() -> ModuleType:
-    """The module ``bit_loops``, imported when a codec first decodes: it brings in Numba, a second and 100 MB."""
-    from . import bit_loops
-    return bit_loops
 
 
 # ---------------------------------------------------------------- the tail mass as a whole number

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .base import Arrays, Codec, compiled_loops, encode_tail, tail_masses
+from .base import Arrays, Codec, encode_tail, tail_masses
 
 __all__ = ['CompactCodec', 'level_depths']
 
@@ -109,7 +109,8 @@ class CompactCodec(Codec):
 
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
-        loops, num = compiled_loops(), len(records)
+        from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
+        num = len(records)
         index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
         tail_mass = np.empty(num, np.float32)
         loops.refuse_fault(

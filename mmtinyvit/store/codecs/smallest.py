@@ -1,7 +1,7 @@
 """The smallest: entropy-coded classes and levels, of variable length, relative to a reference view."""
 import numpy as np
 
-from .base import Arrays, Codec, compiled_loops, cut_lengths, encode_tail, tail_masses
+from .base import Arrays, Codec, cut_lengths, encode_tail, tail_masses
 from .rice_codes import (
     CODE_BITS,
     FLOOR_BITS,
@@ -158,7 +158,8 @@ class SmallestCodec(Codec):
 
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
-        loops, num = compiled_loops(), len(records)
+        from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
+        num = len(records)
         records = loops.read_only(records)
         index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
         tail = np.empty(num)
@@ -168,7 +169,7 @@ class SmallestCodec(Codec):
 
     def _classes(self, records: np.ndarray) -> np.ndarray:
         """``(n, K)`` int64: the classes of records that are not relative, ascending, C behind the last."""
-        loops = compiled_loops()
+        from . import bit_loops as loops
         index = np.full((len(records), self.topk), self.num_classes)
         loops.refuse_fault(loops.unpack_classes(self._sizes, loops.read_only(records), index))
         return index
