@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from timm.utils import unwrap_model
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets.identity import (
     canary_digest,
@@ -28,7 +29,7 @@ from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff
 from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import spell_numbers
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'check_model', 'check_pipeline', 'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
@@ -70,29 +71,34 @@ class StoreCheck:
             self.config(runner, store.root, store.manifest, number, len(stores))
             checked = self.content(runner, store, views)
             share = f', weight {weight:.3g}' if len(stores) > 1 else ''
-            runner.logger.info(f'{_describe(store, len(views))}{share}; {checked} canaries replayed')
+            teacher, width = store.manifest.fingerprints.get('teacher', {}), store.bytes_per_view
+            runner.logger.info(
+                f'Teacher store {store.root}: {store.num_samples:,} samples x {len(views)} views, top {store.topk} of '
+                f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
+                f'{width * store.num_samples * len(views):,.0f} bytes, teacher {teacher.get("name")} '
+                f'{str(teacher.get("weights_hash"))[:12]}{share}; {checked} canaries replayed')
         if len(views) < runner.max_epochs:
             runner.logger.info(f'{runner.max_epochs} epochs read {len(views)} stored views: epoch e uses view '
                                f'number e % {len(views)} of {spell_numbers(views)}.')
         return views
 
     def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
-        """Compare what a store is of with the config; reads no record.
-
-        Args:
-            runner: The training's.
-            place: The store's folder or URL, which need not exist.
-            manifest: The store's.
-            number: Which of several stores it is.
-            count: How many there are.
+        """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist.
 
         Raises:
             UserError: They differ.
         """
-        loader = runner.train_dataloader
-        check_model(place, manifest, runner.model)
-        check_pipeline(place, manifest, loader.dataset, loader.sampler, runner.model)
-        teacher, topk = (_each_of(value, count, name)[number] for name, value in self.wanted.items())
+        model = unwrap_model(runner.model)
+        _check_classes(place, manifest, model)
+        _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
+        wanted = []
+        for name, value in self.wanted.items():
+            values = value if isinstance(value, (list, tuple)) else [value] * count
+            if len(values) != count:
+                raise UserError(f'{name}= of SparseLogitDistillHook lists {len(values)} values for {count} stores: '
+                                'give one for each.')
+            wanted.append(values[number])
+        teacher, topk = wanted
         saved = manifest.fingerprints.get('teacher', {})
         if teacher and not str(saved.get('weights_hash', '')).startswith(teacher):
             raise UserError(f"The store {place} comes from the teacher {saved.get('weights_hash')} "
@@ -129,16 +135,6 @@ class StoreCheck:
                             'one: resume with the same store, or use load_from without --resume.')
 
 
-def _describe(store: LogitStore, num_views: int) -> str:
-    """One line about a store."""
-    teacher = store.manifest.fingerprints.get('teacher', {})
-    width = store.bytes_per_view
-    return (f'Teacher store {store.root}: {store.num_samples:,} samples x {num_views} views, top {store.topk} of '
-            f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
-            f'{width * store.num_samples * num_views:,.0f} bytes, '
-            f"teacher {teacher.get('name')} {str(teacher.get('weights_hash'))[:12]}")
-
-
 def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> list[int]:
     """The views to train on. Raises :class:`UserError` if one that is wanted is not complete, or none is."""
     complete = [store.complete_views() for store in stores]
@@ -164,19 +160,7 @@ def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> di
     return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def _each_of(value: Any, count: int, name: str) -> list:
-    """A setting for each of several stores."""
-    if not isinstance(value, (list, tuple)):
-        return [value] * count
-    if len(value) != count:
-        raise UserError(f'{name}= of SparseLogitDistillHook lists {len(value)} values for {count} stores: give one for '
-                        'each.')
-    return list(value)
-
-
-def check_model(place: Place, manifest: Manifest, model: nn.Module) -> None:
-    """The student's head must have the teacher's classes."""
-    model = unwrap_model(model)
+def _check_classes(place: Place, manifest: Manifest, model: nn.Module) -> None:
     head = getattr(model, 'head', None)
     classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
     if classes is not None and classes != manifest.num_classes:
@@ -184,15 +168,13 @@ def check_model(place: Place, manifest: Manifest, model: nn.Module) -> None:
                         f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
 
 
-def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any, model: nn.Module) -> None:
+def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, preprocessor: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
     if not is_replayable(manifest):
         raise UserError(f'The views of the store {place} cannot be made again (it was imported without the seeds '
                         'of its images): save a store with tools/save_logits.py to train from.')
-    augment = find_seeded_augment(dataset)
-    model = unwrap_model(model)
-    mixing = getattr(model.data_preprocessor, 'mixing', None)
-    if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
+    augment, mixing = find_seeded_augment(loader.dataset), getattr(preprocessor, 'mixing', None)
+    if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
     lines = []
@@ -200,8 +182,8 @@ def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any,
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
     ours = pipeline_identity(augment, mixing.config if mixing else None)
     lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
-    if mixing and not isinstance(sampler, PairedSampler):
-        lines.append(f'sampler: mmtinyvit.PairedSampler != {type(sampler).__name__}')
+    if mixing and not isinstance(loader.sampler, PairedSampler):
+        lines.append(f'sampler: mmtinyvit.PairedSampler != {type(loader.sampler).__name__}')
     if lines:
         raise UserError(f'The store {place} holds other views than this training makes (stored != config): '
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
@@ -258,7 +240,7 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
 
     Args:
         store: The store.
-        dataset: The dataset with its replaying pipeline.
+        dataset: With its replaying pipeline.
         views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
         any_order: As for :func:`check_dataset`.
@@ -273,7 +255,9 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     shards = store.coverage()[views[0]].expected
     enough = count if len(dataset) == store.num_samples else 64 * count  # a part of the samples has only some of them
     canaries = {}  # by key
-    for n, shard in enumerate(_spread(shards)[:MOST_SHARDS].tolist()):
+    # By multiples of the golden ratio: every beginning of this order is spread evenly over the shards.
+    order = np.argsort(np.arange(shards) * 0.6180339887498949 % 1, kind='stable')
+    for n, shard in enumerate(order[:MOST_SHARDS].tolist()):
         view = views[n % len(views)]
         try:
             found = store.canaries(view, shard)
@@ -288,23 +272,14 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     for key in chosen:
         view, digest = canaries[key]
         if canary_digest(viewed[view, where[key]]['inputs']) != digest:
-            raise UserError(_what_changed(store, view, key))
+            lines = diff_fingerprints(store.manifest.fingerprints.get('versions', {}), library_versions())
+            what = (f"these libraries changed (stored != installed): {'; '.join(lines)}" if lines else
+                    'the library versions are the same, so the image file, its decoder or a transform has changed')
+            raise UserError(f'View {view} of {key} does not replay to the pixels that the teacher saw: {what}. Restore '
+                            f'them, or save a new store with what is installed (the store is {store.root}).')
     if not chosen:
         print_log(f'None of the {len(dataset)} samples has a canary in the store {store.root}, so nothing shows if '
                   'the views are still the pixels that the teacher saw: compare them by running "python '
                   'tools/logit_store.py verify STORE --teacher CONFIG", or save a store in smaller shards, each of '
                   'which gets a canary.', 'current', logging.WARNING)
     return len(chosen)
-
-
-def _spread(count: int) -> np.ndarray:
-    """The numbers below ``count``, ordered by multiples of the golden ratio: every beginning is spread evenly."""
-    return np.argsort(np.arange(count) * 0.6180339887498949 % 1, kind='stable')
-
-
-def _what_changed(store: LogitStore, view: int, key: str) -> str:
-    lines = diff_fingerprints(store.manifest.fingerprints.get('versions', {}), library_versions())
-    what = (f"these libraries changed (stored != installed): {'; '.join(lines)}" if lines else
-            'the library versions are the same, so the image file, its decoder or a transform has changed')
-    return (f'View {view} of {key} does not replay to the pixels that the teacher saw: {what}. Restore them, or save a '
-            f'new store with what is installed (the store is {store.root}).')

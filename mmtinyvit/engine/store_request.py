@@ -5,16 +5,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier
+from mmengine.dist import barrier, get_dist_info
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitWriter, Manifest
-from mmtinyvit.store.keys import SampleFiles, text_sha256
 from mmtinyvit.store.layout import MANIFEST_NAME
 
 from .teacher import Teacher
 
-__all__ = ['check_reference_view', 'join_store', 'listed_keys', 'planned_manifest', 'request_manifest']
+__all__ = ['join_store', 'listed_keys', 'request_manifest']
 
 
 def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classes: int | None = None,
@@ -37,16 +36,6 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
                 fingerprints=teacher.fingerprints(model_config))
 
 
-def check_reference_view(path: str, request: dict[str, Any], views: Collection[int]) -> None:
-    """Refuses to begin a store with views that are coded relative to one which is not among them.
-
-    Raises:
-        UserError: Names that view.
-    """
-    reference = Manifest.parse(request, 'The requested store').reference
-    reference.refuse_without(views, f'The store {path}', lambda view: Path(path, MANIFEST_NAME).exists())
-
-
 @contextmanager
 def listed_keys(teacher: Teacher) -> Iterator[Path]:
     """A text file with the sample keys; 14 million names do not belong in memory."""
@@ -56,28 +45,29 @@ def listed_keys(teacher: Teacher) -> Iterator[Path]:
         yield Path(keys.name)
 
 
-def join_store(path: str, request: dict[str, Any], keys: Path, rank: int, join: bool = False) -> LogitWriter:
+def join_store(path: str | Path, request: dict[str, Any], teacher: Teacher, views: Collection[int],
+               join: bool = False) -> LogitWriter:
     """A writer in each process of a job: rank 0 creates the store, or refuses; the others follow.
 
     Args:
         path: The store's folder.
         request: See :func:`request_manifest`.
-        keys: See :func:`listed_keys`.
-        rank: This process.
+        teacher: Its dataset names the samples.
+        views: That are going to be saved.
         join: Work beside other jobs that say the same; whoever comes first creates the store.
+
+    Raises:
+        UserError: A store would begin with views that are coded relative to one which is not among them.
     """
-    if join:
-        return LogitWriter(path, request, keys, join=True)
-    if rank != 0:
-        barrier()
-    writer = LogitWriter(path, request, keys, exclusive=rank == 0)
-    if rank == 0:
-        barrier()
-    return writer
-
-
-def planned_manifest(request: dict[str, Any], keys: Path) -> Manifest:
-    """What :func:`join_store` would create, complete but for the hash of the samples' index; writes nothing."""
-    text_sha, num_samples = text_sha256(keys)
-    manifest = Manifest.parse(request, 'The requested store')
-    return manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0))
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {path}', lambda view: Path(path, MANIFEST_NAME).exists())
+    with listed_keys(teacher) as keys:
+        if join:
+            return LogitWriter(path, request, keys, join=True)
+        creates = get_dist_info()[0] == 0
+        if not creates:
+            barrier()
+        writer = LogitWriter(path, request, keys, exclusive=creates)
+        if creates:
+            barrier()
+        return writer
