@@ -12,7 +12,7 @@ from mmtinyvit.store import Record
 
 from ..losses import teacher_class
 from .distill import stored_record
-from .frozen_teacher import FrozenTeacher
+from .teachers import FrozenTeacher
 
 __all__ = ['DeiTDistillClassifier', 'DeiTDistillHead']
 
@@ -29,25 +29,16 @@ class DeiTDistillHead(DeiTClsHead):
     :class:`DeiTDistillClassifier`.
 
     Args:
-        num_classes: C, of labels and teacher alike.
-        in_channels: Width of the features.
+        *args: Of mmpretrain's ``DeiTClsHead``.
         loss: Config of the label loss, on the class head.
-        hidden_dim: Width of a hidden layer before both heads; None has none.
         init_cfg: Initialisation of MMEngine; by default the original's.
-        **kwargs: Of mmpretrain's ``DeiTClsHead``.
+        **kwargs: Of ``DeiTClsHead``: ``num_classes`` (C, of labels and teacher alike), ``in_channels``, ``hidden_dim``
+            (width of a hidden layer before both heads; None has none) and others.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 loss: dict | None = None,
-                 hidden_dim: int | None = None,
-                 init_cfg: dict | list[dict] | None = None,
-                 **kwargs) -> None:
+    def __init__(self, *args, loss: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            hidden_dim=hidden_dim,
+            *args,
             loss=loss or dict(type='mmpretrain.CrossEntropyLoss'),
             init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=.02, bias=0.),
             **kwargs)
@@ -70,10 +61,6 @@ class DeiTDistillHead(DeiTClsHead):
         """The mean of both logits, ``(B, C)``."""
         cls_logits, dist_logits = self.separate(feats)
         return (cls_logits + dist_logits) / 2
-
-    def label_loss(self, cls_logits: Tensor, data_samples: list[DataSample]) -> Tensor:
-        """The label loss of the class head's logits ``(B, C)``; reads ``gt_score`` where labels were mixed."""
-        return self._get_loss(cls_logits, data_samples)['loss']
 
     def loss(self, feats: Sequence, data_samples: list[DataSample], **kwargs) -> dict[str, Tensor]:
         """The label loss alone, for training without a teacher: the distillation head gets no gradient."""
@@ -151,14 +138,14 @@ class DeiTDistillClassifier(ImageClassifier):
         cls_logits, dist_logits = self.head.separate(self.extract_feat(inputs))
         losses = {}
         if self.alpha < 1:
-            losses['loss_label'] = (1 - self.alpha) * self.head.label_loss(cls_logits, data_samples)
+            losses['loss_label'] = (1 - self.alpha) * self.head._get_loss(cls_logits, data_samples)['loss']
         if self.alpha > 0:
-            teacher = self.ask_teacher(inputs, data_samples)
+            teacher = self._ask_teacher(inputs, data_samples)
             losses['loss_distill'] = self.alpha * self.distill_loss(dist_logits, teacher)
             losses['teacher_agreement'] = (dist_logits.argmax(1) == teacher_class(teacher)).float().mean() * 100
         return losses
 
-    def ask_teacher(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor | Record:
+    def _ask_teacher(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor | Record:
         """The teacher's logits ``(B, C)`` for the batch, or its stored record."""
         if self.teacher is None:
             return stored_record(data_samples, inputs.device)

@@ -15,14 +15,7 @@ __all__ = ['DistillClassifier', 'DistillTimmClassifier', 'stored_record']
 
 
 def stored_record(data_samples: list[DataSample], device: torch.device) -> Record:
-    """What a store says about a batch.
-
-    Args:
-        data_samples: With the fields that ``LoadTeacherLogits`` adds.
-        device: Where to put it.
-
-    Returns:
-        Record: Tensors, see :meth:`~mmtinyvit.store.Record.to`.
+    """What a store says about a batch: the fields that ``LoadTeacherLogits`` adds, as tensors on ``device``.
 
     Raises:
         UserError: A sample has no record.
@@ -37,7 +30,8 @@ def stored_record(data_samples: list[DataSample], device: torch.device) -> Recor
 class _DistillMixin:
     """The loss against the store, for any classifier whose ``tensor`` mode returns logits ``(B, C)``."""
 
-    def _set_distill(self, distill: dict | None, label_weight: float) -> None:
+    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         if not 0 <= label_weight <= 1:
             raise UserError(f'label_weight={label_weight} must lie between 0 (teacher alone) and 1 (labels alone).')
         self.distill_loss: nn.Module = MODELS.build(distill or dict(type='mmtinyvit.SparseSoftTargetLoss'))
@@ -78,10 +72,6 @@ class DistillClassifier(_DistillMixin, ImageClassifier):
         **kwargs: Of ``ImageClassifier``.
     """
 
-    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._set_distill(distill, label_weight)
-
 
 @MODELS.register_module()
 class DistillTimmClassifier(_DistillMixin, TimmClassifier):
@@ -89,11 +79,9 @@ class DistillTimmClassifier(_DistillMixin, TimmClassifier):
 
     Args:
         *args: Of ``TimmClassifier``.
-        distill: See :class:`DistillClassifier`.
-        label_weight: See :class:`DistillClassifier`.
-        **kwargs: Of ``TimmClassifier``, among them ``model_name``.
+        **kwargs: Of ``TimmClassifier``, among them ``model_name``; ``distill`` and ``label_weight`` of
+            :class:`DistillClassifier`.
     """
 
-    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **{'loss': dict(type='mmpretrain.CrossEntropyLoss'), **kwargs})
-        self._set_distill(distill, label_weight)

@@ -21,7 +21,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..checkpoint_keys import convert_vit_state_dict
-from ..classifiers.frozen_teacher import FrozenTeacher
+from ..classifiers.teachers import FrozenTeacher
 from ..weights import fill_module, read_state_dict
 from .taps import check_vit, tap_vit
 
