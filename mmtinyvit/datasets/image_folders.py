@@ -3,13 +3,12 @@ import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from mmengine.dataset import BaseDataset
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets import ImageNet as _ImageNet
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .views import load_batch
+from .views import load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'NamedSamples', 'require_folder']
 
@@ -40,22 +39,19 @@ class NamedSamples:
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()
-        return self._checked(self.prepare_data(idx), idx)
+        return self.prepare_data(idx)
+
+    def prepare_data(self, idx: int) -> dict:
+        """The sample, passed through the pipeline."""
+        return load_sample(self.pipeline, self.get_data_info(idx))
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """The samples of a batch, the same as one by one, which the loader asks for."""
         self.full_init()
         own = type(self)
-        if own.__getitem__ is not NamedSamples.__getitem__ or own.prepare_data is not BaseDataset.prepare_data:
+        if own.__getitem__ is not NamedSamples.__getitem__ or own.prepare_data is not NamedSamples.prepare_data:
             return [self[idx] for idx in indices]
-        items = load_batch(self, [self.get_data_info(idx) for idx in indices], self.pipeline)
-        return [self._checked(item, idx) for item, idx in zip(items, indices, strict=True)]
-
-    def _checked(self, item: dict | None, idx: int) -> dict:
-        if item is None:
-            raise UserError(f'The pipeline returned nothing for {self.get_data_info(idx)["img_path"]}: every transform '
-                            'must return its results or raise.')
-        return item
+        return load_batch(self, [self.get_data_info(idx) for idx in indices])
 
     def get_data_info(self, idx: int) -> dict:
         """The sample's dict with ``sample_key`` added."""

@@ -25,29 +25,18 @@ class IndexedImages(NamedSamples, BaseDataset):
         data_root: Folder that holds the class folders or the zip files.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
-        indices, metainfo, pipeline, test_mode, lazy_init: As for ``mmengine.BaseDataset``.
+        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
 
     Raises:
         UserError: Data or index is missing, the index does not fit the data or ``num_classes``, or nothing is left.
     """
 
-    def __init__(self,
-                 ann_file: str = 'images.index',
-                 data_root: str = '',
-                 metainfo: dict | None = None,
-                 data_prefix: str | dict = '',
-                 indices: int | Sequence[int] | None = None,
-                 pipeline: Sequence = (),
-                 test_mode: bool = False,
-                 lazy_init: bool = False,
-                 num_classes: int | None = None,
-                 source: str = '') -> None:
+    def __init__(self, ann_file: str = 'images.index', data_root: str = '', *, num_classes: int | None = None,
+                 source: str = '', **kwargs) -> None:
         self.num_classes = num_classes
         self.source = source
         self._positions: np.ndarray | range = range(0)
-        super().__init__(ann_file=ann_file, metainfo=metainfo, data_root=data_root, data_prefix=data_prefix,
-                         indices=indices, serialize_data=False, pipeline=pipeline, test_mode=test_mode,
-                         lazy_init=lazy_init)
+        super().__init__(ann_file, data_root=data_root, serialize_data=False, **kwargs)
 
     def full_init(self) -> None:
         """Map the index; milliseconds at any size."""
@@ -62,21 +51,14 @@ class IndexedImages(NamedSamples, BaseDataset):
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)
-        for position in self._positions[:1]:
-            self._require_file(position)
         self._fully_initialized = True
-
-    def _require_file(self, position: int) -> None:
-        """One look at the disk at start-up, so that a moved data root is told before any work is done."""
-        path = self._archive_or_image(position)
-        if '://' not in path and not os.path.exists(path):
-            raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
-                            'data_root, or write the index again with tools/dataset_converters/index_images.py.')
-
-    def _archive_or_image(self, position: int) -> str:
-        if self.index.zipped:
-            return self.index.member(position, self.img_prefix).archive
-        return os.path.join(self.img_prefix, self.index.key(position))
+        if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
+            first = self.get_data_info(0)
+            path = first['zip_member'].archive if self.index.zipped else first['img_path']
+            if '://' not in path and not os.path.exists(path):
+                self._fully_initialized = False
+                raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
+                                'data_root, or write the index again with tools/dataset_converters/index_images.py.')
 
     def get_data_info(self, idx: int) -> dict:
         """The sample at ``idx``, made from the index on the spot."""
@@ -111,15 +93,11 @@ class IndexedImages(NamedSamples, BaseDataset):
         if isinstance(indices, int):
             chosen = self._positions[:indices] if indices >= 0 else self._positions[indices:]
         else:
-            chosen = np.asarray(indices, np.int64)
-            if len(chosen) and not -len(self._positions) <= chosen.min() <= chosen.max() < len(self._positions):
-                raise UserError(f'`indices` reach from {chosen.min()} to {chosen.max()}, but the image index '
-                                f'{self.ann_file} has {len(self._positions)} samples: correct them.')
-            chosen = chosen % len(self._positions)
-            if isinstance(self._positions, np.ndarray):
-                chosen = self._positions[chosen]
-            elif self._positions.start:
-                chosen += self._positions.start
+            try:
+                chosen = np.asarray(self._positions)[np.asarray(indices, np.int64)]
+            except IndexError:
+                raise UserError(f'`indices` reach from {min(indices)} to {max(indices)}, but the image index '
+                                f'{self.ann_file} has {len(self._positions)} samples: correct them.') from None
         if not len(chosen):
             raise UserError(f'No sample is left of the image index {self.ann_file}: change `indices`.')
         return chosen

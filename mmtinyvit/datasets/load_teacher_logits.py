@@ -106,8 +106,6 @@ class LoadTeacherLogits(BaseTransform):
 
     def prepare_batch(self, batch: Sequence[dict]) -> None:
         """Read the records of a whole batch, for the views that ``SeededAugment`` has named."""
-        if not self._reads():
-            return
         named: dict[int, list[dict]] = {}
         for results in batch:
             if 'view_name' in results:
@@ -115,13 +113,8 @@ class LoadTeacherLogits(BaseTransform):
         for view, group in named.items():
             keys, seeds = zip(*((results['view_name'].key, results['view_name'].seed) for results in group),
                               strict=True)
-            try:
-                records = self._read(view, keys, seeds)
-            except MissingShard:
-                if self.mode == 'auto':  # some may be there
-                    continue
-                raise
-            for row, results in enumerate(group):
+            records = self._read(view, keys, seeds)
+            for row, results in enumerate(group if records is not None else ()):
                 results['teacher_record'] = (keys[row], view, seeds[row]), records.row(row)
 
     def transform(self, results: dict) -> dict:
@@ -131,14 +124,10 @@ class LoadTeacherLogits(BaseTransform):
         key, view, seed = results['sample_key'], results['view'], results['aug_seed']
         prepared_name, record = results.pop('teacher_record', (None, None))
         if prepared_name != (key, view, seed):
-            if not self._reads():
+            records = self._read(view, [key], [seed])
+            if records is None:
                 return results
-            try:
-                record = self._read(view, [key], [seed]).row(0)
-            except MissingShard:
-                if self.mode == 'auto':
-                    return results
-                raise
+            record = records.row(0)
         results['teacher_index'] = record.index
         results['teacher_log_prob'] = record.log_prob
         results['teacher_tail_mass'] = record.tail_mass
@@ -146,25 +135,27 @@ class LoadTeacherLogits(BaseTransform):
             results['teacher_partner'] = record.partner_hash
         return results
 
-    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record:
-        """What the store, or the stores together, say about one view of some samples."""
+    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record | None:
+        """What the stores say together about one view of some samples; None where that is left to the hook."""
+        if self.mode == 'online':
+            return None
+        if self.mode == 'auto' and not self._stores:  # asked again until the store is created
+            self.require_store()
+            if not Path(self.paths[0], MANIFEST_NAME).exists():
+                return None
         records = []
         for store in self.stores:
             for key, seed in zip(keys, seeds, strict=True):
                 if seed != derive_seed(store.base_seed, view, key):
                     raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
                                     f'holds: set base_seed={store.base_seed} in SeededAugment.')
-            records.append(store.read(view, keys))
+            try:
+                records.append(store.read(view, keys))
+            except MissingShard:
+                if self.mode == 'auto':  # of a whole batch, some may be there
+                    return None
+                raise
         return records[0] if len(records) == 1 else mix_logits(records, self.weights, self.stores[0].num_classes)
-
-    def _reads(self) -> bool:
-        """Whether there is anything to read."""
-        return self.mode == 'stored' or (self.mode == 'auto' and self._is_created())
-
-    def _is_created(self) -> bool:
-        """Whether the store exists by now; asked again until it does."""
-        self.require_store()
-        return bool(self._stores) or (Path(self.paths[0]) / MANIFEST_NAME).exists()
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(store={self.paths}, mode={self.mode!r}, weights={self.weights})'

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Sampler
+from mmengine.dataset import DefaultSampler
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATA_SAMPLERS
@@ -92,7 +91,7 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
 
 
 @DATA_SAMPLERS.register_module()
-class PairedSampler(Sampler):
+class PairedSampler(DefaultSampler):
     """Yield the samples of an epoch so that positions 2i and 2i + 1 are mixing partners.
 
     The pairs belong to the view that ``SeededAugment`` replays, and are the same for any batch size and number of
@@ -116,11 +115,7 @@ class PairedSampler(Sampler):
         if base_seed not in (None, self.augment.base_seed):
             raise UserError(f'base_seed={base_seed} of PairedSampler is not the {self.augment.base_seed} of '
                             'SeededAugment: remove it, since the sampler takes that of SeededAugment.')
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
-        self.epoch = 0
+        super().__init__(dataset, shuffle, seed)
         self.num_pairs = math.ceil(math.ceil(len(dataset) / 2) / self.world_size)
 
     def __iter__(self) -> Iterator[int]:
@@ -134,7 +129,3 @@ class PairedSampler(Sampler):
 
     def __len__(self) -> int:
         return 2 * self.num_pairs
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch; MMEngine's ``DistSamplerSeedHook`` calls it."""
-        self.epoch = epoch

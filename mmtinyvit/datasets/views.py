@@ -18,7 +18,7 @@ from mmtinyvit.registry import TRANSFORMS
 from .seeding import ViewName, rng_scope
 
 __all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
-           'iter_transforms', 'load_batch', 'sample_key', 'set_view']
+           'iter_transforms', 'load_batch', 'load_sample', 'sample_key', 'set_view']
 
 
 class EpochClock:
@@ -57,16 +57,14 @@ def iter_transforms(dataset: Any) -> Iterator[Any]:
     for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
         if inner is not None:
             yield from iter_transforms(inner)
-    yield from _nested(getattr(dataset, 'pipeline', None))
-
-
-def _nested(transform: Any) -> Iterator[Any]:
-    if isinstance(transform, (list, tuple)):
-        for inner in transform:
-            yield from _nested(inner)
-    elif transform is not None:
-        yield transform
-        yield from _nested(getattr(transform, 'transforms', None))
+    waiting = [getattr(dataset, 'pipeline', None)]
+    while waiting:
+        transform = waiting.pop()
+        if isinstance(transform, (list, tuple)):
+            waiting.extend(reversed(transform))
+        elif transform is not None:
+            yield transform
+            waiting.append(getattr(transform, 'transforms', None))
 
 
 def find_clocks(dataset: Any) -> list[EpochClock]:
@@ -104,10 +102,6 @@ def sample_key(results: dict, key_root: str | None) -> str:
     return key
 
 
-def _callable_name(transform: Callable) -> str:
-    return getattr(transform, '__qualname__', type(transform).__qualname__)
-
-
 @TRANSFORMS.register_module()
 class SeededAugment(BaseTransform):
     """Run a list of transforms on random numbers that belong to the view's name.
@@ -143,7 +137,8 @@ class SeededAugment(BaseTransform):
                  base_seed: int = 0,
                  view: int | None = None,
                  key_root: str | None = None) -> None:
-        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else _callable_name(t) for t in transforms]
+        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else
+                               getattr(t, '__qualname__', type(t).__qualname__) for t in transforms]
         self.compose = Compose(list(transforms))
         self.base_seed = base_seed
         self.view = view
@@ -199,21 +194,34 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
     return found[0]
 
 
-def load_batch(dataset: Any, infos: Sequence[dict], load: Callable[[dict], dict]) -> list[dict]:
+def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
+    """A sample, passed through a pipeline.
+
+    Raises:
+        UserError: The pipeline returned None; names the sample.
+    """
+    name = info.get('img_path', f'sample {info.get("sample_idx")}')
+    sample = pipeline(info)
+    if sample is None:
+        raise UserError(f'The pipeline dropped a sample (it returned nothing for {name}): remove the transform that '
+                        'returns None, or the image.')
+    return sample
+
+
+def load_batch(dataset: Any, infos: Sequence[dict]) -> list[dict]:
     """The samples of a batch. Each transform that has ``prepare_batch(infos)`` is called first, in order.
 
     Reading a record takes several times as long between two images, because they push its code and data out of the
     processor's caches. So the records of a batch are read before its first image.
 
     Args:
-        dataset: Has a pipeline, or wraps one that has.
+        dataset: Has a pipeline of its own.
         infos: What the pipeline begins with, one dict per sample.
-        load: Passes one of them through the pipeline.
     """
     for transform in iter_transforms(dataset):
         if hasattr(transform, 'prepare_batch'):
             transform.prepare_batch(infos)
-    return [load(info) for info in infos]
+    return [load_sample(dataset.pipeline, info) for info in infos]
 
 
 class ViewDataset(Dataset):
@@ -242,17 +250,7 @@ class ViewDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
         view, index = item
-        info = self.dataset.get_data_info(index)
-        info['view'] = view
-        return self.checked(self.dataset.pipeline(info), index)
-
-    def checked(self, sample: dict | None, index: int) -> dict:
-        """The sample, if the pipeline has not dropped it."""
-        if sample is None:
-            name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
-            raise UserError(f'The pipeline dropped {name}: every view must exist, so remove the transform that returns '
-                            'None, or the image.')
-        return sample
+        return load_sample(self.dataset.pipeline, dict(self.dataset.get_data_info(index), view=view))
 
 
 class ViewsAtOnce(Dataset):
@@ -274,15 +272,10 @@ class ViewsAtOnce(Dataset):
         views, index = item
         if len(views) == 1:
             return [self.single[views[0], index]]
-        before, after = self._halves()
-        loaded = self.single.checked(before(self.single.dataset.get_data_info(index)), index)
-        return [self.single.checked(after(copy.deepcopy(loaded) | dict(view=view)), index) for view in views]
-
-    def _halves(self) -> tuple[Compose, Compose]:
-        """The pipeline before ``SeededAugment``, and from there on."""
         transforms = self.single.dataset.pipeline.transforms
         found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
         if len(found) != 1:
             raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '
                             'inside another transform: take it out, or set views_at_once=1.')
-        return Compose(transforms[:found[0]]), Compose(transforms[found[0]:])
+        loaded = load_sample(Compose(transforms[:found[0]]), self.single.dataset.get_data_info(index))
+        return [load_sample(Compose(transforms[found[0]:]), copy.deepcopy(loaded) | dict(view=view)) for view in views]
