@@ -107,11 +107,6 @@ class IndexedImages(NamedSamples, BaseDataset):
         self.full_init()
         return self.index.labels[np.asarray(self._positions)].astype(np.int64)
 
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """The label of one sample, in the form that class-balanced samplers ask for."""
-        self.full_init()
-        return [self.index.labels[self._positions[idx]].item()]
-
     def iter_sample_keys(self) -> Iterator[str]:
         """The keys of all samples in order, one at a time."""
         self.full_init()

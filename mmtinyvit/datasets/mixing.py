@@ -41,8 +41,7 @@ def partners_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
     """
     pairs = pairs_of_view(num_samples, base_seed, view)
     partners = np.empty(num_samples, np.int64)
-    partners[pairs[:, 0]] = pairs[:, 1]
-    partners[pairs[:, 1]] = pairs[:, 0]
+    partners[pairs] = pairs[:, ::-1]
     return partners
 
 

@@ -1,12 +1,18 @@
-"""Does a store belong to a training? Each check names what differs, and both sides."""
+"""The store of a saving or a training: how it is asked for, and whether what is there is the same.
+
+Each check names what differs, and both sides.
+"""
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from timm.utils import unwrap_model
@@ -25,25 +31,81 @@ from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
-from mmtinyvit.store.layout import spell_numbers
+from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'store_identity']
+from .teacher import Teacher
+
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
+           'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
 
 
-class StoreCheck:
-    """Holds a training to the stores that it reads, or is going to write.
+def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classes: int | None = None,
+                     codec: str = 'compact', samples_per_shard: int | None = None,
+                     reference_view: int | None = None) -> dict[str, Any]:
+    """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
+
+    Raises:
+        UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
+            the codec does not suit the teacher's record rule.
+    """
+    teacher.rule.check_codec(codec)
+    classes, topk = teacher.probe(view), teacher.rule.topk
+    if num_classes not in (None, classes):
+        raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
+    if topk > classes:
+        raise UserError(f'topk={topk} is more than the {classes} classes of the teacher.')
+    return dict(topk=topk, num_classes=classes, codec=codec, base_seed=teacher.augment.base_seed,
+                mixing=teacher.mixing is not None, samples_per_shard=samples_per_shard, reference_view=reference_view,
+                fingerprints=teacher.fingerprints(model_config))
+
+
+@contextmanager
+def listed_keys(teacher: Teacher) -> Iterator[Path]:
+    """A text file with the sample keys; 14 million names do not belong in memory."""
+    with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:
+        keys.writelines(f'{key}\n' for key in teacher.keys())
+        keys.flush()
+        yield Path(keys.name)
+
+
+def join_store(path: str | Path, request: dict[str, Any], teacher: Teacher, views: Collection[int],
+               join: bool = False) -> LogitWriter:
+    """A writer in each process of a job: rank 0 creates the store, or refuses; the others follow.
 
     Args:
-        num_canaries: How many stored pixel hashes to compare with replayed views; 0 turns the comparison off.
-        teacher: Beginning of the hash of the teacher's weights that the store must come from; of several stores a
-            list, in their order. None accepts any.
-        topk: K that the store must have, or a list; None accepts any.
-        any_order: Whether the dataset may list all samples of the store in another order.
+        path: The store's folder.
+        request: See :func:`request_manifest`.
+        teacher: Its dataset names the samples.
+        views: That are going to be saved.
+        join: Work beside other jobs that say the same; whoever comes first creates the store.
+
+    Raises:
+        UserError: A store would begin with views that are coded relative to one which is not among them.
+    """
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {path}', lambda view: Path(path, MANIFEST_NAME).exists())
+    with listed_keys(teacher) as keys:
+        if join:
+            return LogitWriter(path, request, keys, join=True)
+        creates = get_dist_info()[0] == 0
+        if not creates:
+            barrier()
+        writer = LogitWriter(path, request, keys, exclusive=creates)
+        if creates:
+            barrier()
+        return writer
+
+
+class StoreCheck:
+    """Holds a training to the stores that it reads, or is going to write; what differs is a :class:`UserError`.
+
+    Args:
+        num_canaries, teacher, topk, any_order: See :class:`~mmtinyvit.engine.hooks.SparseLogitDistillHook`.
     """
 
     def __init__(self, num_canaries: int = 8, teacher: str | Sequence[str] | None = None,
@@ -60,9 +122,6 @@ class StoreCheck:
 
         Returns:
             list: The views to train on, in order.
-
-        Raises:
-            UserError: A store differs, or lacks a view; names both sides.
         """
         reader = find_reader(runner.train_dataloader.dataset)
         stores = reader.stores
@@ -83,13 +142,13 @@ class StoreCheck:
         return views
 
     def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
-        """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist.
-
-        Raises:
-            UserError: They differ.
-        """
+        """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist."""
         model = unwrap_model(runner.model)
-        _check_classes(place, manifest, model)
+        head = getattr(model, 'head', None)
+        classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
+        if classes not in (None, manifest.num_classes):
+            raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
+                            f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
         _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
         wanted = []
         for name, value in self.wanted.items():
@@ -109,11 +168,7 @@ class StoreCheck:
                             f'topk={topk}: set store= to the right store, or correct topk=.')
 
     def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
-        """Compare samples and pixels with the dataset; returns how many canaries were replayed.
-
-        Raises:
-            UserError: They differ.
-        """
+        """Compare samples and pixels with the dataset; returns how many canaries were replayed."""
         dataset = runner.train_dataloader.dataset
         if self.num_canaries and views:
             return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order)
@@ -122,12 +177,7 @@ class StoreCheck:
 
     @staticmethod
     def resumed(checkpoint: dict, identity: dict[str, str]) -> None:
-        """Refuses to go on with a checkpoint that was trained from another store.
-
-        Args:
-            checkpoint: As loaded; one without ``teacher_store`` is not compared.
-            identity: Of this run's stores, see :func:`store_identity`.
-        """
+        """Refuses to go on with a checkpoint that was trained from other stores than those of ``identity``."""
         saved = checkpoint.get('teacher_store')
         if saved is not None and saved['store_id'] != identity['store_id']:  # the folder may have moved
             raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
@@ -160,14 +210,6 @@ def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> di
     return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def _check_classes(place: Place, manifest: Manifest, model: nn.Module) -> None:
-    head = getattr(model, 'head', None)
-    classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
-    if classes is not None and classes != manifest.num_classes:
-        raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
-                        f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
-
-
 def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, preprocessor: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
     if not is_replayable(manifest):
@@ -195,7 +237,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
 
     Args:
         store: The store.
-        dataset: The dataset.
+        dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
 

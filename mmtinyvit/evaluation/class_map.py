@@ -71,16 +71,12 @@ class MappedAccuracy(Accuracy):
     Args:
         num_classes: Size of the head, see :data:`IN21K_LAYOUTS`.
         index: The head's class for each class of the data, -1 for none; by default the map of the 1,000 classes.
-        topk, collect_device, prefix: As for ``mmpretrain.Accuracy``; results are ``accuracy/top1`` and so on.
+        topk, **kwargs: As for ``mmpretrain.Accuracy``; results are ``accuracy/top1`` and so on.
     """
 
-    def __init__(self,
-                 num_classes: int = 21841,
-                 index: Sequence[int] | None = None,
-                 topk: int | Sequence[int] = (1, 5),
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
-        super().__init__(topk=topk, thrs=None, collect_device=collect_device, prefix=prefix)
+    def __init__(self, num_classes: int = 21841, index: Sequence[int] | None = None,
+                 topk: int | Sequence[int] = (1, 5), **kwargs) -> None:
+        super().__init__(topk, thrs=None, **kwargs)
         self.num_classes = num_classes
         index = torch.from_numpy(in21k_to_in1k_index(num_classes).copy()) if index is None else torch.tensor(index)
         self._index, self._absent = index.clamp(min=0), index < 0

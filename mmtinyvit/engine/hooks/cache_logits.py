@@ -12,8 +12,7 @@ from timm.utils import unwrap_model
 from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.store_check import StoreCheck, store_identity
-from mmtinyvit.engine.store_request import join_store, listed_keys, request_manifest
+from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest, store_identity
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher

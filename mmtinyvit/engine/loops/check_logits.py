@@ -14,16 +14,7 @@ __all__ = ['CheckLogitsLoop', 'target_divergence']
 
 
 def target_divergence(fresh: Record, stored: Record, num_classes: int) -> np.ndarray:
-    """KL(fresh || stored) of the recovered targets: top K classes, and the tail spread evenly on the others.
-
-    Args:
-        fresh: ``n`` records.
-        stored: Records of the same samples.
-        num_classes: C.
-
-    Returns:
-        np.ndarray: ``(n,)`` float64, in nats.
-    """
+    """KL(fresh || stored) of the recovered targets (top K, and the tail spread evenly), ``(n,)`` float64, in nats."""
     p, q = (_dense(record, num_classes) for record in (fresh, stored))
     return (p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-12)))).sum(1)
 
@@ -41,12 +32,9 @@ class CheckLogitsLoop(BaseLoop):
 
     Args:
         runner: The runner; its model is the teacher.
-        dataloader: As for saving.
+        dataloader, mixing, keep_mass, sampling: As for saving.
         store: Folder of the store.
         num_records: How many records to compare, spread over samples and views.
-        mixing: As for saving.
-        keep_mass: As for saving.
-        sampling: As for saving.
         **saving: The other arguments of the saving loop; the store knows them.
     """
 

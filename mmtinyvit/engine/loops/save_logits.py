@@ -21,8 +21,7 @@ from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
 from ..record_rule import RecordRule
-from ..store_check import check_canaries
-from ..store_request import join_store, request_manifest
+from ..store_check import check_canaries, join_store, request_manifest
 from ..teacher import Teacher
 
 __all__ = ['SaveLogitsLoop']
