@@ -34,15 +34,7 @@ def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
 
 
 def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
-    """Number, order and classes of a dataset.
-
-    Args:
-        keys: Of all samples, in order.
-        classes: Names, in the order of the labels.
-
-    Returns:
-        dict: ``num_samples``, ``order_hash``, ``num_classes`` and ``classes_hash``.
-    """
+    """Number, order and classes of a dataset: of its keys, and of the class names in the order of the labels."""
     order, count = hashlib.sha256(), 0
     for block in in_blocks(keys):
         order.update(''.join(f'{key}\n' for key in block).encode())

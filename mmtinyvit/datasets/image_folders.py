@@ -14,15 +14,7 @@ __all__ = ['ImageFolder', 'ImageNet', 'NamedSamples', 'require_folder']
 
 
 def require_folder(path: str, source: str) -> None:
-    """Raise unless the local folder ``path`` exists.
-
-    Args:
-        path: The folder; a path with a scheme such as ``s3://`` is not checked.
-        source: How the data can be had, which ends the message: ``'get ... from https://...'`` with a full stop.
-
-    Raises:
-        UserError: The folder is missing.
-    """
+    """Raise :class:`UserError`, which ends in ``source``, if the local folder ``path`` is missing."""
     if '://' not in path and not os.path.isdir(path):
         advice = source or 'change data_root in the config.'
         raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms import Compose
 from torch.utils.data import Dataset
 
 from mmtinyvit.errors import UserError
@@ -103,7 +103,7 @@ def sample_key(results: dict, key_root: str | None) -> str:
 
 
 @TRANSFORMS.register_module()
-class SeededAugment(BaseTransform):
+class SeededAugment(Compose):
     """Run a list of transforms on random numbers that belong to the view's name.
 
     The pixels depend only on the image, the list and ``(base_seed, view, key)``: not on the worker, the batch, the
@@ -132,23 +132,15 @@ class SeededAugment(BaseTransform):
         key_root: The folder that keys are relative to, if the dataset's entries have no ``sample_key``.
     """
 
-    def __init__(self,
-                 transforms: Sequence[dict | Callable],
-                 base_seed: int = 0,
-                 view: int | None = None,
+    def __init__(self, transforms: Sequence[dict | Callable], base_seed: int = 0, view: int | None = None,
                  key_root: str | None = None) -> None:
         self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else
                                getattr(t, '__qualname__', type(t).__qualname__) for t in transforms]
-        self.compose = Compose(list(transforms))
+        super().__init__(list(transforms))
         self.base_seed = base_seed
         self.view = view
         self.key_root = key_root
         self.clock = EpochClock()
-
-    @property
-    def transforms(self) -> list:
-        """The wrapped transforms, built."""
-        return self.compose.transforms
 
     @property
     def current_view(self) -> int:
@@ -169,7 +161,7 @@ class SeededAugment(BaseTransform):
         name = self.name_of(results)
         seed = name.seed
         with rng_scope(seed):
-            results = self.compose(results)
+            results = super().transform(results)
         if results is None:
             raise UserError(f'A transform inside SeededAugment dropped {name.key} (it returned None): every view of '
                             'the store must exist, so remove that transform.')

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
-from mmtinyvit.store import Record
 
 from ..losses import teacher_class
 from .distill import stored_record
@@ -47,10 +46,7 @@ class DeiTDistillHead(DeiTClsHead):
     def pre_logits(self, feats: Sequence) -> tuple[Tensor, Tensor]:
         """What each head reads: ``(B, D)`` twice, from ``(cls_token, dist_token)`` or one pooled feature ``(B, D)``."""
         feat = feats[-1]
-        pair = (feat, feat) if isinstance(feat, Tensor) else tuple(feat)[-2:]
-        if self.hidden_dim is None:
-            return pair
-        return tuple(self.layers.act(self.layers.pre_logits(each)) for each in pair)
+        return super().pre_logits(((feat, feat) if isinstance(feat, Tensor) else feat, ))
 
     def separate(self, feats: Sequence) -> tuple[Tensor, Tensor]:
         """Logits of the class head and of the distillation head, each ``(B, C)``."""
@@ -140,16 +136,13 @@ class DeiTDistillClassifier(ImageClassifier):
         if self.alpha < 1:
             losses['loss_label'] = (1 - self.alpha) * self.head._get_loss(cls_logits, data_samples)['loss']
         if self.alpha > 0:
-            teacher = self._ask_teacher(inputs, data_samples)
+            if self.teacher is None:
+                teacher = stored_record(data_samples, inputs.device)
+            elif 'teacher_index' in data_samples[0]:
+                raise UserError('The samples carry a record of a store, and the model has a teacher beside it: remove '
+                                'LoadTeacherLogits from the pipeline, or teacher from the model.')
+            else:
+                teacher = self.teacher(inputs, self.data_preprocessor)  # logits (B, C)
             losses['loss_distill'] = self.alpha * self.distill_loss(dist_logits, teacher)
             losses['teacher_agreement'] = (dist_logits.argmax(1) == teacher_class(teacher)).float().mean() * 100
         return losses
-
-    def _ask_teacher(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor | Record:
-        """The teacher's logits ``(B, C)`` for the batch, or its stored record."""
-        if self.teacher is None:
-            return stored_record(data_samples, inputs.device)
-        if 'teacher_index' in data_samples[0]:
-            raise UserError('The samples carry a record of a store, and the model has a teacher beside it: remove '
-                            'LoadTeacherLogits from the pipeline, or teacher from the model.')
-        return self.teacher(inputs, self.data_preprocessor)

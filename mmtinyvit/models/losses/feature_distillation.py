@@ -134,11 +134,7 @@ class FeatureDistillationLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """Compare ``(B, N, d)`` and ``(B, N, D)``, or ``(3, B, H, N, d / H)`` for queries, keys and values.
-
-        Returns:
-            dict: A scalar named ``feature``.
-        """
+        """Compare ``(B, N, d)`` and ``(B, N, D)``, or for ``'qkv'`` ``(3, B, H, N, d / H)``; a scalar ``feature``."""
         if self.feature == 'qkv':
             student, teacher = (each.permute(1, 3, 0, 2, 4).flatten(2) for each in (student, teacher))
         tokens = _project(self.projection, student, teacher.shape[-1])

@@ -72,13 +72,8 @@ def _compare(products: Tensor, targets: Tensor, softmax: bool, with_grad: bool) 
     return loss, difference.mul_(2 / difference.shape[-1]) if with_grad else None
 
 
-def relation_distillation_loss(a: Tensor,
-                               b: Tensor,
-                               teacher_a: Tensor,
-                               teacher_b: Tensor,
-                               scale: float | None = None,
-                               teacher_scale: float | None = None,
-                               softmax: bool = True) -> Tensor:
+def relation_distillation_loss(a: Tensor, b: Tensor, teacher_a: Tensor, teacher_b: Tensor, scale: float | None = None,
+                               teacher_scale: float | None = None, softmax: bool = True) -> Tensor:
     """How far the student's relation between ``a`` and ``b`` is from the teacher's.
 
     With softmax it is the Kullback-Leibler divergence KL(teacher || student) of the rows of softmax(s a b^T) (Ren et
@@ -123,9 +118,7 @@ class RelationDistillationLoss(nn.Module):
 
     Args:
         relations: Any of ``'qq'``, ``'kk'``, ``'vv'`` and ``'qk'``. The released code has ``('qk', 'vv')``.
-        softmax: See :func:`relation_distillation_loss`.
-        scale: Of the student, likewise.
-        teacher_scale: Of the teacher, likewise.
+        softmax, scale, teacher_scale: See :func:`relation_distillation_loss`.
         loss_weight: Factor.
     """
     feature = 'qkv'
@@ -143,15 +136,7 @@ class RelationDistillationLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """Compare.
-
-        Args:
-            student: Queries, keys and values, ``(3, B, H, N, d)``.
-            teacher: Likewise, ``(3, B, H, N, D)``.
-
-        Returns:
-            dict: A scalar for each relation, by its name.
-        """
+        """Compare queries, keys and values, ``(3, B, H, N, d)`` and ``(3, B, H, N, D)``; a scalar for each relation."""
         ours, theirs = dict(zip('qkv', student, strict=True)), dict(zip('qkv', teacher, strict=True))
         return {
             name: self.loss_weight * relation_distillation_loss(
