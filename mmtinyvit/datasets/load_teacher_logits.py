@@ -185,11 +185,7 @@ class PackViewInputs(PackInputs):
 
 
 def find_reader(dataset: Any) -> LoadTeacherLogits:
-    """The one ``LoadTeacherLogits`` of a dataset's pipeline.
-
-    Raises:
-        UserError: There is none, or there are two.
-    """
+    """The one ``LoadTeacherLogits`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
     if len(found) != 1:
         raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
@@ -198,15 +194,12 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
 
 
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
-    """Give the ``LoadTeacherLogits`` of a dataset what its config names at the top level, and return it.
+    """Give the ``LoadTeacherLogits`` of a dataset what its config ``cfg`` names at the top level, and return it.
 
     ``store`` (a folder or several), ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...
     mode=...`` works with every tool. What the transform was given in the pipeline is kept, with a warning if the config
-    says something else at its top level; weights belong to the stores that are named beside them.
-
-    Args:
-        dataset: The dataset, built; before workers are started.
-        cfg: The config that it is from.
+    says something else at its top level; weights belong to the stores that are named beside them. To be called before
+    workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
@@ -228,16 +221,7 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
 
 
 def find_store(dataset: Any, cfg: Mapping[str, Any] | None = None) -> LogitStore:
-    """The store that a dataset's pipeline reads.
-
-    Args:
-        dataset: The dataset, built.
-        cfg: The config that it is from, for :func:`use_store`; None if the pipeline names the store.
-
-    Raises:
-        UserError: There is not exactly one ``LoadTeacherLogits``, it reads several stores, or there is no store
-            (``StoreError``).
-    """
+    """The one store of :func:`use_store`. Raises :class:`UserError` if there are several."""
     stores = use_store(dataset, cfg or {}).stores
     if len(stores) > 1:
         raise UserError(f'The pipeline reads {len(stores)} stores where one is needed: name one as store=.')

@@ -17,16 +17,7 @@ __all__ = ['PairMix', 'PairedSampler', 'draw_mix', 'pairs_of_view', 'partners_of
 
 
 def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
-    """All samples of a view in pairs.
-
-    Args:
-        num_samples: Samples in the dataset, N.
-        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
-        view: The view.
-
-    Returns:
-        np.ndarray: ``(ceil(N / 2), 2)`` int64; with an odd N the last pair is one sample twice.
-    """
+    """All N samples of a view in pairs, ``(ceil(N / 2), 2)`` int64; with an odd N the last pair is one sample twice."""
     order = seeded_permutation(num_samples, derive_seed(base_seed, view, 'mixing partners'))
     if num_samples % 2:
         order = np.append(order, order[-1])
@@ -35,6 +26,11 @@ def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
 
 def partners_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
     """The partner of every sample, an involution: ``partners[partners[i]] == i``.
+
+    Args:
+        num_samples: Samples in the dataset, N.
+        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        view: The view.
 
     Returns:
         np.ndarray: ``(N,)`` int64.

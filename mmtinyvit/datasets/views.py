@@ -73,11 +73,7 @@ def find_clocks(dataset: Any) -> list[EpochClock]:
 
 
 def set_view(dataset: Any, view: int) -> int:
-    """Set the clock of every transform of ``dataset`` that has one.
-
-    Returns:
-        int: How many clocks were set.
-    """
+    """Set the clock of every transform of ``dataset`` that has one; returns how many were set."""
     clocks = find_clocks(dataset)
     for clock in clocks:
         clock.view = view
@@ -174,11 +170,7 @@ class SeededAugment(Compose):
 
 
 def find_seeded_augment(dataset: Any) -> SeededAugment:
-    """The one ``SeededAugment`` of a dataset's pipeline.
-
-    Raises:
-        UserError: There is none, or there are two.
-    """
+    """The one ``SeededAugment`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
     if len(found) != 1:
         raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
@@ -187,11 +179,7 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
 
 
 def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
-    """A sample, passed through a pipeline.
-
-    Raises:
-        UserError: The pipeline returned None; names the sample.
-    """
+    """A sample, passed through a pipeline. Raises :class:`UserError`, which names it, if that returns None."""
     name = info.get('img_path', f'sample {info.get("sample_idx")}')
     sample = pipeline(info)
     if sample is None:
@@ -205,10 +193,6 @@ def load_batch(dataset: Any, infos: Sequence[dict]) -> list[dict]:
 
     Reading a record takes several times as long between two images, because they push its code and data out of the
     processor's caches. So the records of a batch are read before its first image.
-
-    Args:
-        dataset: Has a pipeline of its own.
-        infos: What the pipeline begins with, one dict per sample.
     """
     for transform in iter_transforms(dataset):
         if hasattr(transform, 'prepare_batch'):
@@ -249,9 +233,6 @@ class ViewsAtOnce(Dataset):
     """A :class:`ViewDataset` whose items are ``(views, index)``: the same views, as a list.
 
     What stands before ``SeededAugment`` in the pipeline runs once for all of them; the rest gets a copy for each.
-
-    Args:
-        single: The dataset of single views.
     """
 
     def __init__(self, single: ViewDataset) -> None:

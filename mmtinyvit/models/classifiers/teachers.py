@@ -17,7 +17,7 @@ from mmtinyvit.store.record import check_weights
 from ..data_preprocessors import Renormalise
 from ..weights import fill_module, read_state_dict
 
-__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher']
+__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits']
 
 
 def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
@@ -48,6 +48,15 @@ def _names_weights(config: object) -> bool:
         return bool(config.get('pretrained')) or config.get('type') == 'Pretrained' or any(
             map(_names_weights, config.values()))
     return isinstance(config, (list, tuple)) and any(map(_names_weights, config))
+
+
+def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """A teacher's logits ``(B, C)`` of normalised images. Raises :class:`UserError` if it gives something else."""
+    logits = model(inputs.contiguous(memory_format=torch.channels_last), mode='tensor')
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise UserError(f'The teacher {type(model).__name__} does not return logits (B, C) in tensor mode: give it one '
+                        'classification head.')
+    return logits
 
 
 class FrozenTeacher:
@@ -110,12 +119,7 @@ class FrozenTeacher:
             self._device, self._model = inputs.device, model.to(inputs.device)
         if self._renormalise is None or self._renormalise[0] is not preprocessor:
             self._renormalise = preprocessor, Renormalise(preprocessor, model.data_preprocessor)
-        inputs = self._renormalise[1](inputs)
-        logits = model(inputs.contiguous(memory_format=torch.channels_last), mode='tensor')
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise UserError(f'The teacher {type(model).__name__} does not return logits (B, C) in tensor mode: give it '
-                            'one classification head.')
-        return logits
+        return class_logits(model, self._renormalise[1](inputs))
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self
@@ -189,8 +193,7 @@ class EnsembleClassifier(BaseModel):
             raise UserError('EnsembleClassifier is a teacher and is not trained: train its members one by one.')
         said = []  # log(w_i softmax(z_i)), each (B, C)
         for weight, teacher in zip(self.weights, self.teachers, strict=True):
-            own = teacher.data_preprocessor(dict(inputs=inputs), False)['inputs']
-            logits = teacher(own.contiguous(memory_format=torch.channels_last), mode='tensor')
+            logits = class_logits(teacher, teacher.data_preprocessor(dict(inputs=inputs), False)['inputs'])
             said.append(logits.float().log_softmax(1) + math.log(weight))
             if said[0].shape != said[-1].shape:
                 raise UserError(f'The teachers of an ensemble have {said[0].shape[1]} and {said[-1].shape[1]} classes: '

@@ -46,10 +46,9 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
         raise UserError(f"The student's class token {tuple(token.shape)} and the teacher's "
                         f'{tuple(teacher_token.shape)} cannot be compared: give ClassTokenDistillationLoss '
                         'student_dims and teacher_dims.')
-    dtype = torch.promote_types(token.dtype, torch.float32)
-    with torch.autocast(token.device.type, enabled=False):
-        ours, theirs = token.to(dtype).log_softmax(1), teacher_token.detach().to(dtype).log_softmax(1)
-        return F.kl_div(ours, theirs, reduction='none', log_target=True).sum(1)
+    dtype = torch.promote_types(token.dtype, torch.float32)  # autocast leaves what follows in it
+    ours, theirs = token.to(dtype).log_softmax(1), teacher_token.detach().to(dtype).log_softmax(1)
+    return F.kl_div(ours, theirs, reduction='none', log_target=True).sum(1)
 
 
 @MODELS.register_module()
@@ -102,10 +101,9 @@ def feature_distillation_loss(tokens: Tensor, teacher_tokens: Tensor, beta: floa
         raise UserError(f"The student's features {tuple(tokens.shape)} and the teacher's "
                         f'{tuple(teacher_tokens.shape)} cannot be compared: both need the same image and patch size, '
                         'and FeatureDistillationLoss their student_dims and teacher_dims.')
-    dtype = torch.promote_types(tokens.dtype, torch.float32)
-    with torch.autocast(tokens.device.type, enabled=False):
-        target = F.layer_norm(teacher_tokens.detach().to(dtype), teacher_tokens.shape[-1:], eps=eps)
-        return F.smooth_l1_loss(tokens.to(dtype), target, reduction='none', beta=beta).mean((1, 2))
+    dtype = torch.promote_types(tokens.dtype, torch.float32)  # autocast leaves what follows in it
+    target = F.layer_norm(teacher_tokens.detach().to(dtype), teacher_tokens.shape[-1:], eps=eps)
+    return F.smooth_l1_loss(tokens.to(dtype), target, reduction='none', beta=beta).mean((1, 2))
 
 
 @MODELS.register_module()
