@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmpretrain.models import TimmClassifier
 from mmpretrain.structures import DataSample
+from timm import get_pretrained_cfg
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
@@ -92,7 +93,7 @@ class FrozenTeacher:
             model = self.config
             if not isinstance(model, nn.Module):
                 with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                    model = build_teacher(_complete_config(model, self.checkpoint), self.checkpoint)
+                    model = self._build(copy.deepcopy(model))
             model.eval()
             self._model = model.requires_grad_(False).to(memory_format=torch.channels_last)
         return self._model
@@ -124,25 +125,20 @@ class FrozenTeacher:
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self
 
-
-def _complete_config(config: dict, checkpoint: str | None) -> dict:
-    """A teacher's config that names weights, with timm's normalisation where it names none of its own."""
-    name = config.get('model_name') or config.get('backbone', {}).get('type') or config.get('type')
-    if not (checkpoint or _names_weights(config)):
-        raise UserError(f'The teacher {name} has no weights: give teacher=dict(model=..., checkpoint=FILE), or '
-                        'pretrained=True in its model.')
-    if config.get('data_preprocessor'):
-        return config
-    found = None
-    if 'model_name' in config:
-        from timm import get_pretrained_cfg
-        found = get_pretrained_cfg(config['model_name'], allow_unregistered=True)
-    if found is None or not found.mean:
-        raise UserError(f'The teacher {name} needs a data_preprocessor in its config, with the mean, std and to_rgb it '
-                        'was trained with: a teacher has its own normalisation.')
-    return dict(config, data_preprocessor=dict(
-        type='mmpretrain.ClsDataPreprocessor', mean=[255 * m for m in found.mean], std=[255 * s for s in found.std],
-        to_rgb=True))
+    def _build(self, config: dict) -> nn.Module:
+        name = config.get('model_name') or config.get('backbone', {}).get('type') or config.get('type')
+        if not (self.checkpoint or _names_weights(config)):
+            raise UserError(f'The teacher {name} has no weights: give teacher=dict(model=..., checkpoint=FILE), or '
+                            'pretrained=True in its model.')
+        if not config.get('data_preprocessor'):  # timm's, over pixels from 0 to 255
+            found = get_pretrained_cfg(config.get('model_name', ''), allow_unregistered=True)
+            if found is None or not found.mean:
+                raise UserError(f'The teacher {name} needs a data_preprocessor in its config, with the mean, std and '
+                                'to_rgb it was trained with: a teacher has its own normalisation.')
+            config['data_preprocessor'] = dict(
+                type='mmpretrain.ClsDataPreprocessor', mean=[255 * m for m in found.mean],
+                std=[255 * s for s in found.std], to_rgb=True)
+        return build_teacher(config, self.checkpoint)
 
 
 @MODELS.register_module()
