@@ -94,12 +94,9 @@ def read_member(member: ZipMember, name: str) -> bytes:
         UserError: The archive is missing, is not the one that was indexed, or its bytes are damaged.
     """
     try:
-        descriptor = os.open(member.archive, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
-        try:
-            archive_bytes = os.fstat(descriptor).st_size
-            data = os.pread(descriptor, member.size, member.offset)
-        finally:
-            os.close(descriptor)
+        with open(member.archive, 'rb', buffering=0) as file:
+            archive_bytes = os.fstat(file.fileno()).st_size
+            data = os.pread(file.fileno(), member.size, member.offset)
     except OSError as error:
         raise UserError(f'The image {name} cannot be read ({error.strerror}): bring {member.archive} back, or write '
                         'the image index again with tools/dataset_converters/index_images.py.') from error

@@ -1,6 +1,7 @@
 """What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -20,10 +21,8 @@ REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'o
 def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
     """The keys of all samples, in the dataset's order."""
     if hasattr(dataset, 'iter_sample_keys'):
-        yield from dataset.iter_sample_keys()
-        return
-    for i in range(len(dataset)):
-        yield sample_key(dataset.get_data_info(i), key_root)
+        return iter(dataset.iter_sample_keys())
+    return (sample_key(dataset.get_data_info(i), key_root) for i in range(len(dataset)))
 
 
 def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
@@ -71,10 +70,8 @@ def library_versions() -> dict[str, str]:
     """The installed versions of every library that can change what a seed means."""
     versions = {}
     for name in REPLAY_LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 

@@ -60,12 +60,9 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
     cuts off. ``switch_prob`` is the probability of CutMix where both are on, as in timm.
 
     Args:
-        key_a: Key of one sample.
-        key_b: Key of the other.
-        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
-        view: The view.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        key_a, key_b: Keys of the two samples.
+        base_seed, view: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        height, width: Of the images, in pixels.
         mixup_alpha: Both parameters of Mixup's Beta distribution; 0 turns Mixup off.
         cutmix_alpha: Likewise for CutMix.
         switch_prob: Probability of CutMix.

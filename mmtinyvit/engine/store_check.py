@@ -281,11 +281,9 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
-        store: The store.
-        dataset: With its replaying pipeline.
+        store, dataset, any_order: As for :func:`check_dataset`.
         views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
-        any_order: As for :func:`check_dataset`.
 
     Returns:
         int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries,

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 from mmpretrain.evaluation import Accuracy
+from timm.data import ImageNetInfo
 
 from ..errors import UserError
 from ..registry import METRICS
@@ -27,14 +28,12 @@ IN21K_LAYOUTS = {
 @cache
 def synsets(subset: str) -> tuple[str, ...]:
     """The WordNet synsets of a label layout in label order, by timm's name such as ``'imagenet-22k'``."""
-    from timm.data import ImageNetInfo
     return tuple(ImageNetInfo(subset).label_names())
 
 
 @cache
 def class_names(subset: str) -> tuple[str, ...]:
     """What people call the classes of a label layout, in label order; see :func:`synsets`."""
-    from timm.data import ImageNetInfo
     return tuple(ImageNetInfo(subset).label_descriptions())
 
 
@@ -82,15 +81,7 @@ class MappedAccuracy(Accuracy):
         self._index, self._absent = index.clamp(min=0), index < 0
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Map one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``pred_score`` ``(num_classes,)`` and ``gt_label`` among the 1,000 classes.
-
-        Raises:
-            UserError: The head has another number of classes.
-        """
+        """Map the ``pred_score`` ``(num_classes,)`` of a batch. Raises :class:`UserError` if it has another size."""
         for sample in data_samples:
             score = sample['pred_score']
             if score.numel() != self.num_classes:

@@ -136,11 +136,6 @@ class Renormalise:
     """
 
     def __init__(self, source: nn.Module, target: nn.Module) -> None:
-        for preprocessor in (source, target):
-            if not isinstance(preprocessor, ClsDataPreprocessor):
-                raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and '
-                                'student need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
-                                'mmtinyvit.ReplayDataPreprocessor.')
         (source_mean, source_std), (target_mean, target_std) = _statistics(source), _statistics(target)
         self.swapped = bool(source.to_rgb) != bool(target.to_rgb)
         if self.swapped:  # the target's channels in the source's order
@@ -165,8 +160,12 @@ def _resize(inputs: Tensor, size: int | None) -> Tensor:
     return F.interpolate(inputs, (size, size), mode='bicubic', antialias=True)
 
 
-def _statistics(preprocessor: ClsDataPreprocessor) -> tuple[Tensor, Tensor]:
+def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, each ``(3,)`` float64 on the host."""
+    if not isinstance(preprocessor, ClsDataPreprocessor):
+        raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and student '
+                        'need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
+                        'mmtinyvit.ReplayDataPreprocessor.')
     if not preprocessor._enable_normalize:
         return torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     return tuple(getattr(preprocessor, name).flatten().double().cpu().expand(3) for name in ('mean', 'std'))

@@ -1,6 +1,5 @@
 """Classifiers: students of a store or of a teacher beside them, and several teachers as one."""
-from .deit_distill import DeiTDistillClassifier, DeiTDistillHead
-from .distill import DistillClassifier, DistillTimmClassifier
+from .students import DeiTDistillClassifier, DeiTDistillHead, DistillClassifier, DistillTimmClassifier
 from .teachers import EnsembleClassifier, FrozenTeacher, build_teacher
 
 __all__ = [

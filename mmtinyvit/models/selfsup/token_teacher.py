@@ -140,7 +140,7 @@ class TokenTeacher(FrozenTeacher):
         checkpoint: File or URL with its weights, under the names of MAE, timm or mmpretrain. May be left out only for
             a built one.
         block: The block to look into, from 1.
-        features: What of it, some of :data:`~mmtinyvit.models.losses.feature_distillation.FEATURES`.
+        features: What of it, some of :data:`~mmtinyvit.models.losses.tinymim.FEATURES`.
     """
 
     def __init__(self, backbone: dict | nn.Module, checkpoint: str | None = None, block: int = -1,
