@@ -71,11 +71,7 @@ class _Folders(NamedSamples):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Scan the folders.
-
-        Raises:
-            UserError: The folder is missing, holds no image, or has another number of classes than asked for.
-        """
+        """Scan the folders. A missing one, one without images or a wrong number of classes is a :class:`UserError`."""
         require_folder(self.img_prefix, self.source)
         try:
             return super().load_data_list()

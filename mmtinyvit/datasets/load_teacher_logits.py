@@ -17,9 +17,10 @@ from mmtinyvit.store.record import check_weights
 from .seeding import derive_seed
 from .views import iter_transforms
 
-__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
+__all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
 
 MODES = ('stored', 'auto', 'online')
+TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')  # a Record's, in order
 SETTINGS = dict(store='store', mode='mode', weights='store_weights')  # argument of the transform: name in a config
 
 
@@ -128,12 +129,7 @@ class LoadTeacherLogits(BaseTransform):
             if records is None:
                 return results
             record = records.row(0)
-        results['teacher_index'] = record.index
-        results['teacher_log_prob'] = record.log_prob
-        results['teacher_tail_mass'] = record.tail_mass
-        if record.partner_hash is not None:
-            results['teacher_partner'] = record.partner_hash
-        return results
+        return results | {name: value for name, value in zip(TEACHER_KEYS, record, strict=True) if value is not None}
 
     def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record | None:
         """What the stores say together about one view of some samples; None where that is left to the hook."""
@@ -176,12 +172,10 @@ class PackViewInputs(PackInputs):
     - data_samples (DataSample): The name as metainfo, the record as data.
     """
 
-    VIEW_KEYS = ('base_seed', 'view', 'sample_key', 'aug_seed')
-    TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')
-
     def __init__(self, input_key: str = 'img', algorithm_keys: tuple = (),
                  meta_keys: tuple = ('sample_idx', 'img_path')) -> None:
-        super().__init__(input_key, (*algorithm_keys, *self.TEACHER_KEYS), (*meta_keys, *self.VIEW_KEYS))
+        super().__init__(input_key, (*algorithm_keys, *TEACHER_KEYS),
+                         (*meta_keys, 'base_seed', 'view', 'sample_key', 'aug_seed'))
 
 
 def find_reader(dataset: Any) -> LoadTeacherLogits:

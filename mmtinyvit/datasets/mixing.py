@@ -108,7 +108,7 @@ class PairedSampler(DefaultSampler):
             raise UserError(f'base_seed={base_seed} of PairedSampler is not the {self.augment.base_seed} of '
                             'SeededAugment: remove it, since the sampler takes that of SeededAugment.')
         super().__init__(dataset, shuffle, seed)
-        self.num_pairs = math.ceil(math.ceil(len(dataset) / 2) / self.world_size)
+        self.num_samples = 2 * math.ceil(math.ceil(len(dataset) / 2) / self.world_size)  # of this process
 
     def __iter__(self) -> Iterator[int]:
         view = self.augment.current_view
@@ -116,8 +116,5 @@ class PairedSampler(DefaultSampler):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
             pairs = pairs[torch.randperm(len(pairs), generator=generator)]
-        mine = torch.arange(self.rank, self.num_pairs * self.world_size, self.world_size) % len(pairs)
+        mine = torch.arange(self.rank, len(self) // 2 * self.world_size, self.world_size) % len(pairs)
         return iter(pairs[mine].flatten().tolist())
-
-    def __len__(self) -> int:
-        return 2 * self.num_pairs

@@ -54,11 +54,7 @@ class RecordRule:
         return {} if self.keep_mass is None else dict(records=dict(keep_mass=self.keep_mass))
 
     def check_codec(self, codec: str) -> None:
-        """Refuses to cut records short in a codec that would fill them up again.
-
-        Raises:
-            UserError: ``codec`` has records of fixed width.
-        """
+        """Raises :class:`UserError` if records are cut short, and ``codec`` would fill them up again."""
         if self.keep_mass is not None and codec != 'smallest':
             raise UserError(f'keep_mass={self.keep_mass} saves no byte with codec={codec!r}, whose records all have '
                             "the same width: set codec='smallest', or leave keep_mass out.")

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
-from mmtinyvit.datasets.load_teacher_logits import find_reader, use_store
+from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest, store_identity
 from mmtinyvit.engine.teacher import Batch, Teacher
@@ -290,8 +290,6 @@ def _fill(record: Record, rows: np.ndarray, answer: Record) -> None:
 
 def _attach(sample: DataSample, record: Record) -> None:
     """Put one row where ``LoadTeacherLogits`` puts it."""
-    sample.set_field(record.index, 'teacher_index')
-    sample.set_field(record.log_prob, 'teacher_log_prob')
-    sample.set_field(record.tail_mass, 'teacher_tail_mass')
-    if record.partner_hash is not None:
-        sample.set_field(record.partner_hash, 'teacher_partner')
+    for name, value in zip(TEACHER_KEYS, record, strict=True):
+        if value is not None:
+            sample.set_field(value, name)

@@ -80,7 +80,6 @@ class FrozenTeacher:
         self.config = model
         self.checkpoint = checkpoint
         self._model: nn.Module | None = None
-        self._device: torch.device | None = None
         self._renormalise: tuple[nn.Module, Renormalise] | None = None
 
     def load(self) -> nn.Module:
@@ -115,9 +114,7 @@ class FrozenTeacher:
         Raises:
             UserError: The teacher gives something else.
         """
-        model = self.load()
-        if self._device != inputs.device:
-            self._device, self._model = inputs.device, model.to(inputs.device)
+        model = self.load().to(inputs.device)
         if self._renormalise is None or self._renormalise[0] is not preprocessor:
             self._renormalise = preprocessor, Renormalise(preprocessor, model.data_preprocessor)
         return class_logits(model, self._renormalise[1](inputs))

@@ -164,9 +164,7 @@ class TokenTeacher(FrozenTeacher):
             tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.taps.tap_vit`, without gradient, and the rows
             and columns of the image in patches. With a cache they are float16, also those that are asked for anew.
         """
-        vit = self.load()
-        if self._device != images.device:
-            self._device, self._model = images.device, vit.to(images.device)
+        vit = self.load().to(images.device)
         if self.cache is None:
             return tap_vit(vit, images, self.block, self.features, visible)
         pixels = torch.stack([images.mean((1, 2, 3)), images.std((1, 2, 3))], 1)  # (B, 2)
