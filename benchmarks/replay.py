@@ -30,7 +30,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from replay_transforms import time_policies, time_replaced, time_transforms
 
-from mmtinyvit.datasets import derive_seed, rng_scope
+from mmtinyvit.datasets import SeededAugment, derive_seed, rng_scope
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore, LogitWriter, Record
 
@@ -112,7 +112,8 @@ class Loader:
             if seeded:
                 view = self.time('augment, seeded', self.augment, view)
             else:
-                view = self.time('augment, unseeded', self.augment.compose, view) | dict(aug_seed=seed)
+                view = self.time('augment, unseeded', super(SeededAugment, self.augment).transform, view)
+                view['aug_seed'] = seed
         return self.time('pack', self.pack, self.time('hand over the record', self.read, view))
 
     def median(self, stage: str, num: int) -> np.ndarray:

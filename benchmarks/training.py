@@ -38,7 +38,7 @@ from PIL import Image
 from mmtinyvit.datasets import SeededAugment
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.views import iter_transforms
-from mmtinyvit.models.classifiers.distill import stored_record
+from mmtinyvit.models.classifiers.students import stored_record
 from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import config_root
 

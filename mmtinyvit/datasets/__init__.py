@@ -1,6 +1,5 @@
 """Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""
-from .image_folders import ImageFolder, ImageNet
-from .indexed_images import IndexedImages
+from .image_datasets import ImageFolder, ImageNet, IndexedImages
 from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
 from .mixing import PairedSampler, draw_mix, partners_of_view
 from .repeated import RepeatAugSampler, RepeatedViews

@@ -3,7 +3,6 @@
 The index keeps where each member's data starts, so that a worker needs one ``os.pread`` per image: ``zipfile`` would
 parse the central directory of the archive every time, or hold 21,841 of them in memory.
 """
-import itertools
 import os
 import posixpath
 import struct
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 
-__all__ = ['IMAGE_SUFFIXES', 'ZipMember', 'list_folder', 'list_zip', 'read_member', 'scan_zip']
+__all__ = ['IMAGE_SUFFIXES', 'ZipMember', 'list_folder', 'list_zip', 'read_member']
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 
@@ -41,13 +40,21 @@ class ZipMember(NamedTuple):
     crc: int
 
 
-def scan_zip(archive: str) -> tuple[list[str], list[ZipMember]]:
-    """Names and places of all members of ``archive``, in the order of its directory, folders left out.
+def list_folder(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
+    """The sorted keys of the images under the folder of the class ``name``, and no members."""
+    root = Path(data_root, name)
+    files = (Path(folder, file) for folder, _, files in os.walk(root, followlinks=True) for file in files)
+    return sorted(f'{name}/{file.relative_to(root).as_posix()}' for file in files if _is_image(file.name)), []
+
+
+def list_zip(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
+    """The sorted keys and the members of the images in the zip file of the class ``name``.
 
     Raises:
-        UserError: The file is no readable zip file, or a member is encrypted or compressed in another way.
+        UserError: The file is no readable zip file, a member is encrypted or compressed in another way, or two images
+            would have the same key.
     """
-    names, members = [], []
+    archive, members = os.path.join(data_root, f'{name}.zip'), {}
     try:
         with zipfile.ZipFile(archive) as file:
             archive_bytes = os.fstat(file.fp.fileno()).st_size
@@ -62,37 +69,18 @@ def scan_zip(archive: str) -> tuple[list[str], list[ZipMember]]:
                 signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
                 if signature != zipfile.stringFileHeader:
                     raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
-                names.append(info.filename)
-                members.append(ZipMember(archive, archive_bytes,
-                                         info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes,
-                                         info.compress_size, info.compress_type, info.CRC))
+                if not _is_image(info.filename):
+                    continue
+                # Archives differ in the folder they put their members under; the class is the archive's own name.
+                image = posixpath.basename(info.filename)
+                if image in members:
+                    raise UserError(f'{archive} holds {image} twice, in two of its folders: keep one of them.')
+                start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+                members[image] = ZipMember(archive, archive_bytes, start, info.compress_size, info.compress_type,
+                                           info.CRC)
     except (OSError, zipfile.BadZipFile, struct.error) as error:
         raise UserError(f'{archive} cannot be read as a zip file ({error}): fetch it again.') from error
-    return names, members
-
-
-def list_folder(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
-    """The sorted keys of the images under the folder of the class ``name``, and no members."""
-    root = Path(data_root, name)
-    files = (Path(folder, file) for folder, _, files in os.walk(root, followlinks=True) for file in files)
-    return sorted(f'{name}/{file.relative_to(root).as_posix()}' for file in files if _is_image(file.name)), []
-
-
-def list_zip(data_root: str, name: str) -> tuple[list[str], list[ZipMember]]:
-    """The sorted keys and the members of the images in the zip file of the class ``name``.
-
-    Raises:
-        UserError: As :func:`scan_zip`, or two images would have the same key.
-    """
-    archive = os.path.join(data_root, f'{name}.zip')
-    # Archives differ in the folder they put their members under; the class is the archive's own name.
-    found = sorted((f'{name}/{posixpath.basename(member_name)}', member)
-                   for member_name, member in zip(*scan_zip(archive), strict=True) if _is_image(member_name))
-    for (key, _), (other, _) in itertools.pairwise(found):
-        if key == other:
-            name = posixpath.basename(key)
-            raise UserError(f'{archive} holds {name} twice, in two of its folders: keep one of them.')
-    return [key for key, _ in found], [member for _, member in found]
+    return [f'{name}/{image}' for image in sorted(members)], [members[image] for image in sorted(members)]
 
 
 def _is_image(name: str) -> bool:
@@ -106,12 +94,9 @@ def read_member(member: ZipMember, name: str) -> bytes:
         UserError: The archive is missing, is not the one that was indexed, or its bytes are damaged.
     """
     try:
-        descriptor = os.open(member.archive, os.O_RDONLY | getattr(os, 'O_CLOEXEC', 0))
-        try:
-            archive_bytes = os.fstat(descriptor).st_size
-            data = os.pread(descriptor, member.size, member.offset)
-        finally:
-            os.close(descriptor)
+        with open(member.archive, 'rb', buffering=0) as file:
+            archive_bytes = os.fstat(file.fileno()).st_size
+            data = os.pread(file.fileno(), member.size, member.offset)
     except OSError as error:
         raise UserError(f'The image {name} cannot be read ({error.strerror}): bring {member.archive} back, or write '
                         'the image index again with tools/dataset_converters/index_images.py.') from error

@@ -1,6 +1,7 @@
 """What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -20,10 +21,8 @@ REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'o
 def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
     """The keys of all samples, in the dataset's order."""
     if hasattr(dataset, 'iter_sample_keys'):
-        yield from dataset.iter_sample_keys()
-        return
-    for i in range(len(dataset)):
-        yield sample_key(dataset.get_data_info(i), key_root)
+        return iter(dataset.iter_sample_keys())
+    return (sample_key(dataset.get_data_info(i), key_root) for i in range(len(dataset)))
 
 
 def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
@@ -34,15 +33,7 @@ def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
 
 
 def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
-    """Number, order and classes of a dataset.
-
-    Args:
-        keys: Of all samples, in order.
-        classes: Names, in the order of the labels.
-
-    Returns:
-        dict: ``num_samples``, ``order_hash``, ``num_classes`` and ``classes_hash``.
-    """
+    """Number, order and classes of a dataset: of its keys, and of the class names in the order of the labels."""
     order, count = hashlib.sha256(), 0
     for block in in_blocks(keys):
         order.update(''.join(f'{key}\n' for key in block).encode())
@@ -79,10 +70,8 @@ def library_versions() -> dict[str, str]:
     """The installed versions of every library that can change what a seed means."""
     versions = {}
     for name in REPLAY_LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
 

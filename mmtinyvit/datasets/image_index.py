@@ -22,9 +22,9 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ import numpy as np
 from ..errors import UserError
 from .archive_members import IMAGE_SUFFIXES, ZipMember, list_folder, list_zip
 
-__all__ = ['ImageIndex', 'ImageIndexWriter', 'ScanSummary', 'find_classes', 'index_images']
+__all__ = ['ImageIndex', 'ScanSummary', 'find_classes', 'index_images', 'write_index']
 
 _FORMAT = 1
 _MAGIC = b'MMTVIDX1'
@@ -122,6 +122,69 @@ class ImageIndex:
         return ZipMember(archive, self._columns['archive_bytes'][label].item(), *values)
 
 
+def write_index(path: str | os.PathLike, classes: Sequence[str], zipped: bool,
+                images: Iterable[tuple[Sequence[str], Sequence[ZipMember]]]) -> None:
+    """Write an index; the file appears under its name only when it is complete.
+
+    Args:
+        path: The index file.
+        classes: Class names in label order.
+        zipped: Whether the images are in per-class zip files.
+        images: The keys of each class, in label order, with the members of its zip file if ``zipped``.
+
+    Raises:
+        UserError: A key cannot be stored as a line of UTF-8 text, or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    digest, line_bytes = hashlib.sha256(), [np.zeros(1, np.int64)]
+    parts = {name: [np.zeros(0, _DTYPES[name])] for name in ('labels', *(_ZIP_COLUMNS if zipped else ()))}
+    archive_bytes = np.zeros(len(classes), '<u8')
+    try:
+        with open(temporary, 'wb') as file:
+
+            def pad() -> int:
+                """Fill up to the next multiple of 64 bytes and return that position."""
+                file.write(bytes(-file.tell() % _ALIGN))
+                return file.tell()
+
+            file.write(bytes(_ALIGN))
+            for label, (keys, members) in enumerate(images):
+                lines = [_line(key) for key in keys]
+                text = b''.join(lines)
+                digest.update(text)
+                file.write(text)
+                line_bytes.append(np.fromiter(map(len, lines), np.int64, len(lines)))
+                parts['labels'].append(np.full(len(keys), label, '<i4'))
+                if members:
+                    archive_bytes[label] = members[0].archive_bytes
+                    for name, field in zip(_ZIP_COLUMNS, ('offset', 'size', 'method', 'crc'), strict=True):
+                        parts[name].append(np.array([getattr(member, field) for member in members], _DTYPES[name]))
+            key_starts = np.concatenate(line_bytes).cumsum()
+            columns = dict(key_starts=key_starts.astype('<u8'), **{k: np.concatenate(v) for k, v in parts.items()})
+            sections = {'keys': (_ALIGN, int(key_starts[-1]))}
+            for name, values in (columns | (dict(archive_bytes=archive_bytes) if zipped else {})).items():
+                sections[name] = (pad(), len(values))
+                file.write(values)
+            start = pad()
+            header = json.dumps({
+                'format': _FORMAT, 'layout': 'zip' if zipped else 'folder', 'keys_sha256': digest.hexdigest(),
+                'sections': sections, 'classes': list(classes)
+            }).encode()
+            file.write(header)
+            file.seek(0)
+            file.write(_PRELUDE.pack(_MAGIC, start, len(header), hashlib.sha256(header).digest()))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f'The image index {path} cannot be written ({error.strerror}): free the disk, or name another '
+                        'place with --out.') from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
 def _line(key: str) -> bytes:
     try:
         line = key.encode() + b'\n'
@@ -130,98 +193,6 @@ def _line(key: str) -> bytes:
     if line.count(b'\n') != 1:
         raise UserError(f'The file name {key!r} holds a line break or is not valid UTF-8: rename the file.')
     return line
-
-
-class ImageIndexWriter:
-    """Writes an index class by class in label order; the file appears under its name only when it is complete.
-
-    Args:
-        path: The index file to write.
-        classes: Class names in label order.
-        zipped: Whether the images are in per-class zip files.
-
-    Use as a context manager; leaving it with an exception leaves no file behind.
-    """
-
-    def __init__(self, path: str | os.PathLike, classes: Sequence[str], zipped: bool) -> None:
-        self.path = Path(path)
-        self.classes = list(classes)
-        self.zipped = zipped
-        self._temporary = self.path.with_name(f'.{self.path.name}.{os.getpid()}.tmp')
-        self._digest = hashlib.sha256()
-        self._key_bytes: list[np.ndarray] = []
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in ('labels', *(_ZIP_COLUMNS if zipped else ()))}
-        self._archive_bytes = np.zeros(len(self.classes), '<u8')
-
-    def __enter__(self) -> 'ImageIndexWriter':
-        with self._named_errors():
-            self._file = open(self._temporary, 'wb')
-            self._file.write(bytes(_ALIGN))
-        return self
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f'The image index {self.path} cannot be written ({error.strerror}): free the disk, or name '
-                            'another place with --out.') from error
-
-    def add(self, label: int, keys: Sequence[str], members: Sequence[ZipMember] = ()) -> None:
-        """Add the images of one class.
-
-        Raises:
-            UserError: A key cannot be stored as a line of UTF-8 text.
-        """
-        lines = [_line(key) for key in keys]
-        text = b''.join(lines)
-        self._digest.update(text)
-        with self._named_errors():
-            self._file.write(text)
-        self._key_bytes.append(np.fromiter(map(len, lines), np.int64, len(lines)))
-        self._parts['labels'].append(np.full(len(keys), label, '<i4'))
-        if members:
-            self._archive_bytes[label] = members[0].archive_bytes
-            for name, field in zip(_ZIP_COLUMNS, ('offset', 'size', 'method', 'crc'), strict=True):
-                self._parts[name].append(np.array([getattr(member, field) for member in members], _ZIP_COLUMNS[name]))
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if error is None:
-                with self._named_errors():
-                    self._finish()
-        finally:
-            with suppress(OSError):  # what is still buffered after a failure is not wanted, and the failure was told
-                self._file.close()
-            self._temporary.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        key_ends = np.cumsum(np.concatenate([np.zeros(1, np.int64), *self._key_bytes]))
-        sections = {'keys': (_ALIGN, int(key_ends[-1]))}
-        columns = {'key_starts': key_ends.astype('<u8')}
-        columns |= {name: np.concatenate([np.zeros(0, _DTYPES[name]), *part]) for name, part in self._parts.items()}
-        if self.zipped:
-            columns['archive_bytes'] = self._archive_bytes
-        for name, values in columns.items():
-            sections[name] = (self._pad(), len(values))
-            self._file.write(values)
-        start = self._pad()
-        header = json.dumps({
-            'format': _FORMAT, 'layout': 'zip' if self.zipped else 'folder', 'keys_sha256': self._digest.hexdigest(),
-            'sections': sections, 'classes': self.classes
-        }).encode()
-        self._file.write(header)
-        self._file.seek(0)
-        self._file.write(_PRELUDE.pack(_MAGIC, start, len(header), hashlib.sha256(header).digest()))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        os.replace(self._temporary, self.path)
-
-    def _pad(self) -> int:
-        """Fill up to the next multiple of 64 bytes and return that position."""
-        position = self._file.tell()
-        self._file.write(bytes(-position % _ALIGN))
-        return position + -position % _ALIGN
 
 
 class ScanSummary(NamedTuple):
@@ -286,16 +257,20 @@ def index_images(data_root: str | os.PathLike,
         raise UserError(f'{len(missing)} of the {len(classes)} listed classes are not in {data_root}, {missing[0]} '
                         'among them: complete the data, or list only what is there.')
     scan = partial(list_zip if zipped else list_folder, data_root)
-    num_images, empty = 0, []
-    with ImageIndexWriter(out, classes, zipped) as writer, ThreadPoolExecutor(workers) as pool:
+    counts: list[int] = []  # images of each class
+
+    def images() -> Iterator[tuple[list[str], list[ZipMember]]]:
+        total = 0
         for first in range(0, len(classes), _CLASSES_IN_FLIGHT):
-            batch = classes[first:first + _CLASSES_IN_FLIGHT]
-            for label, (name, (keys, members)) in enumerate(zip(batch, pool.map(scan, batch), strict=True), first):
-                writer.add(label, keys, members)
-                num_images += len(keys)
-                if not keys:
-                    empty.append(name)
-                on_class(label + 1, num_images)
-        if not num_images:
+            for keys, members in pool.map(scan, classes[first:first + _CLASSES_IN_FLIGHT]):
+                yield keys, members
+                counts.append(len(keys))
+                total += len(keys)
+                on_class(len(counts), total)
+        if not total:
             raise UserError(f'No image lies under {data_root}: put files ending in {", ".join(IMAGE_SUFFIXES)} there.')
-    return ScanSummary(len(classes), num_images, tuple(empty))
+
+    with ThreadPoolExecutor(workers) as pool:
+        write_index(out, classes, zipped, images())
+    empty = tuple(name for name, count in zip(classes, counts, strict=True) if not count)
+    return ScanSummary(len(classes), sum(counts), empty)

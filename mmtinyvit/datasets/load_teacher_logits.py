@@ -17,9 +17,10 @@ from mmtinyvit.store.record import check_weights
 from .seeding import derive_seed
 from .views import iter_transforms
 
-__all__ = ['LoadTeacherLogits', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
+__all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
 
 MODES = ('stored', 'auto', 'online')
+TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')  # a Record's, in order
 SETTINGS = dict(store='store', mode='mode', weights='store_weights')  # argument of the transform: name in a config
 
 
@@ -106,8 +107,6 @@ class LoadTeacherLogits(BaseTransform):
 
     def prepare_batch(self, batch: Sequence[dict]) -> None:
         """Read the records of a whole batch, for the views that ``SeededAugment`` has named."""
-        if not self._reads():
-            return
         named: dict[int, list[dict]] = {}
         for results in batch:
             if 'view_name' in results:
@@ -115,13 +114,8 @@ class LoadTeacherLogits(BaseTransform):
         for view, group in named.items():
             keys, seeds = zip(*((results['view_name'].key, results['view_name'].seed) for results in group),
                               strict=True)
-            try:
-                records = self._read(view, keys, seeds)
-            except MissingShard:
-                if self.mode == 'auto':  # some may be there
-                    continue
-                raise
-            for row, results in enumerate(group):
+            records = self._read(view, keys, seeds)
+            for row, results in enumerate(group if records is not None else ()):
                 results['teacher_record'] = (keys[row], view, seeds[row]), records.row(row)
 
     def transform(self, results: dict) -> dict:
@@ -131,40 +125,33 @@ class LoadTeacherLogits(BaseTransform):
         key, view, seed = results['sample_key'], results['view'], results['aug_seed']
         prepared_name, record = results.pop('teacher_record', (None, None))
         if prepared_name != (key, view, seed):
-            if not self._reads():
+            records = self._read(view, [key], [seed])
+            if records is None:
                 return results
-            try:
-                record = self._read(view, [key], [seed]).row(0)
-            except MissingShard:
-                if self.mode == 'auto':
-                    return results
-                raise
-        results['teacher_index'] = record.index
-        results['teacher_log_prob'] = record.log_prob
-        results['teacher_tail_mass'] = record.tail_mass
-        if record.partner_hash is not None:
-            results['teacher_partner'] = record.partner_hash
-        return results
+            record = records.row(0)
+        return results | {name: value for name, value in zip(TEACHER_KEYS, record, strict=True) if value is not None}
 
-    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record:
-        """What the store, or the stores together, say about one view of some samples."""
+    def _read(self, view: int, keys: Sequence[str], seeds: Sequence[int]) -> Record | None:
+        """What the stores say together about one view of some samples; None where that is left to the hook."""
+        if self.mode == 'online':
+            return None
+        if self.mode == 'auto' and not self._stores:  # asked again until the store is created
+            self.require_store()
+            if not Path(self.paths[0], MANIFEST_NAME).exists():
+                return None
         records = []
         for store in self.stores:
             for key, seed in zip(keys, seeds, strict=True):
                 if seed != derive_seed(store.base_seed, view, key):
                     raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
                                     f'holds: set base_seed={store.base_seed} in SeededAugment.')
-            records.append(store.read(view, keys))
+            try:
+                records.append(store.read(view, keys))
+            except MissingShard:
+                if self.mode == 'auto':  # of a whole batch, some may be there
+                    return None
+                raise
         return records[0] if len(records) == 1 else mix_logits(records, self.weights, self.stores[0].num_classes)
-
-    def _reads(self) -> bool:
-        """Whether there is anything to read."""
-        return self.mode == 'stored' or (self.mode == 'auto' and self._is_created())
-
-    def _is_created(self) -> bool:
-        """Whether the store exists by now; asked again until it does."""
-        self.require_store()
-        return bool(self._stores) or (Path(self.paths[0]) / MANIFEST_NAME).exists()
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(store={self.paths}, mode={self.mode!r}, weights={self.weights})'
@@ -185,20 +172,14 @@ class PackViewInputs(PackInputs):
     - data_samples (DataSample): The name as metainfo, the record as data.
     """
 
-    VIEW_KEYS = ('base_seed', 'view', 'sample_key', 'aug_seed')
-    TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')
-
     def __init__(self, input_key: str = 'img', algorithm_keys: tuple = (),
                  meta_keys: tuple = ('sample_idx', 'img_path')) -> None:
-        super().__init__(input_key, (*algorithm_keys, *self.TEACHER_KEYS), (*meta_keys, *self.VIEW_KEYS))
+        super().__init__(input_key, (*algorithm_keys, *TEACHER_KEYS),
+                         (*meta_keys, 'base_seed', 'view', 'sample_key', 'aug_seed'))
 
 
 def find_reader(dataset: Any) -> LoadTeacherLogits:
-    """The one ``LoadTeacherLogits`` of a dataset's pipeline.
-
-    Raises:
-        UserError: There is none, or there are two.
-    """
+    """The one ``LoadTeacherLogits`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
     if len(found) != 1:
         raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
@@ -207,15 +188,12 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
 
 
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
-    """Give the ``LoadTeacherLogits`` of a dataset what its config names at the top level, and return it.
+    """Give the ``LoadTeacherLogits`` of a dataset what its config ``cfg`` names at the top level, and return it.
 
     ``store`` (a folder or several), ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...
     mode=...`` works with every tool. What the transform was given in the pipeline is kept, with a warning if the config
-    says something else at its top level; weights belong to the stores that are named beside them.
-
-    Args:
-        dataset: The dataset, built; before workers are started.
-        cfg: The config that it is from.
+    says something else at its top level; weights belong to the stores that are named beside them. To be called before
+    workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
@@ -237,16 +215,7 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
 
 
 def find_store(dataset: Any, cfg: Mapping[str, Any] | None = None) -> LogitStore:
-    """The store that a dataset's pipeline reads.
-
-    Args:
-        dataset: The dataset, built.
-        cfg: The config that it is from, for :func:`use_store`; None if the pipeline names the store.
-
-    Raises:
-        UserError: There is not exactly one ``LoadTeacherLogits``, it reads several stores, or there is no store
-            (``StoreError``).
-    """
+    """The one store of :func:`use_store`. Raises :class:`UserError` if there are several."""
     stores = use_store(dataset, cfg or {}).stores
     if len(stores) > 1:
         raise UserError(f'The pipeline reads {len(stores)} stores where one is needed: name one as store=.')

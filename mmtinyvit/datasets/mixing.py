@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Sampler
+from mmengine.dataset import DefaultSampler
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATA_SAMPLERS
@@ -18,16 +17,7 @@ __all__ = ['PairMix', 'PairedSampler', 'draw_mix', 'pairs_of_view', 'partners_of
 
 
 def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
-    """All samples of a view in pairs.
-
-    Args:
-        num_samples: Samples in the dataset, N.
-        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
-        view: The view.
-
-    Returns:
-        np.ndarray: ``(ceil(N / 2), 2)`` int64; with an odd N the last pair is one sample twice.
-    """
+    """All N samples of a view in pairs, ``(ceil(N / 2), 2)`` int64; with an odd N the last pair is one sample twice."""
     order = seeded_permutation(num_samples, derive_seed(base_seed, view, 'mixing partners'))
     if num_samples % 2:
         order = np.append(order, order[-1])
@@ -37,13 +27,17 @@ def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
 def partners_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
     """The partner of every sample, an involution: ``partners[partners[i]] == i``.
 
+    Args:
+        num_samples: Samples in the dataset, N.
+        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        view: The view.
+
     Returns:
         np.ndarray: ``(N,)`` int64.
     """
     pairs = pairs_of_view(num_samples, base_seed, view)
     partners = np.empty(num_samples, np.int64)
-    partners[pairs[:, 0]] = pairs[:, 1]
-    partners[pairs[:, 1]] = pairs[:, 0]
+    partners[pairs] = pairs[:, ::-1]
     return partners
 
 
@@ -66,12 +60,9 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
     cuts off. ``switch_prob`` is the probability of CutMix where both are on, as in timm.
 
     Args:
-        key_a: Key of one sample.
-        key_b: Key of the other.
-        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
-        view: The view.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        key_a, key_b: Keys of the two samples.
+        base_seed, view: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
+        height, width: Of the images, in pixels.
         mixup_alpha: Both parameters of Mixup's Beta distribution; 0 turns Mixup off.
         cutmix_alpha: Likewise for CutMix.
         switch_prob: Probability of CutMix.
@@ -92,7 +83,7 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
 
 
 @DATA_SAMPLERS.register_module()
-class PairedSampler(Sampler):
+class PairedSampler(DefaultSampler):
     """Yield the samples of an epoch so that positions 2i and 2i + 1 are mixing partners.
 
     The pairs belong to the view that ``SeededAugment`` replays, and are the same for any batch size and number of
@@ -116,12 +107,8 @@ class PairedSampler(Sampler):
         if base_seed not in (None, self.augment.base_seed):
             raise UserError(f'base_seed={base_seed} of PairedSampler is not the {self.augment.base_seed} of '
                             'SeededAugment: remove it, since the sampler takes that of SeededAugment.')
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
-        self.epoch = 0
-        self.num_pairs = math.ceil(math.ceil(len(dataset) / 2) / self.world_size)
+        super().__init__(dataset, shuffle, seed)
+        self.num_samples = 2 * math.ceil(math.ceil(len(dataset) / 2) / self.world_size)  # of this process
 
     def __iter__(self) -> Iterator[int]:
         view = self.augment.current_view
@@ -129,12 +116,5 @@ class PairedSampler(Sampler):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
             pairs = pairs[torch.randperm(len(pairs), generator=generator)]
-        mine = torch.arange(self.rank, self.num_pairs * self.world_size, self.world_size) % len(pairs)
+        mine = torch.arange(self.rank, len(self) // 2 * self.world_size, self.world_size) % len(pairs)
         return iter(pairs[mine].flatten().tolist())
-
-    def __len__(self) -> int:
-        return 2 * self.num_pairs
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch; MMEngine's ``DistSamplerSeedHook`` calls it."""
-        self.epoch = epoch

@@ -3,14 +3,14 @@ from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 import torch
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dataset import DefaultSampler
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATA_SAMPLERS, DATASETS
 
-from .views import find_clocks, load_batch
+from .views import find_clocks, load_batch, load_sample
 
 __all__ = ['RepeatAugSampler', 'RepeatedViews']
 
@@ -53,11 +53,11 @@ class RepeatedViews(Dataset):
         return self.num_images * self.num_repeats
 
     def __getitem__(self, index: int) -> dict:
-        return self._load(self._info(index))
+        return load_sample(self.dataset.pipeline, self._info(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """The samples of a batch, the same as one by one, which the loader asks for."""
-        return load_batch(self.dataset, [self._info(index) for index in indices], self._load)
+        return load_batch(self.dataset, [self._info(index) for index in indices])
 
     def _info(self, index: int) -> dict:
         copy, image = divmod(index, self.num_images)
@@ -65,16 +65,9 @@ class RepeatedViews(Dataset):
         info['view'] = self.clock.view * self.num_repeats + copy
         return info
 
-    def _load(self, info: dict) -> dict:
-        name = info.get('img_path', f'sample {info.get("sample_idx")}')
-        item = self.dataset.pipeline(info)
-        if item is None:
-            raise UserError(f'The pipeline dropped {name}: remove the transform that returns None, or the image.')
-        return item
-
 
 @DATA_SAMPLERS.register_module()
-class RepeatAugSampler(Sampler):
+class RepeatAugSampler(DefaultSampler):
     """Repeated augmentation (Hoffer et al., CVPR 2020; Berman et al., MultiGrain, 2019), as DeiT trains with it.
 
     All processes together read as many images in an epoch as there are, but only a third of them (with three repeats),
@@ -103,7 +96,7 @@ class RepeatAugSampler(Sampler):
                  repeat_when_alone: bool = False) -> None:
         if num_repeats < 1:
             raise UserError(f'num_repeats={num_repeats} of RepeatAugSampler must be at least 1.')
-        self.rank, self.world_size = get_dist_info()
+        super().__init__(dataset, shuffle, seed)
         self.repeats = num_repeats if self.world_size > 1 or repeat_when_alone else 1
         self.views = isinstance(dataset, RepeatedViews)
         if self.views and dataset.num_repeats < self.repeats:
@@ -113,9 +106,6 @@ class RepeatAugSampler(Sampler):
             raise UserError('SeededAugment would give the copies of an image the very same pixels: wrap the dataset in '
                             'mmtinyvit.RepeatedViews.')
         self.num_images = dataset.num_images if self.views else len(dataset)
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
 
     def __iter__(self) -> Iterator[int]:
         if self.shuffle:
@@ -132,7 +122,3 @@ class RepeatAugSampler(Sampler):
             return self.num_images
         rounded = self.num_images // ROUNDED_TO * ROUNDED_TO
         return max((rounded or self.num_images) // self.world_size, 1)  # a small dataset is not rounded to nothing
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch; MMEngine's ``DistSamplerSeedHook`` calls it."""
-        self.epoch = epoch

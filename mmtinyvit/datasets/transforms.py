@@ -53,29 +53,22 @@ class LoadImage(LoadImageFromFile):
             return results
         path = results['img_path']
         member = results.get('zip_member')
-        data = self._read_file(path) if member is None else read_member(member, path)
-        results['img'] = image = self._decode(data, path)
-        results['img_shape'] = results['ori_shape'] = image.shape[:2]
-        return results
-
-    def _read_file(self, path: str) -> bytes:
         try:
-            return fileio.get(path, backend_args=self.backend_args)
+            data = fileio.get(path, backend_args=self.backend_args) if member is None else read_member(member, path)
         except OSError as error:
             raise UserError(f'The image {path} cannot be read ({error.strerror or error}): bring it back, or list the '
                             'images again.') from error
-
-    def _decode(self, data: bytes, path: str) -> np.ndarray:
+        image = cause = None
         try:
             image = mmcv.imfrombytes(data, flag='color', backend=self.imdecode_backend)
         except Exception as error:  # each decoder has its own exceptions for bytes that are no image
-            image, cause = None, error
-        else:
-            cause = None
+            cause = error
         if image is None:
             raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
                             'not take for an image): replace the file.') from cause
-        return image
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -129,25 +122,19 @@ class RandomResizedCrop(mmpretrain.RandomResizedCrop):
     - img_shape (tuple[int, int])
 
     Args:
-        scale: Side, or height and width, of the result.
-        crop_ratio_range: Area of the crop, as shares of the image's.
-        aspect_ratio_range: Width over height of the crop.
-        max_attempts: How often a crop that fits is drawn before the middle of the image is taken.
+        *args: Of ``mmpretrain.RandomResizedCrop``.
         interpolation: ``'bicubic'`` or ``'bilinear'``.
+        **kwargs: Of ``mmpretrain.RandomResizedCrop``: ``scale``, ``crop_ratio_range``, ``aspect_ratio_range`` and
+            ``max_attempts``.
 
     Source: C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, for the crops.
     """
 
-    def __init__(self,
-                 scale: int | tuple[int, int],
-                 crop_ratio_range: tuple[float, float] = (0.08, 1.0),
-                 aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
-                 max_attempts: int = 10,
-                 interpolation: str = 'bicubic') -> None:
+    def __init__(self, *args, interpolation: str = 'bicubic', **kwargs) -> None:
         if interpolation not in ('bicubic', 'bilinear'):
             raise UserError(f'interpolation={interpolation!r} of mmtinyvit.RandomResizedCrop must be bicubic or '
                             'bilinear: mmpretrain.RandomResizedCrop has others.')
-        super().__init__(scale, crop_ratio_range, aspect_ratio_range, max_attempts, interpolation, backend='torch')
+        super().__init__(*args, **kwargs, interpolation=interpolation, backend='torch')
 
     def transform(self, results: dict) -> dict:
         image = results['img']

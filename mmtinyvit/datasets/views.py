@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms import Compose
 from torch.utils.data import Dataset
 
 from mmtinyvit.errors import UserError
@@ -18,7 +18,7 @@ from mmtinyvit.registry import TRANSFORMS
 from .seeding import ViewName, rng_scope
 
 __all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
-           'iter_transforms', 'load_batch', 'sample_key', 'set_view']
+           'iter_transforms', 'load_batch', 'load_sample', 'sample_key', 'set_view']
 
 
 class EpochClock:
@@ -57,16 +57,14 @@ def iter_transforms(dataset: Any) -> Iterator[Any]:
     for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
         if inner is not None:
             yield from iter_transforms(inner)
-    yield from _nested(getattr(dataset, 'pipeline', None))
-
-
-def _nested(transform: Any) -> Iterator[Any]:
-    if isinstance(transform, (list, tuple)):
-        for inner in transform:
-            yield from _nested(inner)
-    elif transform is not None:
-        yield transform
-        yield from _nested(getattr(transform, 'transforms', None))
+    waiting = [getattr(dataset, 'pipeline', None)]
+    while waiting:
+        transform = waiting.pop()
+        if isinstance(transform, (list, tuple)):
+            waiting.extend(reversed(transform))
+        elif transform is not None:
+            yield transform
+            waiting.append(getattr(transform, 'transforms', None))
 
 
 def find_clocks(dataset: Any) -> list[EpochClock]:
@@ -75,11 +73,7 @@ def find_clocks(dataset: Any) -> list[EpochClock]:
 
 
 def set_view(dataset: Any, view: int) -> int:
-    """Set the clock of every transform of ``dataset`` that has one.
-
-    Returns:
-        int: How many clocks were set.
-    """
+    """Set the clock of every transform of ``dataset`` that has one; returns how many were set."""
     clocks = find_clocks(dataset)
     for clock in clocks:
         clock.view = view
@@ -104,12 +98,8 @@ def sample_key(results: dict, key_root: str | None) -> str:
     return key
 
 
-def _callable_name(transform: Callable) -> str:
-    return getattr(transform, '__qualname__', type(transform).__qualname__)
-
-
 @TRANSFORMS.register_module()
-class SeededAugment(BaseTransform):
+class SeededAugment(Compose):
     """Run a list of transforms on random numbers that belong to the view's name.
 
     The pixels depend only on the image, the list and ``(base_seed, view, key)``: not on the worker, the batch, the
@@ -138,22 +128,15 @@ class SeededAugment(BaseTransform):
         key_root: The folder that keys are relative to, if the dataset's entries have no ``sample_key``.
     """
 
-    def __init__(self,
-                 transforms: Sequence[dict | Callable],
-                 base_seed: int = 0,
-                 view: int | None = None,
+    def __init__(self, transforms: Sequence[dict | Callable], base_seed: int = 0, view: int | None = None,
                  key_root: str | None = None) -> None:
-        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else _callable_name(t) for t in transforms]
-        self.compose = Compose(list(transforms))
+        self.transforms_cfg = [copy.deepcopy(t) if isinstance(t, dict) else
+                               getattr(t, '__qualname__', type(t).__qualname__) for t in transforms]
+        super().__init__(list(transforms))
         self.base_seed = base_seed
         self.view = view
         self.key_root = key_root
         self.clock = EpochClock()
-
-    @property
-    def transforms(self) -> list:
-        """The wrapped transforms, built."""
-        return self.compose.transforms
 
     @property
     def current_view(self) -> int:
@@ -174,7 +157,7 @@ class SeededAugment(BaseTransform):
         name = self.name_of(results)
         seed = name.seed
         with rng_scope(seed):
-            results = self.compose(results)
+            results = super().transform(results)
         if results is None:
             raise UserError(f'A transform inside SeededAugment dropped {name.key} (it returned None): every view of '
                             'the store must exist, so remove that transform.')
@@ -187,11 +170,7 @@ class SeededAugment(BaseTransform):
 
 
 def find_seeded_augment(dataset: Any) -> SeededAugment:
-    """The one ``SeededAugment`` of a dataset's pipeline.
-
-    Raises:
-        UserError: There is none, or there are two.
-    """
+    """The one ``SeededAugment`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
     if len(found) != 1:
         raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
@@ -199,21 +178,26 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
     return found[0]
 
 
-def load_batch(dataset: Any, infos: Sequence[dict], load: Callable[[dict], dict]) -> list[dict]:
+def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
+    """A sample, passed through a pipeline. Raises :class:`UserError`, which names it, if that returns None."""
+    name = info.get('img_path', f'sample {info.get("sample_idx")}')
+    sample = pipeline(info)
+    if sample is None:
+        raise UserError(f'The pipeline dropped a sample (it returned nothing for {name}): remove the transform that '
+                        'returns None, or the image.')
+    return sample
+
+
+def load_batch(dataset: Any, infos: Sequence[dict]) -> list[dict]:
     """The samples of a batch. Each transform that has ``prepare_batch(infos)`` is called first, in order.
 
     Reading a record takes several times as long between two images, because they push its code and data out of the
     processor's caches. So the records of a batch are read before its first image.
-
-    Args:
-        dataset: Has a pipeline, or wraps one that has.
-        infos: What the pipeline begins with, one dict per sample.
-        load: Passes one of them through the pipeline.
     """
     for transform in iter_transforms(dataset):
         if hasattr(transform, 'prepare_batch'):
             transform.prepare_batch(infos)
-    return [load(info) for info in infos]
+    return [load_sample(dataset.pipeline, info) for info in infos]
 
 
 class ViewDataset(Dataset):
@@ -242,26 +226,13 @@ class ViewDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
         view, index = item
-        info = self.dataset.get_data_info(index)
-        info['view'] = view
-        return self.checked(self.dataset.pipeline(info), index)
-
-    def checked(self, sample: dict | None, index: int) -> dict:
-        """The sample, if the pipeline has not dropped it."""
-        if sample is None:
-            name = self.dataset.get_data_info(index).get('img_path', f'sample {index}')
-            raise UserError(f'The pipeline dropped {name}: every view must exist, so remove the transform that returns '
-                            'None, or the image.')
-        return sample
+        return load_sample(self.dataset.pipeline, dict(self.dataset.get_data_info(index), view=view))
 
 
 class ViewsAtOnce(Dataset):
     """A :class:`ViewDataset` whose items are ``(views, index)``: the same views, as a list.
 
     What stands before ``SeededAugment`` in the pipeline runs once for all of them; the rest gets a copy for each.
-
-    Args:
-        single: The dataset of single views.
     """
 
     def __init__(self, single: ViewDataset) -> None:
@@ -274,15 +245,10 @@ class ViewsAtOnce(Dataset):
         views, index = item
         if len(views) == 1:
             return [self.single[views[0], index]]
-        before, after = self._halves()
-        loaded = self.single.checked(before(self.single.dataset.get_data_info(index)), index)
-        return [self.single.checked(after(copy.deepcopy(loaded) | dict(view=view)), index) for view in views]
-
-    def _halves(self) -> tuple[Compose, Compose]:
-        """The pipeline before ``SeededAugment``, and from there on."""
         transforms = self.single.dataset.pipeline.transforms
         found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
         if len(found) != 1:
             raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '
                             'inside another transform: take it out, or set views_at_once=1.')
-        return Compose(transforms[:found[0]]), Compose(transforms[found[0]:])
+        loaded = load_sample(Compose(transforms[:found[0]]), self.single.dataset.get_data_info(index))
+        return [load_sample(Compose(transforms[found[0]:]), copy.deepcopy(loaded) | dict(view=view)) for view in views]

@@ -54,26 +54,17 @@ class RecordRule:
         return {} if self.keep_mass is None else dict(records=dict(keep_mass=self.keep_mass))
 
     def check_codec(self, codec: str) -> None:
-        """Refuses to cut records short in a codec that would fill them up again.
-
-        Raises:
-            UserError: ``codec`` has records of fixed width.
-        """
+        """Raises :class:`UserError` if records are cut short, and ``codec`` would fill them up again."""
         if self.keep_mass is not None and codec != 'smallest':
             raise UserError(f'keep_mass={self.keep_mass} saves no byte with codec={codec!r}, whose records all have '
                             "the same width: set codec='smallest', or leave keep_mass out.")
 
     def __call__(self, logits: Tensor, base_seed: int, view: int, keys: Sequence[str]) -> Record:
-        """The records of a batch.
+        """The records of a batch, ``B`` rows as :func:`sparsify` gives them.
 
         Args:
             logits: ``(B, C)``, any float type.
-            base_seed: Of the views.
-            view: The view's number.
-            keys: The samples' keys; with ``view``, they seed the draws.
-
-        Returns:
-            Record: Of ``B`` rows, as :func:`sparsify` gives it.
+            base_seed, view, keys: The views' names, which seed the draws.
         """
         if self.draws is None:
             record = sparsify(logits, self.topk)
@@ -138,9 +129,6 @@ def draw_entries(logits: Tensor, seeds: Sequence[int], draws: int, power: float,
         draws: How many.
         power: t.
         topk: K, the entries of a record, at least ``draws``.
-
-    Returns:
-        As :class:`RecordRule`.
     """
     log_prob = logits.float().log_softmax(1).double()
     steps = (power * log_prob).softmax(1).cumsum(1)  # (B, C)

@@ -1,16 +1,23 @@
-"""Does a store belong to a training? Each check names what differs, and both sides."""
+"""The store of a saving or a training: how it is asked for, and whether what is there is the same.
+
+Each check names what differs, and both sides.
+"""
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from timm.utils import unwrap_model
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets.identity import (
     canary_digest,
@@ -24,25 +31,81 @@ from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import LogitStore, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
-from mmtinyvit.store.layout import spell_numbers
+from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'check_model', 'check_pipeline', 'store_identity']
+from .teacher import Teacher
+
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
+           'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
 
 
-class StoreCheck:
-    """Holds a training to the stores that it reads, or is going to write.
+def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classes: int | None = None,
+                     codec: str = 'compact', samples_per_shard: int | None = None,
+                     reference_view: int | None = None) -> dict[str, Any]:
+    """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
+
+    Raises:
+        UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
+            the codec does not suit the teacher's record rule.
+    """
+    teacher.rule.check_codec(codec)
+    classes, topk = teacher.probe(view), teacher.rule.topk
+    if num_classes not in (None, classes):
+        raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
+    if topk > classes:
+        raise UserError(f'topk={topk} is more than the {classes} classes of the teacher.')
+    return dict(topk=topk, num_classes=classes, codec=codec, base_seed=teacher.augment.base_seed,
+                mixing=teacher.mixing is not None, samples_per_shard=samples_per_shard, reference_view=reference_view,
+                fingerprints=teacher.fingerprints(model_config))
+
+
+@contextmanager
+def listed_keys(teacher: Teacher) -> Iterator[Path]:
+    """A text file with the sample keys; 14 million names do not belong in memory."""
+    with tempfile.NamedTemporaryFile('w', encoding='utf-8') as keys:
+        keys.writelines(f'{key}\n' for key in teacher.keys())
+        keys.flush()
+        yield Path(keys.name)
+
+
+def join_store(path: str | Path, request: dict[str, Any], teacher: Teacher, views: Collection[int],
+               join: bool = False) -> LogitWriter:
+    """A writer in each process of a job: rank 0 creates the store, or refuses; the others follow.
 
     Args:
-        num_canaries: How many stored pixel hashes to compare with replayed views; 0 turns the comparison off.
-        teacher: Beginning of the hash of the teacher's weights that the store must come from; of several stores a
-            list, in their order. None accepts any.
-        topk: K that the store must have, or a list; None accepts any.
-        any_order: Whether the dataset may list all samples of the store in another order.
+        path: The store's folder.
+        request: See :func:`request_manifest`.
+        teacher: Its dataset names the samples.
+        views: That are going to be saved.
+        join: Work beside other jobs that say the same; whoever comes first creates the store.
+
+    Raises:
+        UserError: A store would begin with views that are coded relative to one which is not among them.
+    """
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {path}', lambda view: Path(path, MANIFEST_NAME).exists())
+    with listed_keys(teacher) as keys:
+        if join:
+            return LogitWriter(path, request, keys, join=True)
+        creates = get_dist_info()[0] == 0
+        if not creates:
+            barrier()
+        writer = LogitWriter(path, request, keys, exclusive=creates)
+        if creates:
+            barrier()
+        return writer
+
+
+class StoreCheck:
+    """Holds a training to the stores that it reads, or is going to write; what differs is a :class:`UserError`.
+
+    Args:
+        num_canaries, teacher, topk, any_order: See :class:`~mmtinyvit.engine.hooks.SparseLogitDistillHook`.
     """
 
     def __init__(self, num_canaries: int = 8, teacher: str | Sequence[str] | None = None,
@@ -59,9 +122,6 @@ class StoreCheck:
 
         Returns:
             list: The views to train on, in order.
-
-        Raises:
-            UserError: A store differs, or lacks a view; names both sides.
         """
         reader = find_reader(runner.train_dataloader.dataset)
         stores = reader.stores
@@ -70,29 +130,34 @@ class StoreCheck:
             self.config(runner, store.root, store.manifest, number, len(stores))
             checked = self.content(runner, store, views)
             share = f', weight {weight:.3g}' if len(stores) > 1 else ''
-            runner.logger.info(f'{_describe(store, len(views))}{share}; {checked} canaries replayed')
+            teacher, width = store.manifest.fingerprints.get('teacher', {}), store.bytes_per_view
+            runner.logger.info(
+                f'Teacher store {store.root}: {store.num_samples:,} samples x {len(views)} views, top {store.topk} of '
+                f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
+                f'{width * store.num_samples * len(views):,.0f} bytes, teacher {teacher.get("name")} '
+                f'{str(teacher.get("weights_hash"))[:12]}{share}; {checked} canaries replayed')
         if len(views) < runner.max_epochs:
             runner.logger.info(f'{runner.max_epochs} epochs read {len(views)} stored views: epoch e uses view '
                                f'number e % {len(views)} of {spell_numbers(views)}.')
         return views
 
     def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
-        """Compare what a store is of with the config; reads no record.
-
-        Args:
-            runner: The training's.
-            place: The store's folder or URL, which need not exist.
-            manifest: The store's.
-            number: Which of several stores it is.
-            count: How many there are.
-
-        Raises:
-            UserError: They differ.
-        """
-        loader = runner.train_dataloader
-        check_model(place, manifest, runner.model)
-        check_pipeline(place, manifest, loader.dataset, loader.sampler, runner.model)
-        teacher, topk = (_each_of(value, count, name)[number] for name, value in self.wanted.items())
+        """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist."""
+        model = unwrap_model(runner.model)
+        head = getattr(model, 'head', None)
+        classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
+        if classes not in (None, manifest.num_classes):
+            raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
+                            f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
+        _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
+        wanted = []
+        for name, value in self.wanted.items():
+            values = value if isinstance(value, (list, tuple)) else [value] * count
+            if len(values) != count:
+                raise UserError(f'{name}= of SparseLogitDistillHook lists {len(values)} values for {count} stores: '
+                                'give one for each.')
+            wanted.append(values[number])
+        teacher, topk = wanted
         saved = manifest.fingerprints.get('teacher', {})
         if teacher and not str(saved.get('weights_hash', '')).startswith(teacher):
             raise UserError(f"The store {place} comes from the teacher {saved.get('weights_hash')} "
@@ -103,11 +168,7 @@ class StoreCheck:
                             f'topk={topk}: set store= to the right store, or correct topk=.')
 
     def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
-        """Compare samples and pixels with the dataset; returns how many canaries were replayed.
-
-        Raises:
-            UserError: They differ.
-        """
+        """Compare samples and pixels with the dataset; returns how many canaries were replayed."""
         dataset = runner.train_dataloader.dataset
         if self.num_canaries and views:
             return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order)
@@ -116,27 +177,12 @@ class StoreCheck:
 
     @staticmethod
     def resumed(checkpoint: dict, identity: dict[str, str]) -> None:
-        """Refuses to go on with a checkpoint that was trained from another store.
-
-        Args:
-            checkpoint: As loaded; one without ``teacher_store`` is not compared.
-            identity: Of this run's stores, see :func:`store_identity`.
-        """
+        """Refuses to go on with a checkpoint that was trained from other stores than those of ``identity``."""
         saved = checkpoint.get('teacher_store')
         if saved is not None and saved['store_id'] != identity['store_id']:  # the folder may have moved
             raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
                             f"and this run reads {identity['path']} ({identity['store_id'][:12]}), which is another "
                             'one: resume with the same store, or use load_from without --resume.')
-
-
-def _describe(store: LogitStore, num_views: int) -> str:
-    """One line about a store."""
-    teacher = store.manifest.fingerprints.get('teacher', {})
-    width = store.bytes_per_view
-    return (f'Teacher store {store.root}: {store.num_samples:,} samples x {num_views} views, top {store.topk} of '
-            f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
-            f'{width * store.num_samples * num_views:,.0f} bytes, '
-            f"teacher {teacher.get('name')} {str(teacher.get('weights_hash'))[:12]}")
 
 
 def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> list[int]:
@@ -164,35 +210,13 @@ def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> di
     return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def _each_of(value: Any, count: int, name: str) -> list:
-    """A setting for each of several stores."""
-    if not isinstance(value, (list, tuple)):
-        return [value] * count
-    if len(value) != count:
-        raise UserError(f'{name}= of SparseLogitDistillHook lists {len(value)} values for {count} stores: give one for '
-                        'each.')
-    return list(value)
-
-
-def check_model(place: Place, manifest: Manifest, model: nn.Module) -> None:
-    """The student's head must have the teacher's classes."""
-    model = unwrap_model(model)
-    head = getattr(model, 'head', None)
-    classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
-    if classes is not None and classes != manifest.num_classes:
-        raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
-                        f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
-
-
-def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any, model: nn.Module) -> None:
+def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, preprocessor: nn.Module) -> None:
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
     if not is_replayable(manifest):
         raise UserError(f'The views of the store {place} cannot be made again (it was imported without the seeds '
                         'of its images): save a store with tools/save_logits.py to train from.')
-    augment = find_seeded_augment(dataset)
-    model = unwrap_model(model)
-    mixing = getattr(model.data_preprocessor, 'mixing', None)
-    if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
+    augment, mixing = find_seeded_augment(loader.dataset), getattr(preprocessor, 'mixing', None)
+    if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
     lines = []
@@ -200,8 +224,8 @@ def check_pipeline(place: Place, manifest: Manifest, dataset: Any, sampler: Any,
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
     ours = pipeline_identity(augment, mixing.config if mixing else None)
     lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
-    if mixing and not isinstance(sampler, PairedSampler):
-        lines.append(f'sampler: mmtinyvit.PairedSampler != {type(sampler).__name__}')
+    if mixing and not isinstance(loader.sampler, PairedSampler):
+        lines.append(f'sampler: mmtinyvit.PairedSampler != {type(loader.sampler).__name__}')
     if lines:
         raise UserError(f'The store {place} holds other views than this training makes (stored != config): '
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
@@ -213,7 +237,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
 
     Args:
         store: The store.
-        dataset: The dataset.
+        dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
 
@@ -257,11 +281,9 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
-        store: The store.
-        dataset: The dataset with its replaying pipeline.
+        store, dataset, any_order: As for :func:`check_dataset`.
         views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
-        any_order: As for :func:`check_dataset`.
 
     Returns:
         int: How many were replayed; fewer than ``count`` if the dataset has fewer of the samples that have canaries,
@@ -273,7 +295,9 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     shards = store.coverage()[views[0]].expected
     enough = count if len(dataset) == store.num_samples else 64 * count  # a part of the samples has only some of them
     canaries = {}  # by key
-    for n, shard in enumerate(_spread(shards)[:MOST_SHARDS].tolist()):
+    # By multiples of the golden ratio: every beginning of this order is spread evenly over the shards.
+    order = np.argsort(np.arange(shards) * 0.6180339887498949 % 1, kind='stable')
+    for n, shard in enumerate(order[:MOST_SHARDS].tolist()):
         view = views[n % len(views)]
         try:
             found = store.canaries(view, shard)
@@ -288,23 +312,14 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
     for key in chosen:
         view, digest = canaries[key]
         if canary_digest(viewed[view, where[key]]['inputs']) != digest:
-            raise UserError(_what_changed(store, view, key))
+            lines = diff_fingerprints(store.manifest.fingerprints.get('versions', {}), library_versions())
+            what = (f"these libraries changed (stored != installed): {'; '.join(lines)}" if lines else
+                    'the library versions are the same, so the image file, its decoder or a transform has changed')
+            raise UserError(f'View {view} of {key} does not replay to the pixels that the teacher saw: {what}. Restore '
+                            f'them, or save a new store with what is installed (the store is {store.root}).')
     if not chosen:
         print_log(f'None of the {len(dataset)} samples has a canary in the store {store.root}, so nothing shows if '
                   'the views are still the pixels that the teacher saw: compare them by running "python '
                   'tools/logit_store.py verify STORE --teacher CONFIG", or save a store in smaller shards, each of '
                   'which gets a canary.', 'current', logging.WARNING)
     return len(chosen)
-
-
-def _spread(count: int) -> np.ndarray:
-    """The numbers below ``count``, ordered by multiples of the golden ratio: every beginning is spread evenly."""
-    return np.argsort(np.arange(count) * 0.6180339887498949 % 1, kind='stable')
-
-
-def _what_changed(store: LogitStore, view: int, key: str) -> str:
-    lines = diff_fingerprints(store.manifest.fingerprints.get('versions', {}), library_versions())
-    what = (f"these libraries changed (stored != installed): {'; '.join(lines)}" if lines else
-            'the library versions are the same, so the image file, its decoder or a transform has changed')
-    return (f'View {view} of {key} does not replay to the pixels that the teacher saw: {what}. Restore them, or save a '
-            f'new store with what is installed (the store is {store.root}).')

@@ -21,6 +21,7 @@ from mmtinyvit.datasets.identity import (
 from mmtinyvit.datasets.mixing import partners_of_view
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.classifiers.teachers import class_logits
 from mmtinyvit.models.data_preprocessors import SeededMixing, view_names
 from mmtinyvit.store import Record, key_hash
 from mmtinyvit.store.layout import is_canary
@@ -142,14 +143,9 @@ class Teacher:
         if self.mixing:  # before the teacher's normalisation and size, as the student does
             inputs = self.mixing(inputs.float(), view_names(batch['data_samples']))[0][::2]
         inputs = preprocessor(dict(inputs=inputs), False)['inputs']  # leaves the samples alone
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
         device = inputs.device.type
         with torch.autocast(device, torch.bfloat16 if device == 'cpu' else torch.float16, enabled=self.amp):
-            logits = self.model(inputs, mode='tensor')
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise UserError(f'The teacher {type(self.model).__name__} does not return logits (B, C) in tensor mode: '
-                            'give it one classification head.')
-        return logits
+            return class_logits(self.model, inputs)
 
     def canaries(self, batch: Batch, positions: np.ndarray, samples_per_shard: int) -> dict[int, bytes]:
         """Digests of the pixels of those samples of a batch that a store keeps one of, by position in the store."""

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 from mmpretrain.evaluation import Accuracy
+from timm.data import ImageNetInfo
 
 from ..errors import UserError
 from ..registry import METRICS
@@ -27,14 +28,12 @@ IN21K_LAYOUTS = {
 @cache
 def synsets(subset: str) -> tuple[str, ...]:
     """The WordNet synsets of a label layout in label order, by timm's name such as ``'imagenet-22k'``."""
-    from timm.data import ImageNetInfo
     return tuple(ImageNetInfo(subset).label_names())
 
 
 @cache
 def class_names(subset: str) -> tuple[str, ...]:
     """What people call the classes of a label layout, in label order; see :func:`synsets`."""
-    from timm.data import ImageNetInfo
     return tuple(ImageNetInfo(subset).label_descriptions())
 
 
@@ -71,30 +70,18 @@ class MappedAccuracy(Accuracy):
     Args:
         num_classes: Size of the head, see :data:`IN21K_LAYOUTS`.
         index: The head's class for each class of the data, -1 for none; by default the map of the 1,000 classes.
-        topk, collect_device, prefix: As for ``mmpretrain.Accuracy``; results are ``accuracy/top1`` and so on.
+        topk, **kwargs: As for ``mmpretrain.Accuracy``; results are ``accuracy/top1`` and so on.
     """
 
-    def __init__(self,
-                 num_classes: int = 21841,
-                 index: Sequence[int] | None = None,
-                 topk: int | Sequence[int] = (1, 5),
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
-        super().__init__(topk=topk, thrs=None, collect_device=collect_device, prefix=prefix)
+    def __init__(self, num_classes: int = 21841, index: Sequence[int] | None = None,
+                 topk: int | Sequence[int] = (1, 5), **kwargs) -> None:
+        super().__init__(topk, thrs=None, **kwargs)
         self.num_classes = num_classes
         index = torch.from_numpy(in21k_to_in1k_index(num_classes).copy()) if index is None else torch.tensor(index)
         self._index, self._absent = index.clamp(min=0), index < 0
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Map one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``pred_score`` ``(num_classes,)`` and ``gt_label`` among the 1,000 classes.
-
-        Raises:
-            UserError: The head has another number of classes.
-        """
+        """Map the ``pred_score`` ``(num_classes,)`` of a batch. Raises :class:`UserError` if it has another size."""
         for sample in data_samples:
             score = sample['pred_score']
             if score.numel() != self.num_classes:

@@ -19,9 +19,7 @@ class SeededMixing:
     """Mix the images 2i and 2i + 1 of a batch, as their names say.
 
     Args:
-        mixup_alpha: See :func:`~mmtinyvit.datasets.mixing.draw_mix`.
-        cutmix_alpha: Likewise.
-        switch_prob: Likewise.
+        mixup_alpha, cutmix_alpha, switch_prob: See :func:`~mmtinyvit.datasets.mixing.draw_mix`.
         base_seed: Not needed: that of the views' names.
     """
 
@@ -52,19 +50,17 @@ class SeededMixing:
         height, width = inputs.shape[-2:]
         mixed, keep = inputs.clone(), inputs.new_ones(len(names))
         for a in range(0, len(names), 2):
-            b = a + 1
             base_seed, view, key = names[a]
-            if key == names[b].key:  # the odd one out is its own partner
+            if key == names[a + 1].key:  # the odd one out is its own partner
                 continue
-            mix = draw_mix(key, names[b].key, base_seed, view, height, width, **self.config)
-            keep[a:b + 1] = mix.keep
+            mix = draw_mix(key, names[a + 1].key, base_seed, view, height, width, **self.config)
+            pair, partners = mixed[a:a + 2], inputs[a:a + 2].flip(0)  # (2, 3, H, W)
+            keep[a:a + 2] = mix.keep
             if mix.box is None:
-                mixed[a].mul_(mix.keep).add_(inputs[b], alpha=1 - mix.keep)
-                mixed[b].mul_(mix.keep).add_(inputs[a], alpha=1 - mix.keep)
+                pair.mul_(mix.keep).add_(partners, alpha=1 - mix.keep)
             else:
                 top, bottom, left, right = mix.box
-                mixed[a, :, top:bottom, left:right] = inputs[b, :, top:bottom, left:right]
-                mixed[b, :, top:bottom, left:right] = inputs[a, :, top:bottom, left:right]
+                pair[..., top:bottom, left:right] = partners[..., top:bottom, left:right]
         return mixed, keep
 
 
@@ -93,8 +89,13 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
         if mixes:
             data = self.cast_data(data)
             samples = data['data_samples']
-            _check_partners(samples)
-            mixed, keep = self.mixing(data['inputs'].float(), view_names(samples))
+            names = view_names(samples)
+            for i, sample in enumerate(samples):
+                stored = sample.get('teacher_partner')
+                if stored is not None and (i ^ 1 >= len(names) or int(stored) != key_hash(names[i ^ 1].key)):
+                    raise UserError(f'The store mixed view {sample.view} of {sample.sample_key} with another image '
+                                    'than this batch does: use mmtinyvit.PairedSampler and the dataset of the store.')
+            mixed, keep = self.mixing(data['inputs'].float(), names)
             data = data | dict(inputs=mixed)
         data = super().forward(data, training)
         if mixes:
@@ -105,32 +106,16 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
                 score = keep[:, None] * score + (1 - keep[:, None]) * swapped
                 for sample, row in zip(samples, score, strict=True):
                     sample.set_gt_score(row)
-        if self.input_size is not None:
-            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
-                                           antialias=True)
+        data['inputs'] = _resize(data['inputs'], self.input_size)
         return data
 
 
 def view_names(samples: Sequence[DataSample]) -> list[ViewName]:
-    """The names of packed views.
-
-    Raises:
-        UserError: They have none.
-    """
+    """The names of packed views. Raises :class:`UserError` if they have none."""
     if not all(name in sample for sample in samples for name in ('base_seed', 'view', 'sample_key')):
         raise UserError('The samples of the batch do not say which views they are: put mmtinyvit.SeededAugment and '
                         'mmtinyvit.PackViewInputs into the pipeline.')
     return [ViewName(sample.base_seed, sample.view, sample.sample_key) for sample in samples]
-
-
-def _check_partners(samples: list[DataSample]) -> None:
-    """Compare the neighbours of this batch with those that the teacher saw."""
-    for i, sample in enumerate(samples):
-        partner = samples[i ^ 1] if i ^ 1 < len(samples) else None
-        stored = sample.get('teacher_partner')
-        if stored is not None and (partner is None or int(stored) != key_hash(partner.sample_key)):
-            raise UserError(f'The store mixed view {sample.view} of {sample.sample_key} with another image than this '
-                            'batch does: use mmtinyvit.PairedSampler and the dataset of the store.')
 
 
 class Renormalise:
@@ -147,11 +132,6 @@ class Renormalise:
     """
 
     def __init__(self, source: nn.Module, target: nn.Module) -> None:
-        for preprocessor in (source, target):
-            if not isinstance(preprocessor, ClsDataPreprocessor):
-                raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and '
-                                'student need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
-                                'mmtinyvit.ReplayDataPreprocessor.')
         (source_mean, source_std), (target_mean, target_std) = _statistics(source), _statistics(target)
         self.swapped = bool(source.to_rgb) != bool(target.to_rgb)
         if self.swapped:  # the target's channels in the source's order
@@ -167,13 +147,21 @@ class Renormalise:
             inputs = inputs * self.scale.to(inputs) + self.shift.to(inputs)
         if self.swapped:
             inputs = inputs.flip(1)
-        if self.input_size is not None and inputs.shape[-2:] != (self.input_size, self.input_size):
-            inputs = F.interpolate(inputs, (self.input_size, self.input_size), mode='bicubic', antialias=True)
+        return _resize(inputs, self.input_size)
+
+
+def _resize(inputs: Tensor, size: int | None) -> Tensor:
+    if size is None or inputs.shape[-2:] == (size, size):
         return inputs
+    return F.interpolate(inputs, (size, size), mode='bicubic', antialias=True)
 
 
-def _statistics(preprocessor: ClsDataPreprocessor) -> tuple[Tensor, Tensor]:
+def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, each ``(3,)`` float64 on the host."""
+    if not isinstance(preprocessor, ClsDataPreprocessor):
+        raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and student '
+                        'need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
+                        'mmtinyvit.ReplayDataPreprocessor.')
     if not preprocessor._enable_normalize:
         return torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     return tuple(getattr(preprocessor, name).flatten().double().cpu().expand(3) for name in ('mean', 'std'))

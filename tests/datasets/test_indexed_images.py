@@ -19,7 +19,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import IndexedImages, LoadImage
-from mmtinyvit.datasets.image_index import ImageIndex, ImageIndexWriter, index_images
+from mmtinyvit.datasets.image_index import ImageIndex, index_images, write_index
 from mmtinyvit.errors import UserError, user_sentence
 
 CLASSES = {'n01': ['b.JPEG', 'a.png', 'deep/c.jpg'], 'n02': [], 'n10': ['é ü.jpeg', 'z.png'], 'n03': ['only.png']}
@@ -275,9 +275,8 @@ def test_newer_format_is_refused(flat):
 def test_a_large_index_opens_without_reading_its_entries(tmp_path):
     """One Python string per key would be over 16 MB; opening and three look-ups take next to nothing."""
     per_class, classes = 1000, [f'n{number:08d}' for number in range(200)]
-    with ImageIndexWriter(tmp_path / 'big', classes, zipped=False) as writer:
-        for label, name in enumerate(classes):
-            writer.add(label, [f'{name}/{name}_{image}.JPEG' for image in range(per_class)])
+    write_index(tmp_path / 'big', classes, False,
+                (([f'{name}/{name}_{image}.JPEG' for image in range(per_class)], ()) for name in classes))
     assert (tmp_path / 'big').stat().st_size > 6e6
     tracemalloc.start()
     index = ImageIndex(tmp_path / 'big')

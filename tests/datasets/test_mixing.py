@@ -85,7 +85,7 @@ class Views(Dataset):
 def sampler_of(num: int, rank: int = 0, world_size: int = 1, monkeypatch=None, view: int | None = 4,
                **kwargs) -> PairedSampler:
     if monkeypatch:
-        monkeypatch.setattr('mmtinyvit.datasets.mixing.get_dist_info', lambda: (rank, world_size))
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
     return PairedSampler(Views(num, view), seed=0, **kwargs)
 
 

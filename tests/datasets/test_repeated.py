@@ -11,7 +11,7 @@ from mmtinyvit.errors import UserError
 
 
 def sampler_of(dataset, rank: int, world_size: int, monkeypatch, **settings) -> RepeatAugSampler:
-    monkeypatch.setattr('mmtinyvit.datasets.repeated.get_dist_info', lambda: (rank, world_size))
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
     return RepeatAugSampler(dataset, seed=5, **settings)
 
 

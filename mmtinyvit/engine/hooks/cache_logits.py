@@ -10,21 +10,15 @@ from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
-from mmtinyvit.datasets.load_teacher_logits import find_reader, use_store
+from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.store_check import StoreCheck, store_identity
-from mmtinyvit.engine.store_request import (
-    check_reference_view,
-    join_store,
-    listed_keys,
-    planned_manifest,
-    request_manifest,
-)
+from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest, store_identity
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
 from mmtinyvit.registry import HOOKS
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit, make_codec
+from mmtinyvit.store.keys import SampleFiles, text_sha256
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 from mmtinyvit.store.record import check_record
 from mmtinyvit.store.writer import agree
@@ -147,11 +141,13 @@ class CacheLogitsHook(Hook):
                                          reference_view=settings.get('reference_view'))
         reader = find_reader(dataset)
         self._place = Path(reader.paths[0])
+        manifest = Manifest.parse(self._request, 'The requested store')
         with listed_keys(self.teacher) as keys:
             if reader.mode == 'auto' and (self._place / MANIFEST_NAME).exists():
-                self._manifest = agree(self._place, Manifest.parse(self._request, 'The requested store'), keys)
-            else:
-                self._manifest = planned_manifest(self._request, keys)
+                self._manifest = agree(self._place, manifest, keys)
+            else:  # what would be created, but for the hash of the samples' index
+                text_sha, num_samples = text_sha256(keys)
+                self._manifest = manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0))
 
     def _open(self, runner: Runner, coming: list[int]) -> list[int]:
         """Create the store, or check the one that is there; returns those of the coming views that are complete."""
@@ -161,9 +157,7 @@ class CacheLogitsHook(Hook):
             stored = sorted(set(coming) & set(store.complete_views()))
             self.check.content(runner, store, sorted(set(coming) & set(store.views)))
         if len(stored) < len(coming):
-            check_reference_view(str(self._place), self._request, coming)
-            with listed_keys(self.teacher) as keys:
-                self._writer = join_store(str(self._place), self._request, keys, get_dist_info()[0])
+            self._writer = join_store(self._place, self._request, self.teacher, coming)
         return stored
 
     # ---------------------------------------------------------------- each epoch
@@ -296,8 +290,6 @@ def _fill(record: Record, rows: np.ndarray, answer: Record) -> None:
 
 def _attach(sample: DataSample, record: Record) -> None:
     """Put one row where ``LoadTeacherLogits`` puts it."""
-    sample.set_field(record.index, 'teacher_index')
-    sample.set_field(record.log_prob, 'teacher_log_prob')
-    sample.set_field(record.tail_mass, 'teacher_tail_mass')
-    if record.partner_hash is not None:
-        sample.set_field(record.partner_hash, 'teacher_partner')
+    for name, value in zip(TEACHER_KEYS, record, strict=True):
+        if value is not None:
+            sample.set_field(value, name)

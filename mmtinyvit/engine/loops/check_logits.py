@@ -10,25 +10,11 @@ from ..record_rule import RecordRule
 from ..store_check import check_dataset
 from ..teacher import Teacher
 
-__all__ = ['CheckLogitsLoop', 'target_divergence']
-
-
-def target_divergence(fresh: Record, stored: Record, num_classes: int) -> np.ndarray:
-    """KL(fresh || stored) of the recovered targets: top K classes, and the tail spread evenly on the others.
-
-    Args:
-        fresh: ``n`` records.
-        stored: Records of the same samples.
-        num_classes: C.
-
-    Returns:
-        np.ndarray: ``(n,)`` float64, in nats.
-    """
-    p, q = (_dense(record, num_classes) for record in (fresh, stored))
-    return (p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-12)))).sum(1)
+__all__ = ['CheckLogitsLoop']
 
 
 def _dense(record: Record, num_classes: int) -> np.ndarray:
+    """The recovered targets ``(n, C)``: the top K classes, and the tail spread evenly on the others."""
     others = max(num_classes - record.index.shape[1], 1)
     target = np.repeat(record.tail_mass[:, None].astype(np.float64) / others, num_classes, 1)
     np.put_along_axis(target, record.index.astype(np.int64), np.exp(record.log_prob.astype(np.float64)), 1)
@@ -41,12 +27,9 @@ class CheckLogitsLoop(BaseLoop):
 
     Args:
         runner: The runner; its model is the teacher.
-        dataloader: As for saving.
+        dataloader, mixing, keep_mass, sampling: As for saving.
         store: Folder of the store.
         num_records: How many records to compare, spread over samples and views.
-        mixing: As for saving.
-        keep_mass: As for saving.
-        sampling: As for saving.
         **saving: The other arguments of the saving loop; the store knows them.
     """
 
@@ -65,7 +48,8 @@ class CheckLogitsLoop(BaseLoop):
         """Compare.
 
         Returns:
-            dict: ``records``, ``mean_kl`` and ``max_kl`` in nats, ``top1_changed`` (records).
+            dict: ``records``, ``mean_kl`` and ``max_kl`` (KL(fresh || stored) of the recovered targets, in nats),
+            ``top1_changed`` (records).
 
         Raises:
             UserError: The store comes from another dataset, pipeline or teacher; says which.
@@ -88,12 +72,9 @@ class CheckLogitsLoop(BaseLoop):
             wanted = np.sort(rng.choice(store.num_samples, min(store.num_samples, -(-self.num_records // len(views))),
                                         replace=False))
             for positions, batch in teacher.batches(view, wanted, self.batch_size):
-                fresh, stored = teacher.ask(batch), store.read_positions(view, positions)
-                kl.append(target_divergence(fresh, stored, store.num_classes))
-                changed += int((_first(fresh) != _first(stored)).sum())
+                p, q = (_dense(record, store.num_classes)
+                        for record in (teacher.ask(batch), store.read_positions(view, positions)))
+                kl.append((p * (np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(q, 1e-12)))).sum(1))
+                changed += int((p.argmax(1) != q.argmax(1)).sum())
         kl = np.concatenate(kl)
         return dict(records=len(kl), mean_kl=float(kl.mean()), max_kl=float(kl.max()), top1_changed=changed)
-
-
-def _first(record: Record) -> np.ndarray:
-    return np.take_along_axis(record.index.astype(np.int64), record.log_prob.argmax(1)[:, None], 1)[:, 0]

@@ -21,8 +21,7 @@ from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
 from ..record_rule import RecordRule
-from ..store_check import check_canaries
-from ..store_request import check_reference_view, join_store, listed_keys, request_manifest
+from ..store_check import check_canaries, join_store, request_manifest
 from ..teacher import Teacher
 
 __all__ = ['SaveLogitsLoop']
@@ -104,10 +103,8 @@ class SaveLogitsLoop(BaseLoop):
         """
         rank, world_size = get_dist_info()
         request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
-        check_reference_view(self.store_path, request, self.views)
         start = time.perf_counter()
-        with listed_keys(self.teacher) as keys:
-            writer = join_store(self.store_path, request, keys, rank, self.join)
+        writer = join_store(self.store_path, request, self.teacher, self.views, self.join)
         with writer:
             self._check_replay()
             with _Progress(self.runner.logger, rank, world_size, self._missing(writer)) as progress:

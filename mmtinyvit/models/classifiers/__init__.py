@@ -1,8 +1,6 @@
 """Classifiers: students of a store or of a teacher beside them, and several teachers as one."""
-from .deit_distill import DeiTDistillClassifier, DeiTDistillHead
-from .distill import DistillClassifier, DistillTimmClassifier
-from .ensemble import EnsembleClassifier
-from .frozen_teacher import FrozenTeacher, build_teacher
+from .students import DeiTDistillClassifier, DeiTDistillHead, DistillClassifier, DistillTimmClassifier
+from .teachers import EnsembleClassifier, FrozenTeacher, build_teacher
 
 __all__ = [
     'DeiTDistillClassifier', 'DeiTDistillHead', 'DistillClassifier', 'DistillTimmClassifier', 'EnsembleClassifier',

@@ -8,13 +8,14 @@ from .distillation import (
     sparse_soft_target_loss,
     teacher_class,
 )
-from .feature_distillation import (
+from .tinymim import (
     ClassTokenDistillationLoss,
     FeatureDistillationLoss,
+    RelationDistillationLoss,
     class_token_distillation_loss,
     feature_distillation_loss,
+    relation_distillation_loss,
 )
-from .relation_distillation import RelationDistillationLoss, relation_distillation_loss
 
 __all__ = [
     'ClassTokenDistillationLoss', 'FeatureDistillationLoss', 'HardDistillationLoss', 'RelationDistillationLoss',

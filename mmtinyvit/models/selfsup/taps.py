@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 
 from ..backbones.tiny_vit import TinyViT, WindowAttention
-from ..losses.feature_distillation import FEATURES
+from ..losses.tinymim import FEATURES
 
 __all__ = ['check_stages', 'check_vit', 'embed_patches', 'idle_parameters', 'idle_parameters_of_stages',
            'relate_on_grid', 'tap_stages', 'tap_vit', 'visible_patches']
@@ -103,7 +103,7 @@ def tap_vit(vit: VisionTransformer, images: Tensor, block: int, features: Collec
         vit: The network.
         images: ``(B, 3, H, W)``.
         block: The block to look into, from 1.
-        features: Some of :data:`~mmtinyvit.models.losses.feature_distillation.FEATURES`. For ``'qkv'`` alone the block
+        features: Some of :data:`~mmtinyvit.models.losses.tinymim.FEATURES`. For ``'qkv'`` alone the block
             itself is not completed.
         visible: Patches to keep, ``(B, n)``; all by default.
 

@@ -21,7 +21,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..checkpoint_keys import convert_vit_state_dict
-from ..classifiers.frozen_teacher import FrozenTeacher
+from ..classifiers.teachers import FrozenTeacher
 from ..weights import fill_module, read_state_dict
 from .taps import check_vit, tap_vit
 
@@ -140,7 +140,7 @@ class TokenTeacher(FrozenTeacher):
         checkpoint: File or URL with its weights, under the names of MAE, timm or mmpretrain. May be left out only for
             a built one.
         block: The block to look into, from 1.
-        features: What of it, some of :data:`~mmtinyvit.models.losses.feature_distillation.FEATURES`.
+        features: What of it, some of :data:`~mmtinyvit.models.losses.tinymim.FEATURES`.
     """
 
     def __init__(self, backbone: dict | nn.Module, checkpoint: str | None = None, block: int = -1,
@@ -164,9 +164,7 @@ class TokenTeacher(FrozenTeacher):
             tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.taps.tap_vit`, without gradient, and the rows
             and columns of the image in patches. With a cache they are float16, also those that are asked for anew.
         """
-        vit = self.load()
-        if self._device != images.device:
-            self._device, self._model = images.device, vit.to(images.device)
+        vit = self.load().to(images.device)
         if self.cache is None:
             return tap_vit(vit, images, self.block, self.features, visible)
         pixels = torch.stack([images.mean((1, 2, 3)), images.std((1, 2, 3))], 1)  # (B, 2)

@@ -4,7 +4,7 @@ import torch
 from tiny_networks import build, vit_config
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.losses.feature_distillation import FEATURES
+from mmtinyvit.models.losses.tinymim import FEATURES
 from mmtinyvit.models.selfsup.taps import check_vit, idle_parameters, tap_vit, visible_patches
 
 KINDS = [

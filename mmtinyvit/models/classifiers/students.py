@@ -1,7 +1,9 @@
-"""DeiT's distillation: one head learns from labels, the other from a teacher beside the student or from a store."""
+"""Students: mmpretrain's classifiers that learn from a store, and DeiT's, whose teacher may also be beside it."""
 from collections.abc import Sequence
 
-from mmpretrain.models import ImageClassifier
+import torch
+import torch.nn.functional as F
+from mmpretrain.models import ImageClassifier, TimmClassifier
 from mmpretrain.models.heads import DeiTClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -11,10 +13,82 @@ from mmtinyvit.registry import MODELS
 from mmtinyvit.store import Record
 
 from ..losses import teacher_class
-from .distill import stored_record
-from .frozen_teacher import FrozenTeacher
+from .teachers import FrozenTeacher
 
-__all__ = ['DeiTDistillClassifier', 'DeiTDistillHead']
+__all__ = ['DeiTDistillClassifier', 'DeiTDistillHead', 'DistillClassifier', 'DistillTimmClassifier', 'stored_record']
+
+
+def stored_record(data_samples: list[DataSample], device: torch.device) -> Record:
+    """What a store says about a batch: the fields that ``LoadTeacherLogits`` adds, as tensors on ``device``.
+
+    Raises:
+        UserError: A sample has no record.
+    """
+    if 'teacher_index' not in data_samples[0]:
+        raise UserError("The samples carry no teacher's record: put mmtinyvit.LoadTeacherLogits into the training "
+                        'pipeline, and mmtinyvit.PackViewInputs at its end.')
+    rows = [Record(s.teacher_index, s.teacher_log_prob, s.teacher_tail_mass) for s in data_samples]
+    return Record.stack(rows).to(device)
+
+
+class _DistillMixin:
+    """The loss against the store, for any classifier whose ``tensor`` mode returns logits ``(B, C)``."""
+
+    def __init__(self, *args, distill: dict | None = None, label_weight: float = 0., **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if not 0 <= label_weight <= 1:
+            raise UserError(f'label_weight={label_weight} must lie between 0 (teacher alone) and 1 (labels alone).')
+        self.distill_loss: nn.Module = MODELS.build(distill or dict(type='mmtinyvit.SparseSoftTargetLoss'))
+        self.label_weight = label_weight
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, normalised.
+            data_samples: One per image, with the teacher's record, and with labels if ``label_weight`` is above 0.
+
+        Returns:
+            dict: ``loss_teacher``, ``loss_label`` if it has weight, and ``teacher_agreement``, the percentage of images
+            whose first class is the teacher's.
+        """
+        logits = self(inputs, mode='tensor')  # (B, C)
+        record = stored_record(data_samples, logits.device)
+        losses = dict(loss_teacher=(1 - self.label_weight) * self.distill_loss(logits, record))
+        if self.label_weight > 0:
+            if 'gt_score' in data_samples[0]:
+                target = torch.stack([sample.gt_score for sample in data_samples]).to(logits)
+            else:
+                target = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
+            losses['loss_label'] = self.label_weight * F.cross_entropy(logits.float(), target)
+        losses['teacher_agreement'] = (logits.argmax(1) == teacher_class(record)).float().mean() * 100
+        return losses
+
+
+@MODELS.register_module()
+class DistillClassifier(_DistillMixin, ImageClassifier):
+    """``mmpretrain.ImageClassifier`` that learns from a store. Its checkpoint is a plain ``ImageClassifier``'s.
+
+    Args:
+        *args: Of ``ImageClassifier``.
+        distill: Config of the loss; :class:`~mmtinyvit.models.losses.SparseSoftTargetLoss` by default.
+        label_weight: Share of the label loss, in [0, 1]. At 0, the default, labels are not read.
+        **kwargs: Of ``ImageClassifier``.
+    """
+
+
+@MODELS.register_module()
+class DistillTimmClassifier(_DistillMixin, TimmClassifier):
+    """``mmpretrain.TimmClassifier`` that learns from a store. Its checkpoint is a plain ``TimmClassifier``'s.
+
+    Args:
+        *args: Of ``TimmClassifier``.
+        **kwargs: Of ``TimmClassifier``, among them ``model_name``; ``distill`` and ``label_weight`` of
+            :class:`DistillClassifier`.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{'loss': dict(type='mmpretrain.CrossEntropyLoss'), **kwargs})
 
 
 @MODELS.register_module()
@@ -29,25 +103,16 @@ class DeiTDistillHead(DeiTClsHead):
     :class:`DeiTDistillClassifier`.
 
     Args:
-        num_classes: C, of labels and teacher alike.
-        in_channels: Width of the features.
+        *args: Of mmpretrain's ``DeiTClsHead``.
         loss: Config of the label loss, on the class head.
-        hidden_dim: Width of a hidden layer before both heads; None has none.
         init_cfg: Initialisation of MMEngine; by default the original's.
-        **kwargs: Of mmpretrain's ``DeiTClsHead``.
+        **kwargs: Of ``DeiTClsHead``: ``num_classes`` (C, of labels and teacher alike), ``in_channels``, ``hidden_dim``
+            (width of a hidden layer before both heads; None has none) and others.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 loss: dict | None = None,
-                 hidden_dim: int | None = None,
-                 init_cfg: dict | list[dict] | None = None,
-                 **kwargs) -> None:
+    def __init__(self, *args, loss: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            hidden_dim=hidden_dim,
+            *args,
             loss=loss or dict(type='mmpretrain.CrossEntropyLoss'),
             init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=.02, bias=0.),
             **kwargs)
@@ -56,10 +121,7 @@ class DeiTDistillHead(DeiTClsHead):
     def pre_logits(self, feats: Sequence) -> tuple[Tensor, Tensor]:
         """What each head reads: ``(B, D)`` twice, from ``(cls_token, dist_token)`` or one pooled feature ``(B, D)``."""
         feat = feats[-1]
-        pair = (feat, feat) if isinstance(feat, Tensor) else tuple(feat)[-2:]
-        if self.hidden_dim is None:
-            return pair
-        return tuple(self.layers.act(self.layers.pre_logits(each)) for each in pair)
+        return super().pre_logits(((feat, feat) if isinstance(feat, Tensor) else feat, ))
 
     def separate(self, feats: Sequence) -> tuple[Tensor, Tensor]:
         """Logits of the class head and of the distillation head, each ``(B, C)``."""
@@ -70,10 +132,6 @@ class DeiTDistillHead(DeiTClsHead):
         """The mean of both logits, ``(B, C)``."""
         cls_logits, dist_logits = self.separate(feats)
         return (cls_logits + dist_logits) / 2
-
-    def label_loss(self, cls_logits: Tensor, data_samples: list[DataSample]) -> Tensor:
-        """The label loss of the class head's logits ``(B, C)``; reads ``gt_score`` where labels were mixed."""
-        return self._get_loss(cls_logits, data_samples)['loss']
 
     def loss(self, feats: Sequence, data_samples: list[DataSample], **kwargs) -> dict[str, Tensor]:
         """The label loss alone, for training without a teacher: the distillation head gets no gradient."""
@@ -151,18 +209,15 @@ class DeiTDistillClassifier(ImageClassifier):
         cls_logits, dist_logits = self.head.separate(self.extract_feat(inputs))
         losses = {}
         if self.alpha < 1:
-            losses['loss_label'] = (1 - self.alpha) * self.head.label_loss(cls_logits, data_samples)
+            losses['loss_label'] = (1 - self.alpha) * self.head._get_loss(cls_logits, data_samples)['loss']
         if self.alpha > 0:
-            teacher = self.ask_teacher(inputs, data_samples)
+            if self.teacher is None:
+                teacher = stored_record(data_samples, inputs.device)
+            elif 'teacher_index' in data_samples[0]:
+                raise UserError('The samples carry a record of a store, and the model has a teacher beside it: remove '
+                                'LoadTeacherLogits from the pipeline, or teacher from the model.')
+            else:
+                teacher = self.teacher(inputs, self.data_preprocessor)  # logits (B, C)
             losses['loss_distill'] = self.alpha * self.distill_loss(dist_logits, teacher)
             losses['teacher_agreement'] = (dist_logits.argmax(1) == teacher_class(teacher)).float().mean() * 100
         return losses
-
-    def ask_teacher(self, inputs: Tensor, data_samples: list[DataSample]) -> Tensor | Record:
-        """The teacher's logits ``(B, C)`` for the batch, or its stored record."""
-        if self.teacher is None:
-            return stored_record(data_samples, inputs.device)
-        if 'teacher_index' in data_samples[0]:
-            raise UserError('The samples carry a record of a store, and the model has a teacher beside it: remove '
-                            'LoadTeacherLogits from the pipeline, or teacher from the model.')
-        return self.teacher(inputs, self.data_preprocessor)

@@ -1,0 +1,194 @@
+"""Data sets of images in class folders, read as they are or over an image index.
+
+Their samples have names and never stand in for each other.
+"""
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+import numpy as np
+from mmpretrain.datasets import BaseDataset, CustomDataset
+from mmpretrain.datasets import ImageNet as _ImageNet
+
+from ..errors import UserError
+from ..registry import DATASETS
+from .image_index import ImageIndex
+from .views import load_batch, load_sample
+
+__all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
+
+
+def require_folder(path: str, source: str) -> None:
+    """Raise :class:`UserError`, which ends in ``source``, if the local folder ``path`` is missing."""
+    if '://' not in path and not os.path.isdir(path):
+        advice = source or 'change data_root in the config.'
+        raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')
+
+
+class NamedSamples:
+    """Mixin that comes before a ``BaseDataset``.
+
+    ``BaseDataset`` draws another sample when a pipeline returns None, so that a stored target would be applied to the
+    wrong image. Here that is an error which names the sample. Every sample carries its identity:
+
+    Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
+    """
+
+    def __getitem__(self, idx: int) -> dict:
+        self.full_init()
+        return self.prepare_data(idx)
+
+    def prepare_data(self, idx: int) -> dict:
+        """The sample, passed through the pipeline."""
+        return load_sample(self.pipeline, self.get_data_info(idx))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """The samples of a batch, the same as one by one, which the loader asks for."""
+        self.full_init()
+        own = type(self)
+        if own.__getitem__ is not NamedSamples.__getitem__ or own.prepare_data is not NamedSamples.prepare_data:
+            return [self[idx] for idx in indices]
+        return load_batch(self, [self.get_data_info(idx) for idx in indices])
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample's dict with ``sample_key`` added."""
+        info = super().get_data_info(idx)
+        if 'sample_key' not in info:
+            info['sample_key'] = PurePath(os.path.relpath(info['img_path'], self.img_prefix)).as_posix()
+        return info
+
+
+class _Folders(NamedSamples):
+    """Missing and empty folders become one sentence.
+
+    Args:
+        source: How the data can be had; ends the message when the folder is missing.
+        **kwargs: As for the mmpretrain dataset of the same layout.
+    """
+
+    def __init__(self, *, source: str = '', **kwargs) -> None:
+        self.source = source
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Scan the folders. A missing one, one without images or a wrong number of classes is a :class:`UserError`."""
+        require_folder(self.img_prefix, self.source)
+        try:
+            return super().load_data_list()
+        except AssertionError as error:  # how mmpretrain reports a wrong number of class folders
+            raise UserError(f'The image folder {self.img_prefix} cannot be used: {error}') from error
+        except RuntimeError as error:
+            raise UserError(f'The image folder {self.img_prefix} holds no image in a class folder: put files ending in '
+                            f'{", ".join(sorted(self.extensions))} there.') from error
+
+
+@DATASETS.register_module()
+class ImageFolder(_Folders, CustomDataset):
+    """Class per folder, class names from the folders: ``mmpretrain.CustomDataset`` with named samples."""
+
+
+@DATASETS.register_module()
+class ImageNet(_Folders, _ImageNet):
+    """ImageNet-1K in the layouts of ``mmpretrain.ImageNet``, with named samples."""
+
+
+@DATASETS.register_module()
+class IndexedImages(NamedSamples, BaseDataset):
+    """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
+
+    Each sample has the keys ``img_path``, ``gt_label``, ``sample_key``, ``sample_idx`` and, for images in zip files,
+    ``zip_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
+
+    Args:
+        ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
+        data_root: Folder that holds the class folders or the zip files.
+        num_classes: Number of classes that the recipe expects; None takes any.
+        source: How the data can be had; ends the message when it is missing.
+        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
+
+    Raises:
+        UserError: Data or index is missing, the index does not fit the data or ``num_classes``, or nothing is left.
+    """
+
+    def __init__(self, ann_file: str = 'images.index', data_root: str = '', *, num_classes: int | None = None,
+                 source: str = '', **kwargs) -> None:
+        self.num_classes = num_classes
+        self.source = source
+        self._positions: np.ndarray | range = range(0)
+        super().__init__(ann_file, data_root=data_root, serialize_data=False, **kwargs)
+
+    def full_init(self) -> None:
+        """Map the index; milliseconds at any size."""
+        if self._fully_initialized:
+            return
+        require_folder(self.img_prefix, self.source)
+        self.index = ImageIndex(self.ann_file)
+        if self.num_classes not in (None, len(self.index.classes)):
+            raise UserError(f'The image index {self.ann_file} has {len(self.index.classes)} classes, but '
+                            f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
+        self._metainfo.setdefault('classes', self.index.classes)
+        self._positions = range(len(self.index))
+        if self._indices is not None:
+            self._positions = self._selected(self._indices)
+        self._fully_initialized = True
+        if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
+            first = self.get_data_info(0)
+            path = first['zip_member'].archive if self.index.zipped else first['img_path']
+            if '://' not in path and not os.path.exists(path):
+                self._fully_initialized = False
+                raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
+                                'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample at ``idx``, made from the index on the spot."""
+        self.full_init()
+        position = int(self._positions[idx])
+        key = self.index.key(position)
+        info = {'sample_key': key, 'gt_label': self.index.labels[position].item(), 'sample_idx': idx % len(self)}
+        if self.index.zipped:
+            member = self.index.member(position, self.img_prefix)
+            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'zip_member': member}
+        else:
+            info['img_path'] = os.path.join(self.img_prefix, key)
+        return info
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self._positions)
+
+    def get_subset(self, indices: int | Sequence[int]) -> 'IndexedImages':
+        """A dataset over the first ``indices`` samples, the last ``-indices``, or those listed."""
+        self.full_init()
+        subset = self._copy_without_annotation()
+        subset.get_subset_(indices)
+        return subset
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """:meth:`get_subset` in place."""
+        self.full_init()
+        self._positions = self._selected(indices)
+
+    def _selected(self, indices: int | Sequence[int]) -> np.ndarray | range:
+        if isinstance(indices, int):
+            chosen = self._positions[:indices] if indices >= 0 else self._positions[indices:]
+        else:
+            try:
+                chosen = np.asarray(self._positions)[np.asarray(indices, np.int64)]
+            except IndexError:
+                raise UserError(f'`indices` reach from {min(indices)} to {max(indices)}, but the image index '
+                                f'{self.ann_file} has {len(self._positions)} samples: correct them.') from None
+        if not len(chosen):
+            raise UserError(f'No sample is left of the image index {self.ann_file}: change `indices`.')
+        return chosen
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of all samples, ``(N,)`` int64."""
+        self.full_init()
+        return self.index.labels[np.asarray(self._positions)].astype(np.int64)
+
+    def iter_sample_keys(self) -> Iterator[str]:
+        """The keys of all samples in order, one at a time."""
+        self.full_init()
+        if isinstance(self._positions, range):
+            return self.index.keys(self._positions.start, self._positions.stop)
+        return map(self.index.key, self._positions.tolist())

@@ -1,0 +1,200 @@
+"""Models that are asked and never trained: a teacher beside a student, and several classifiers as one teacher."""
+import copy
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmpretrain.models import TimmClassifier
+from mmpretrain.structures import DataSample
+from timm import get_pretrained_cfg
+from torch import Tensor, nn
+
+from mmtinyvit.errors import UserError
+from mmtinyvit.registry import MODELS
+from mmtinyvit.store.record import check_weights
+
+from ..data_preprocessors import Renormalise
+from ..weights import fill_module, read_state_dict
+
+__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits']
+
+
+def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
+    """A model with all of its weights, in eval mode and without gradients.
+
+    Args:
+        config: Config of the model. It is left as it is.
+        checkpoint: File or URL that must fill the model. Without one, the weights are those that the config names
+            (``pretrained`` of timm, or an ``init_cfg`` of type ``Pretrained`` at any depth); if it names none, they
+            are random.
+
+    Raises:
+        UserError: The checkpoint does not fill the model.
+    """
+    model = MODELS.build(copy.deepcopy(config))
+    if checkpoint is not None:
+        fill_module(model, read_state_dict(checkpoint), checkpoint)
+    elif _names_weights(config) and not isinstance(model, TimmClassifier):  # timm has loaded its weights already
+        model.init_weights()  # MMEngine calls it before training only
+    model = revert_sync_batchnorm(model)
+    model.eval()  # which returns None in mmpretrain's backbones
+    return model.requires_grad_(False)
+
+
+def _names_weights(config: object) -> bool:
+    """Whether a config says ``pretrained``, or has an ``init_cfg`` of type ``Pretrained``, at any depth."""
+    if isinstance(config, dict):
+        return bool(config.get('pretrained')) or config.get('type') == 'Pretrained' or any(
+            map(_names_weights, config.values()))
+    return isinstance(config, (list, tuple)) and any(map(_names_weights, config))
+
+
+def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """A teacher's logits ``(B, C)`` of normalised images. Raises :class:`UserError` if it gives something else."""
+    logits = model(inputs.contiguous(memory_format=torch.channels_last), mode='tensor')
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise UserError(f'The teacher {type(model).__name__} does not return logits (B, C) in tensor mode: give it one '
+                        'classification head.')
+    return logits
+
+
+class FrozenTeacher:
+    """A teacher for training with a teacher beside the student, or for whoever else needs its answers.
+
+    It is no ``nn.Module``, and a module that holds one does not own it: the teacher is not in its ``state_dict()``,
+    ``parameters()`` or ``modules()``, so that no optimiser, DDP wrapper or checkpoint sees it, and a deep copy, as
+    ``EMAHook`` makes of the student, shares it. It stays in eval mode, computes without gradients, under the caller's
+    autocast, and follows the device of what it is asked about. The model is built when :meth:`load` is called or the
+    first question comes, on random numbers of its own: the student starts from the same weights with any teacher, and
+    testing builds none.
+
+    Args:
+        model: Config of an mmpretrain or timm classifier with a ``data_preprocessor`` of its own, or a built model. For
+            a ``TimmClassifier``, the mean and std of timm's ``get_pretrained_cfg(model_name)`` are the default.
+        checkpoint: File or URL that fills the model. Not needed if the config says ``pretrained``.
+    """
+
+    def __init__(self, model: dict | nn.Module, checkpoint: str | None = None) -> None:
+        self.config = model
+        self.checkpoint = checkpoint
+        self._model: nn.Module | None = None
+        self._renormalise: tuple[nn.Module, Renormalise] | None = None
+
+    def load(self) -> nn.Module:
+        """The model; builds it at the first call.
+
+        Raises:
+            UserError: The config has no weights or no normalisation, or the checkpoint does not fill the model.
+        """
+        if self._model is None:
+            model = self.config
+            if not isinstance(model, nn.Module):
+                with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                    model = self._build(copy.deepcopy(model))
+            model.eval()
+            self._model = model.requires_grad_(False).to(memory_format=torch.channels_last)
+        return self._model
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, preprocessor: nn.Module) -> Tensor:
+        """Ask about a batch as the student gets it: augmented, mixed and normalised for the student.
+
+        Mixing is linear, so changing the normalisation afterwards gives what mixing under the teacher's own
+        normalisation gives, up to the rounding of one multiplication; with equal normalisation nothing is changed.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, as ``preprocessor`` gave it.
+            preprocessor: The student's.
+
+        Returns:
+            Tensor: Logits ``(B, C)``, without gradient.
+
+        Raises:
+            UserError: The teacher gives something else.
+        """
+        model = self.load().to(inputs.device)
+        if self._renormalise is None or self._renormalise[0] is not preprocessor:
+            self._renormalise = preprocessor, Renormalise(preprocessor, model.data_preprocessor)
+        return class_logits(model, self._renormalise[1](inputs))
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self
+
+    def _build(self, config: dict) -> nn.Module:
+        name = config.get('model_name') or config.get('backbone', {}).get('type') or config.get('type')
+        if not (self.checkpoint or _names_weights(config)):
+            raise UserError(f'The teacher {name} has no weights: give teacher=dict(model=..., checkpoint=FILE), or '
+                            'pretrained=True in its model.')
+        if not config.get('data_preprocessor'):  # timm's, over pixels from 0 to 255
+            found = get_pretrained_cfg(config.get('model_name', ''), allow_unregistered=True)
+            if found is None or not found.mean:
+                raise UserError(f'The teacher {name} needs a data_preprocessor in its config, with the mean, std and '
+                                'to_rgb it was trained with: a teacher has its own normalisation.')
+            config['data_preprocessor'] = dict(
+                type='mmpretrain.ClsDataPreprocessor', mean=[255 * m for m in found.mean],
+                std=[255 * s for s in found.std], to_rgb=True)
+        return build_teacher(config, self.checkpoint)
+
+
+@MODELS.register_module()
+class EnsembleClassifier(BaseModel):
+    """A teacher made of teachers, each with its own normalisation and input size. It answers; it is not trained.
+
+    The logits are log(sum_i w_i softmax(z_i)), so that their softmax is the weighted mean of the probabilities.
+
+    Args:
+        teachers: Configs of classifiers whose ``tensor`` mode returns logits ``(B, C)``, such as ``TimmClassifier`` or
+            ``ImageClassifier``. Each may have a ``data_preprocessor`` (``mmtinyvit.ReplayDataPreprocessor`` knows
+            ``input_size``) and a ``checkpoint``, a file or URL that must fill it; ``pretrained`` of timm and
+            ``init_cfg=dict(type='Pretrained', ...)`` work, too. A checkpoint of the whole ensemble overrides them.
+        weights: One positive number per teacher, scaled to sum to 1; all alike by default.
+        data_preprocessor: Of the teachers that have none of their own. The ensemble itself takes pixels as they are.
+        init_cfg: As for any ``BaseModel``.
+
+    Raises:
+        UserError: There is no teacher, a checkpoint does not fill its teacher, or the weights do not fit.
+    """
+
+    def __init__(self, teachers: Sequence[dict], weights: Sequence[float] | None = None,
+                 data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(dict(type='mmpretrain.ClsDataPreprocessor'), init_cfg)
+        if not teachers:
+            raise UserError('EnsembleClassifier has no teachers: list the configs of one or more classifiers.')
+        self.weights = check_weights(weights, len(teachers))
+        self.teachers = nn.ModuleList()
+        for config in teachers:
+            own = {name: value for name, value in config.items() if name != 'checkpoint'}
+            if data_preprocessor is not None and own.get('data_preprocessor') is None:
+                own['data_preprocessor'] = data_preprocessor
+            self.teachers.append(build_teacher(own, config.get('checkpoint')))
+
+    def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
+                mode: str = 'tensor') -> Tensor | list[DataSample]:
+        """Ask all teachers.
+
+        Args:
+            inputs: ``(B, 3, H, W)``, pixels from 0 to 255 in the order of the pipeline (BGR).
+            data_samples: For ``predict``: get the mean probabilities and the first class.
+            mode: ``tensor`` returns logits ``(B, C)`` float32, ``predict`` samples.
+
+        Raises:
+            UserError: The teachers' classes differ in number, or ``mode`` is ``loss``.
+        """
+        if mode == 'loss':
+            raise UserError('EnsembleClassifier is a teacher and is not trained: train its members one by one.')
+        said = []  # log(w_i softmax(z_i)), each (B, C)
+        for weight, teacher in zip(self.weights, self.teachers, strict=True):
+            logits = class_logits(teacher, teacher.data_preprocessor(dict(inputs=inputs), False)['inputs'])
+            said.append(logits.float().log_softmax(1) + math.log(weight))
+            if said[0].shape != said[-1].shape:
+                raise UserError(f'The teachers of an ensemble have {said[0].shape[1]} and {said[-1].shape[1]} classes: '
+                                'they need the same.')
+        mean = reduce(torch.logaddexp, said)
+        if mode == 'tensor':
+            return mean
+        samples = [DataSample() for _ in mean] if data_samples is None else data_samples
+        for sample, row in zip(samples, mean.exp(), strict=True):
+            sample.set_pred_score(row).set_pred_label(row.argmax())
+        return samples
