@@ -47,7 +47,9 @@ test: lint
 	$(PYTEST) $(TEST_ARGS)
 
 coverage: $(FULL)
-	$(PYTEST) --cov --cov-report=term $(TEST_ARGS)
+	$(PYTEST) --cov --cov-report= $(TEST_ARGS)
+	-$(PY) -m coverage combine --append --quiet  # of child processes that ended after the tests
+	$(PY) -m coverage report
 
 lint: $(FULL)
 	$(PY) -m ruff check .
