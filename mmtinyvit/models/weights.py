@@ -22,34 +22,28 @@ from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
 from mmtinyvit.zoo.download import Report, fetch, known_sha256, local_path
 from mmtinyvit.zoo.index import PUBLISHERS, entries
 
+from .checkpoint_keys import unwrap_checkpoint
+
 __all__ = ['PretrainedMixin', 'fetch_weights', 'fill_module', 'read_checkpoint', 'read_state_dict']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
 
 
-class _PlainConfig:
-    """Reads the training configuration (yacs) that the original packs beside the weights as a plain dict."""
+class _Ignored:
+    """Stands in for MMEngine's ``HistoryBuffer``, and for ``getattr``, with which a buffer restores its methods."""
 
-    def __new__(cls) -> OrderedDict:
-        return OrderedDict()
-
-
-class _Curve:
-    """Stands in for ``HistoryBuffer``, which restores the methods of its whole class: those of this process stay."""
+    def __init__(self, *_) -> None:
+        pass
 
     def __setstate__(self, state: dict) -> None:
         pass
 
 
-def _ignored(*_) -> None:
-    """Stands in for ``getattr``, which MMEngine's checkpoints ask for to restore curves that nobody reads here."""
-
-
 # What checkpoints of MMEngine, MAE and Cream hold beside tensors, and what is read in its place.
 HARMLESS = [
-    (_Curve, 'mmengine.logging.history_buffer.HistoryBuffer'), (_ignored, 'builtins.getattr'),
-    (_PlainConfig, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
+    (_Ignored, 'mmengine.logging.history_buffer.HistoryBuffer'), (_Ignored, 'builtins.getattr'),
+    (OrderedDict, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
     np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0],  # how NumPy restores an array and a number
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.uint32)),
 ]
@@ -82,18 +76,15 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
             checkpoint = torch.load(file, map_location='cpu', weights_only=True)
     else:
         checkpoint = _load(source, source)
-    meta: dict = {}
-    if isinstance(checkpoint, Mapping):
-        meta.update(checkpoint.get('meta') or {})
-        if 'teacher_store' in checkpoint:
-            meta['teacher_store'] = checkpoint['teacher_store']
-    for name in ('state_dict', 'model'):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
-            checkpoint = checkpoint[name]
-            break
-    if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
+    if not isinstance(checkpoint, Mapping):
+        checkpoint = {}
+    meta = dict(checkpoint.get('meta') or {})
+    if 'teacher_store' in checkpoint:
+        meta['teacher_store'] = checkpoint['teacher_store']
+    tensors = {key.removeprefix('module.'): value for key, value in unwrap_checkpoint(checkpoint).items()
+               if isinstance(value, Tensor)}
+    if not tensors:
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
-    tensors = {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
     return tensors, meta
 
 
@@ -105,13 +96,7 @@ def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None
         url: Where it was published.
         folder: Where to keep it; see :func:`~mmtinyvit.zoo.download.checkpoint_folder`.
         mirror: Address of a folder that has the same file.
-        report: See :func:`~mmtinyvit.zoo.download.download`.
-
-    Returns:
-        Path: The file.
-
-    Raises:
-        UserError: See :func:`~mmtinyvit.zoo.download.fetch`.
+        report: See :func:`~mmtinyvit.zoo.download.fetch`, which also says what is raised.
     """
     path = local_path(url, folder)
     address = f'{mirror.rstrip("/")}/{path.name}' if mirror else url
@@ -138,8 +123,6 @@ def _readable(name: str) -> Iterator[None]:
             yield
     except FileNotFoundError as error:
         raise UserError(f'There is no checkpoint {name}: check the path.') from error
-    except UserError:
-        raise
     except Exception as error:  # damaged bytes make each reader fail in its own way
         code = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
         reason = f'it holds {code[1]}' if code else ' '.join(str(error).split())[:120]
@@ -241,11 +224,7 @@ class PretrainedMixin:
         super().init_weights()
 
     def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Fill the backbone from a file or URL, in which it lies under ``prefix``.
-
-        Raises:
-            UserError: The checkpoint does not fill it.
-        """
+        """Fill the backbone from a file or URL, in which it lies under ``prefix``, or raise :class:`UserError`."""
         raise NotImplementedError
 
     def note_weights(self, origin: str) -> None:
