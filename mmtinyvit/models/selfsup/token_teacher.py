@@ -67,11 +67,7 @@ class TokenCache:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix='tokens')
 
     def read(self, seeds: Sequence[int], pixels: Tensor) -> list[Tensor | None]:
-        """The tokens of some views.
-
-        Args:
-            seeds: Their seeds, ``aug_seed`` of ``SeededAugment``.
-            pixels: Mean and standard deviation of each of them, ``(B, 2)``, as the teacher would see them now.
+        """The tokens of the views with some ``aug_seed`` and ``pixels`` of some mean and deviation now, ``(B, 2)``.
 
         Returns:
             list: For each ``(3, H, N, d)`` float16 on the host, or None if it is not there or damaged.
@@ -82,11 +78,7 @@ class TokenCache:
         return list(self._readers.map(self._read, seeds, pixels.cpu().tolist()))
 
     def write(self, seeds: Sequence[int], pixels: Tensor, tokens: Tensor) -> None:
-        """Keep the tokens ``(3, B, H, N, d)`` of some views.
-
-        Raises:
-            UserError: The disk is full, or the folder cannot be written any more.
-        """
+        """Keep the tokens ``(3, B, H, N, d)`` of some views, or raise :class:`UserError` if the disk is full."""
         parts = tokens.transpose(0, 1).cpu().half().contiguous().numpy()
         try:
             for seed, (mean, std), part in zip(seeds, pixels.cpu().tolist(), parts, strict=True):
@@ -124,9 +116,8 @@ class TokenCache:
         try:
             temporary.write_bytes(content)
             os.replace(temporary, path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
 
 
 class TokenTeacher(FrozenTeacher):
@@ -177,12 +168,8 @@ class TokenTeacher(FrozenTeacher):
             for i, view in zip(absent, asked.unbind(1), strict=True):
                 views[i] = view
         qkv = torch.stack([view.to(images.device, non_blocking=True) for view in views], 1)
-        return dict(qkv=qkv), self.grid(images)
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of ``images`` ``(B, 3, H, W)`` in patches."""
-        height, width = self.load().patch_embed.projection.stride
-        return images.shape[2] // height, images.shape[3] // width
+        height, width = vit.patch_embed.projection.stride
+        return dict(qkv=qkv), (images.shape[2] // height, images.shape[3] // width)
 
     def load(self) -> nn.Module:
         """The network up to the target block, built and filled at the first call.
