@@ -147,13 +147,9 @@ def plain_config(cfg: Config) -> dict[str, Any]:
 
 
 def check_types(plain: Mapping[str, Any], source: str) -> None:
-    """Make sure that a config from a file names parts of these libraries, and nothing that could run code of its own.
+    """Make sure that a config from ``source`` names parts of these libraries, and nothing that runs code of its own.
 
     MMEngine's registries import whatever a type with dots names, ``os.system`` included.
-
-    Args:
-        plain: From :func:`plain_config`.
-        source: Where it comes from, for the error.
 
     Raises:
         UserError: A type is no class of mmpretrain, mmcv, MMEngine or PyTorch, and none that this library or somebody

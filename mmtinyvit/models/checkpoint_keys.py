@@ -6,7 +6,7 @@ this library); and where the final norm and the classifier sit. The other networ
 """
 import math
 import re
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from mmtinyvit.errors import UserError
 
 __all__ = [
-    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_state_dict',
-    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_deit',
-    'unwrap_checkpoint'
+    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_in_place', 'convert_state_dict',
+    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_clip',
+    'is_official_deit', 'unwrap_checkpoint'
 ]
 
 
@@ -182,6 +182,19 @@ def unwrap_checkpoint(checkpoint: Mapping) -> Mapping:
                 checkpoint)
 
 
+def convert_in_place(state_dict: MutableMapping, prefix: str, *_, is_foreign: Callable[[Mapping], bool],
+                     convert: Callable[[Mapping], Mapping]) -> None:
+    """A backbone's ``_checkpoint_filter``, which an mmpretrain ``ImageClassifier`` around it runs before loading.
+
+    Published checkpoints hold a whole classifier without ``backbone.``, perhaps under ``model``.
+    """
+    bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if is_foreign(bare.get('model', bare)):
+        for key in bare:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in convert(bare).items()})
+
+
 # ---------------------------------------------------------------- ViT, DeiT, CLIP
 PLACEHOLDERS = dict(i=r'\d+', n='[12]', part='qkv|proj', end='pre|post', kind='weight|bias', rest='.+',
                     leaf=r'\w+')
@@ -251,6 +264,11 @@ def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpr
 def is_official_deit(state_dict: Mapping) -> bool:
     """Whether the tensors carry the names of the original DeiT."""
     return 'patch_embed.proj.weight' in state_dict and 'blocks.0.attn.qkv.weight' in state_dict
+
+
+def is_official_clip(state_dict: Mapping) -> bool:
+    """Whether the tensors carry the names of CLIP's published visual tower."""
+    return 'visual.conv1.weight' in state_dict
 
 
 def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
 https://arxiv.org/abs/2103.00020. Written from the paper and from the key names of the published checkpoint.
 """
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_clip_state_dict
+from ..checkpoint_keys import convert_clip_state_dict, convert_in_place, is_official_clip
 
 __all__ = ['CLIPVisionTower']
 
@@ -107,13 +109,5 @@ class CLIPVisionTower(BaseBackbone):
         super().train(mode)
         return self
 
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
-        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
-
-        The published checkpoint holds the tower and a linear classifier, under CLIP's names.
-        """
-        if not prefix and 'visual.conv1.weight' in state_dict:
-            renamed = convert_clip_state_dict(state_dict)
-            state_dict.clear()
-            state_dict.update(renamed)
+    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_clip,
+                                              convert=convert_clip_state_dict))

@@ -4,6 +4,7 @@ Touvron et al., "Training data-efficient image transformers & distillation throu
 https://arxiv.org/abs/2012.12877; original code https://github.com/facebookresearch/deit (Apache-2.0).
 """
 from collections.abc import Mapping
+from functools import partial
 
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.backbones import DistilledVisionTransformer, VisionTransformer
@@ -12,7 +13,7 @@ from torch import nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_deit_state_dict, is_official_deit
+from ..checkpoint_keys import convert_deit_state_dict, convert_in_place, is_official_deit
 
 __all__ = ['DeiT', 'DistilledDeiT']
 
@@ -63,18 +64,8 @@ class _DeiTMixin:
                                 'mmtinyvit.DistilledDeiT, one without distillation to mmtinyvit.DeiT.')
         super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
-        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
-
-        Checkpoints of the original and of timm hold a whole classifier, perhaps under ``model``.
-        """
-        bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        if not is_official_deit(bare.get('model', bare)):
-            return
-        for key in bare:
-            del state_dict[prefix + key]
-        state_dict.update({prefix + key: value for key, value in convert_deit_state_dict(bare).items()})
+    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_deit,
+                                              convert=convert_deit_state_dict))
 
 
 @MODELS.register_module()
