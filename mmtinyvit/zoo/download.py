@@ -20,9 +20,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store.cached_folder import cache_folder
 from mmtinyvit.store.files import FULL, file_sha256, write_atomically
 
-from .index import entries
+from .index import entry_at
 
-__all__ = ['checkpoint_folder', 'download', 'fetch', 'known_sha256', 'local_path', 'recorded_sha256']
+__all__ = ['checkpoint_folder', 'download', 'fetch', 'local_path', 'recorded_sha256']
 
 TRIES = 5  # in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try; doubles from try to try
@@ -42,14 +42,8 @@ def checkpoint_folder(given: str | Path | None = None) -> Path:
 
 def local_path(url: str, folder: str | Path | None = None) -> Path:
     """Where the file at ``url`` is kept; files that no metafile lists are kept apart by their address."""
-    name = Path(urlparse(url).path).name
-    listed = any(entry.url == url for entry in entries().values())
-    return checkpoint_folder(folder) / ('' if listed else hashlib.sha256(url.encode()).hexdigest()[:8]) / name
-
-
-def known_sha256(url: str) -> str | None:
-    """The published checksum of what is at ``url``, or its beginning; None where there is none."""
-    return next((entry.sha256 for entry in entries().values() if entry.url == url), None)
+    own_folder = '' if entry_at(url) else hashlib.sha256(url.encode()).hexdigest()[:8]
+    return checkpoint_folder(folder) / own_folder / Path(urlparse(url).path).name
 
 
 def recorded_sha256(path: Path) -> str | None:
@@ -74,13 +68,10 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
 
     Args:
         url: An ``http`` or ``https`` address.
-        path: Where to keep it.
+        path: Where to keep it; also what is returned.
         sha256: What its checksum must be, or begin with.
         report: Called with the bytes that are there and the bytes of the whole, or None, whenever more has arrived.
         check: Called with the path of what has arrived; raises :class:`UserError` if it is unfit.
-
-    Returns:
-        Path: ``path``.
 
     Raises:
         UserError: It cannot be downloaded or kept, its checksum is wrong, or ``check`` refuses it. Only what a dropped
@@ -150,11 +141,8 @@ def download(url: str, part: Path, file: BinaryIO, report: Report | None = None)
     """Bring ``file``, open at the path ``part``, to the end of what is at ``url``, starting from what it holds.
 
     What is there is only kept if the server says that it is still the beginning of the same file (``If-Range``). The
-    server's name for that version lies beside it, under the name of ``part`` with ``.version``.
-
-    Raises:
-        UserError: The address is wrong, the server cannot be reached or fails again and again, or the disk is full.
-            What has arrived stays.
+    server's name for that version lies beside it, under the name of ``part`` with ``.version``. What has arrived stays
+    after an error.
     """
     failures = 0
     while True:

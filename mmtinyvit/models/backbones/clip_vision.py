@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 @MODELS.register_module()
-class CLIPVisionTower(BaseBackbone):
+class CLIPVisionTower(BaseModule):
     """Vision transformer of CLIP with a norm before its blocks and a projection behind, ViT-L/14 by default.
 
     Feed it images normalised with CLIP's own mean and std, (0.48145466, 0.4578275, 0.40821073) and
@@ -104,10 +104,6 @@ class CLIPVisionTower(BaseBackbone):
         for block in self.blocks:
             x = block(x)
         return (self.ln_post(x[:, 0]) @ self.projection, )
-
-    def train(self, mode: bool = True) -> 'CLIPVisionTower':
-        super().train(mode)
-        return self
 
     _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_clip,
                                               convert=convert_clip_state_dict))

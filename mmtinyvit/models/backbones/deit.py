@@ -21,6 +21,9 @@ __all__ = ['DeiT', 'DistilledDeiT']
 class _DeiTMixin:
     """What differs from mmpretrain: weights at the start, depth of the tokens, official checkpoints."""
 
+    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
+        super().__init__(arch, *args, **kwargs)
+
     def init_weights(self) -> None:
         """Truncated normal of std 0.02 in linear layers and tokens, zero bias; patches as PyTorch initialises them.
 
@@ -78,9 +81,6 @@ class DeiT(_DeiTMixin, VisionTransformer):
         **kwargs: Of ``VisionTransformer``.
     """
 
-    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
-        super().__init__(arch, *args, **kwargs)
-
 
 @MODELS.register_module()
 class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
@@ -91,6 +91,3 @@ class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
         *args: Of mmpretrain's ``DistilledVisionTransformer``.
         **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
     """
-
-    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
-        super().__init__(arch, *args, **kwargs)

@@ -175,13 +175,8 @@ def tap_stages(student: TinyViT, images: Tensor, stages: Collection[int]) -> dic
 def relate_on_grid(student: Tensor, teacher: Tensor, teacher_grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Bring both networks' queries, keys and values to the coarser grid and the teacher's heads.
 
-    Args:
-        student: ``(3, B, C, h, w)``.
-        teacher: ``(3, B, H, extra + N, D / H)``, class and other extra tokens first.
-        teacher_grid: Rows and columns of the N patches.
-
-    Returns:
-        tuple: ``(3, B, H, n, C / H)`` and ``(3, B, H, n, D / H)``, n being the tokens of the common grid.
+    The student's are ``(3, B, C, h, w)``, the teacher's ``(3, B, H, extra + N, D / H)``, with the N patches of its grid
+    last. They become ``(3, B, H, n, C / H)`` and ``(3, B, H, n, D / H)``, n being the tokens of the common grid.
 
     Raises:
         UserError: The student's channels cannot be cut into the teacher's heads.

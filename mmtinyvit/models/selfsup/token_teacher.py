@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_vit_state_dict
 from ..classifiers.teachers import FrozenTeacher
-from ..weights import fill_module, read_state_dict
+from ..weights import fill_vit
 from .taps import check_vit, tap_vit
 
 __all__ = ['TokenCache', 'TokenTeacher', 'view_bytes']
@@ -144,16 +143,10 @@ class TokenTeacher(FrozenTeacher):
     @torch.no_grad()
     def __call__(self, images: Tensor, visible: Tensor | None = None,
                  seeds: Sequence[int] | None = None) -> tuple[dict[str, Tensor], tuple[int, int]]:
-        """Ask about a batch.
+        """What :func:`~mmtinyvit.models.selfsup.taps.tap_vit` gives for a batch, without gradient.
 
-        Args:
-            images: ``(B, 3, H, W)``, normalised.
-            visible: Numbers of the patches to look at, ``(B, n)``; all by default.
-            seeds: Seeds of the views, for the cache, if there is one.
-
-        Returns:
-            tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.taps.tap_vit`, without gradient, and the rows
-            and columns of the image in patches. With a cache they are float16, also those that are asked for anew.
+        With a cache, for which the ``seeds`` of the views are needed, the tokens are float16, also those that are asked
+        for anew.
         """
         vit = self.load().to(images.device)
         if self.cache is None:
@@ -190,10 +183,7 @@ class TokenTeacher(FrozenTeacher):
             raise UserError(f'The teacher {config.get("type")} has no weights: give teacher=dict(backbone=..., '
                             'checkpoint=FILE).')
         vit = MODELS.build(config)
-        state_dict = convert_vit_state_dict(read_state_dict(self.checkpoint))
         # MAE and TinyMIM leave out norms that only a finetuned network has, and the other way round
         norms = ('ln2.', ) if 'final' in self.features else ('ln1.', 'ln2.')
-        own = vit.state_dict()
-        fill_module(vit, {name: value for name, value in state_dict.items()
-                          if name in own or not name.startswith(norms)}, self.checkpoint, fresh=norms)
+        fill_vit(vit, self.checkpoint, norms, fresh=norms)
         return vit
