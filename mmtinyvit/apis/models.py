@@ -75,9 +75,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     Raises:
         UserError: There is no such model, or the weights do not fill it.
     """
-    path = Path(model)
-    meta: dict = {}
-    weights = names = None
+    path, names = Path(model), None
     if path.suffix in PUBLISHED:
         source = str(model)
         weights, meta = read_checkpoint(source)
@@ -96,13 +94,13 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         cfg, source = get_config(entry.name), entry.url if pretrained is True else pretrained
         names = class_names(IN21K_LAYOUTS[21841] if entry.data == 'ImageNet-21k' else 'imagenet-1k')
     cfg = Config(plain_config(cfg), filename=cfg.filename)
-    if weights is not None:
+    if path.suffix in PUBLISHED:
         check_types(cfg.to_dict(), source)
+    else:
+        weights, meta = read_checkpoint(source) if source else (None, {})
     cfg.merge_from_dict(dict(model=copy.deepcopy(kwargs)))  # merging takes `_delete_` out of what it gets
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         classifier = MODELS.build(cfg.model)
-    if weights is None and source:
-        weights, meta = read_checkpoint(str(source))
     if weights is not None:
         fresh = ('head.', ) if 'head' in kwargs else ()
         to_ours = getattr(getattr(classifier, 'backbone', None), '_checkpoint_filter', None)
@@ -147,13 +145,9 @@ def plain_config(cfg: Config) -> dict[str, Any]:
 
 
 def check_types(plain: Mapping[str, Any], source: str) -> None:
-    """Make sure that a config from a file names parts of these libraries, and nothing that could run code of its own.
+    """Make sure that a config from ``source`` names parts of these libraries, and nothing that runs code of its own.
 
     MMEngine's registries import whatever a type with dots names, ``os.system`` included.
-
-    Args:
-        plain: From :func:`plain_config`.
-        source: Where it comes from, for the error.
 
     Raises:
         UserError: A type is no class of mmpretrain, mmcv, MMEngine or PyTorch, and none that this library or somebody

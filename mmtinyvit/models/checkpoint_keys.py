@@ -6,7 +6,7 @@ this library); and where the final norm and the classifier sit. The other networ
 """
 import math
 import re
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ from torch import Tensor
 from mmtinyvit.errors import UserError
 
 __all__ = [
-    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_state_dict',
-    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_deit'
+    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_in_place', 'convert_state_dict',
+    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_clip',
+    'is_official_deit', 'unwrap_checkpoint'
 ]
 
 
@@ -52,19 +53,10 @@ def detect_layout(keys: Collection[str], prefix: str = '') -> str | None:
 
 
 def find_tiny_vit(state_dict: Mapping, source: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """The backbone in a checkpoint of any layout.
+    """The backbone in a checkpoint ``source`` of any layout, and the prefix that was removed from its keys.
 
-    Args:
-        state_dict: The tensors.
-        source: Where they come from, for the error.
-        prefix: Where the backbone lies, such as ``'backbone.'`` for a classifier or detector of OpenMMLab. Where there
-            is none, it is searched without a prefix, as Cream's and timm's lie, and then under ``'backbone.'``.
-
-    Returns:
-        tuple: Its tensors, and the prefix that was removed from their keys.
-
-    Raises:
-        UserError: There is no TinyViT in the checkpoint.
+    Where there is none under ``prefix``, it is searched without one, as Cream's and timm's lie, and then under
+    ``'backbone.'``. Raises :class:`UserError` if there is no TinyViT.
     """
     wanted = prefix if not prefix or prefix.endswith('.') else f'{prefix}.'
     place = next((place for place in (wanted or '', '', 'backbone.') if detect_layout(state_dict, place)), None)
@@ -93,7 +85,7 @@ def convert_state_dict(state_dict: Mapping, target: str = 'mmtinyvit', prefix: s
     """
     if target not in LAYOUTS:
         raise UserError(f'There is no TinyViT layout {target!r}: choose one of {", ".join(LAYOUTS)}.')
-    state_dict = _unwrap(state_dict)
+    state_dict = unwrap_checkpoint(state_dict)
     found = 'backbone.' if any(key.startswith('backbone.') for key in state_dict) else ''
     source = detect_layout(state_dict, found)
     if source is None:
@@ -123,18 +115,11 @@ def interpolate_biases(biases: Tensor, window_size: int) -> Tensor:
 
 
 def adapt_state_dict(state_dict: MutableMapping, expected: Mapping[str, Tensor], prefix: str = '') -> None:
-    """Make the tensors under ``prefix`` fit a backbone, in place, and log what was done.
+    """Make the tensors under ``prefix`` fit a backbone with the state dict ``expected``, in place, and log it.
 
     Renames them to this library's layout, interpolates attention biases, and drops what a backbone without classifier,
     pooled norm or later stages does not hold. A key that no layout knows stays, for the caller to complain about.
-
-    Args:
-        state_dict: The checkpoint as the backbone sees it.
-        expected: State dict of the backbone, without prefix.
-        prefix: Prefix of the backbone's keys.
-
-    Raises:
-        UserError: If the backbone is fused and the checkpoint is not.
+    Raises :class:`UserError` if the backbone is fused and the checkpoint is not.
     """
     if not prefix and isinstance(state_dict.get('model'), Mapping):
         tensors = state_dict['model']
@@ -145,7 +130,10 @@ def adapt_state_dict(state_dict: MutableMapping, expected: Mapping[str, Tensor],
         return
     renamed, unknown = _rename(state_dict, source, 'mmtinyvit', prefix, prefix, head_prefix=prefix)
     known = {prefix + key for key in expected}
-    left_out = [key for key in renamed if key not in known and _is_optional(key[len(prefix):], expected)]
+    optional = tuple(f'{prefix}{part}' for part in ('head.', 'norm', 'stages.'))
+    stages = tuple({prefix + key[:len('stages.0.')] for key in expected if key.startswith('stages.')})
+    left_out = [key for key in renamed
+                if key not in known and key.startswith(optional) and not key.startswith(stages)]
     if 'patch_embed.conv1.conv.bias' in expected and f'{prefix}patch_embed.conv1.bn.weight' in renamed:
         raise UserError('This TinyViT is fused but the checkpoint is not: load the checkpoint before fuse().')
     windows = set()
@@ -158,7 +146,12 @@ def adapt_state_dict(state_dict: MutableMapping, expected: Mapping[str, Tensor],
         del state_dict[key]
     state_dict.update((key, value) for key, value in renamed.items() if key not in left_out)
     state_dict.update(unknown)
-    _log(source, len(known & renamed.keys()), len(known), windows, left_out)
+    notes = [f'attention biases interpolated from windows {" and ".join(sorted(windows))}'] if windows else []
+    if left_out:
+        notes.append(f'{len(left_out)} left out ({", ".join(left_out[:4])}{", ..." if len(left_out) > 4 else ""})')
+    if notes or source != 'mmtinyvit':
+        print_log('; '.join([f'TinyViT takes {len(known & renamed.keys())} of its {len(known)} tensors from a '
+                             f'checkpoint in the layout of {source}', *notes]), logger='current')
 
 
 def _rename(state_dict: Mapping, source: str, target: str, old_prefix: str, new_prefix: str,
@@ -166,60 +159,45 @@ def _rename(state_dict: Mapping, source: str, target: str, old_prefix: str, new_
     """The tensors renamed, and those whose keys the source layout does not know."""
     stages = re.compile(re.escape(old_prefix + LAYOUTS[source].stages) + r'(\d+)\.blocks')
     last = max((int(found[1]) for found in map(stages.match, state_dict) if found), default=0)
-    old, new = (layout._replace(norm=layout.norm.format(last=last)) for layout in (LAYOUTS[source], LAYOUTS[target]))
-    renamed, unknown = {}, {}
-    for key, value in state_dict.items():
-        if name := _rename_key(key.removeprefix(old_prefix), old, new):
-            renamed[(head_prefix if name.startswith('head.') else new_prefix) + name] = value
-        elif not key.endswith('attention_bias_idxs'):
-            unknown[key] = value
-    return renamed, unknown
+    names = list(zip(_names(LAYOUTS[source], last), _names(LAYOUTS[target], last), strict=True))
+    keys = {key.removeprefix(old_prefix): key for key in state_dict if not key.endswith('attention_bias_idxs')}
+    renamed, unknown = _rename_by_table({short: state_dict[key] for short, key in keys.items()}, names)
+    renamed = {(head_prefix if name.startswith('head.') else new_prefix) + name: value
+               for name, value in renamed.items()}
+    return renamed, {keys[short]: state_dict[keys[short]] for short in unknown}
 
 
-def _rename_key(key: str, old: Layout, new: Layout) -> str | None:
-    for there, here in zip(old.stem, new.stem, strict=True):
-        if key.startswith(f'patch_embed.{there}.'):
-            return _rename_unit(f'patch_embed.{here}.' + key.removeprefix(f'patch_embed.{there}.'), old, new)
-    for there, here in ((old.norm, new.norm), (old.fc, new.fc)):
-        if re.fullmatch(rf'{re.escape(there)}\.(weight|bias)', key):
-            return here + key.removeprefix(there)
-    if key.endswith('attention_bias_idxs'):
-        return None
-    found = re.fullmatch(re.escape(old.stages) + r'(\d+)\.(blocks|downsample)\.(.+)', key)
-    if found is None:
-        return None
-    stage = int(found[1]) + (old.closing - new.closing) * (found[2] == 'downsample')
-    return _rename_unit(f'{new.stages}{stage}.{found[2]}.{found[3]}', old, new)
+def _names(layout: Layout, last: int) -> list[str]:
+    """The column of a layout in a table for :func:`_rename_by_table`."""
+    stages = [place for i in range(last + 1) for place in (f'{layout.stages}{i}.blocks.{{rest}}',
+                                                           f'{layout.stages}{i - layout.closing}.downsample.{{rest}}')]
+    units = [f'{place}.{unit}.{{leaf}}' for place in (*(f'patch_embed.{stem}' for stem in layout.stem), *stages)
+             for unit in (layout.conv, layout.bn)]
+    return [*units, *stages, layout.norm.format(last=last) + '.{kind}', layout.fc + '.{kind}']
 
 
-def _rename_unit(key: str, old: Layout, new: Layout) -> str:
-    key = re.sub(rf'\.{old.conv}\.(?=\w+$)', f'.{new.conv}.', key)
-    return re.sub(rf'\.{old.bn}\.(?=\w+$)', f'.{new.bn}.', key)
-
-
-def _unwrap(checkpoint: Mapping) -> Mapping:
+def unwrap_checkpoint(checkpoint: Mapping) -> Mapping:
+    """The tensors of a checkpoint: what it has as ``'state_dict'`` or ``'model'``, or itself."""
     return next((checkpoint[name] for name in ('state_dict', 'model') if isinstance(checkpoint.get(name), Mapping)),
                 checkpoint)
 
 
-def _is_optional(key: str, expected: Mapping) -> bool:
-    if stage := re.match(r'stages\.(\d+)\.', key):
-        return not any(name.startswith(stage[0]) for name in expected)
-    return key.startswith(('head.', 'norm'))
+def convert_in_place(state_dict: MutableMapping, prefix: str, *_, is_foreign: Callable[[Mapping], bool],
+                     convert: Callable[[Mapping], Mapping]) -> None:
+    """A backbone's ``_checkpoint_filter``, which an mmpretrain ``ImageClassifier`` around it runs before loading.
 
-
-def _log(source: str, taken: int, wanted: int, windows: set[str], left_out: list[str]) -> None:
-    notes = [f'attention biases interpolated from windows {" and ".join(sorted(windows))}'] if windows else []
-    if left_out:
-        shown = ', '.join(left_out[:4]) + (', ...' if len(left_out) > 4 else '')
-        notes.append(f'{len(left_out)} left out ({shown})')
-    if notes or source != 'mmtinyvit':
-        print_log('; '.join([f'TinyViT takes {taken} of its {wanted} tensors from a checkpoint in the layout of '
-                             f'{source}', *notes]), logger='current')
+    Published checkpoints hold a whole classifier without ``backbone.``, perhaps under ``model``.
+    """
+    bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    if is_foreign(bare.get('model', bare)):
+        for key in bare:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in convert(bare).items()})
 
 
 # ---------------------------------------------------------------- ViT, DeiT, CLIP
-PLACEHOLDERS = dict(i=r'\d+', n='[12]', part='qkv|proj', end='pre|post', kind='weight|bias')
+PLACEHOLDERS = dict(i=r'\d+', n='[12]', part='qkv|proj', end='pre|post', kind='weight|bias', rest='.+',
+                    leaf=r'\w+')
 VIT_NAMES = (  # of MAE, the released TinyMIM and timm; of mmpretrain's VisionTransformer
     ('cls_token', 'cls_token'),
     ('pos_embed', 'pos_embed'),
@@ -288,6 +266,11 @@ def is_official_deit(state_dict: Mapping) -> bool:
     return 'patch_embed.proj.weight' in state_dict and 'blocks.0.attn.qkv.weight' in state_dict
 
 
+def is_official_clip(state_dict: Mapping) -> bool:
+    """Whether the tensors carry the names of CLIP's published visual tower."""
+    return 'visual.conv1.weight' in state_dict
+
+
 def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     """Rename the tensors of an official or timm DeiT checkpoint to those of an mmpretrain ``ImageClassifier``.
 
@@ -300,7 +283,7 @@ def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     Raises:
         UserError: A name is not one of DeiT's.
     """
-    renamed, unknown = _rename_by_table(_unwrap(state_dict), DEIT_NAMES)
+    renamed, unknown = _rename_by_table(unwrap_checkpoint(state_dict), DEIT_NAMES)
     if unknown:
         raise UserError(f'The checkpoint has the tensor {unknown[0]}, which is not of DeiT: give a checkpoint of DeiT '
                         '(not of CaiT, DeiT III or another ViT), or remove it from the file.')
@@ -336,11 +319,12 @@ def _rename_by_table(state_dict: Mapping[str, Tensor],
     """The tensors renamed by a table of (old, new) with :data:`PLACEHOLDERS`, and the keys that it does not know."""
     renamed, unknown = {}, []
     for key, value in state_dict.items():
-        found = next(((match, new) for old, new in names if (match := _pattern(old).fullmatch(key))), None)
-        if found is None:
-            unknown.append(key)
+        for old, new in names:
+            if found := _pattern(old).fullmatch(key):
+                renamed[new.format(**found.groupdict())] = value
+                break
         else:
-            renamed[found[1].format(**found[0].groupdict())] = value
+            unknown.append(key)
     return renamed, unknown
 
 

@@ -3,8 +3,8 @@ import argparse
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,37 +19,31 @@ from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
-from mmtinyvit.zoo.download import Report, fetch, known_sha256, local_path
-from mmtinyvit.zoo.index import PUBLISHERS, entries
+from mmtinyvit.zoo.download import Report, fetch, local_path
+from mmtinyvit.zoo.index import PUBLISHERS, entry_at
 
-__all__ = ['PretrainedMixin', 'fetch_weights', 'fill_module', 'read_checkpoint', 'read_state_dict']
+from .checkpoint_keys import convert_vit_state_dict, unwrap_checkpoint
+
+__all__ = ['PretrainedMixin', 'fetch_weights', 'fill_module', 'fill_vit', 'read_checkpoint', 'read_state_dict']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
 
 
-class _PlainConfig:
-    """Reads the training configuration (yacs) that the original packs beside the weights as a plain dict."""
+class _Ignored:
+    """Stands in for MMEngine's ``HistoryBuffer``, and for ``getattr``, with which a buffer restores its methods."""
 
-    def __new__(cls) -> OrderedDict:
-        return OrderedDict()
-
-
-class _Curve:
-    """Stands in for ``HistoryBuffer``, which restores the methods of its whole class: those of this process stay."""
+    def __init__(self, *_) -> None:
+        pass
 
     def __setstate__(self, state: dict) -> None:
         pass
 
 
-def _ignored(*_) -> None:
-    """Stands in for ``getattr``, which MMEngine's checkpoints ask for to restore curves that nobody reads here."""
-
-
 # What checkpoints of MMEngine, MAE and Cream hold beside tensors, and what is read in its place.
 HARMLESS = [
-    (_Curve, 'mmengine.logging.history_buffer.HistoryBuffer'), (_ignored, 'builtins.getattr'),
-    (_PlainConfig, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
+    (_Ignored, 'mmengine.logging.history_buffer.HistoryBuffer'), (_Ignored, 'builtins.getattr'),
+    (OrderedDict, 'yacs.config.CfgNode'), argparse.Namespace, np.ndarray, np.dtype,
     np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0],  # how NumPy restores an array and a number
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.uint32)),
 ]
@@ -75,25 +69,16 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
         tuple: The tensors, and the checkpoint's ``'meta'``, with ``'teacher_store'`` if it was trained from a store.
     """
     source = str(source)
-    if source.startswith(('http://', 'https://')):
-        checkpoint = _load(fetch_weights(source), source)
-    elif '://' in source:
-        with _readable(source), fsspec.open(source, 'rb') as file:
-            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
-    else:
-        checkpoint = _load(source, source)
-    meta: dict = {}
-    if isinstance(checkpoint, Mapping):
-        meta.update(checkpoint.get('meta') or {})
-        if 'teacher_store' in checkpoint:
-            meta['teacher_store'] = checkpoint['teacher_store']
-    for name in ('state_dict', 'model'):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(name), Mapping):
-            checkpoint = checkpoint[name]
-            break
-    if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
+    checkpoint = _load(fetch_weights(source) if source.startswith(('http://', 'https://')) else source, source)
+    if not isinstance(checkpoint, Mapping):
+        checkpoint = {}
+    meta = dict(checkpoint.get('meta') or {})
+    if 'teacher_store' in checkpoint:
+        meta['teacher_store'] = checkpoint['teacher_store']
+    tensors = {key.removeprefix('module.'): value for key, value in unwrap_checkpoint(checkpoint).items()
+               if isinstance(value, Tensor)}
+    if not tensors:
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
-    tensors = {key.removeprefix('module.'): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
     return tensors, meta
 
 
@@ -105,41 +90,27 @@ def fetch_weights(url: str, folder: str | Path | None = None, mirror: str | None
         url: Where it was published.
         folder: Where to keep it; see :func:`~mmtinyvit.zoo.download.checkpoint_folder`.
         mirror: Address of a folder that has the same file.
-        report: See :func:`~mmtinyvit.zoo.download.download`.
-
-    Returns:
-        Path: The file.
-
-    Raises:
-        UserError: See :func:`~mmtinyvit.zoo.download.fetch`.
+        report: See :func:`~mmtinyvit.zoo.download.fetch`, which also says what is raised.
     """
-    path = local_path(url, folder)
+    path, entry = local_path(url, folder), entry_at(url)
     address = f'{mirror.rstrip("/")}/{path.name}' if mirror else url
-    return fetch(address, path, known_sha256(url), report, check=lambda part: _load(part, address))
+    return fetch(address, path, entry and entry.sha256, report, check=lambda part: _load(part, address))
 
 
 def _load(path: str | Path, name: str) -> Mapping:
-    """The content of a file that is called ``name``."""
-    with _readable(name):
-        if name.endswith('.safetensors'):
+    """The content of a file that is called ``name``; the errors of reading are turned into sentences."""
+    try:
+        if name.endswith('.safetensors') and '://' not in str(path):
             from safetensors import safe_open
             with safe_open(path, 'pt') as file:
                 meta = (file.metadata() or {}).get('mmtinyvit')
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return dict(state_dict=tensors, meta=json.loads(meta) if meta else {})
-        return torch.load(path, map_location='cpu', weights_only=True)
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Allows what checkpoints hold beside tensors, and turns the errors of reading into sentences."""
-    try:
-        with torch.serialization.safe_globals(HARMLESS):
-            yield
+        remote = fsspec.open(path, 'rb') if '://' in str(path) else nullcontext(path)
+        with torch.serialization.safe_globals(HARMLESS), remote as file:
+            return torch.load(file, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f'There is no checkpoint {name}: check the path.') from error
-    except UserError:
-        raise
     except Exception as error:  # damaged bytes make each reader fail in its own way
         code = re.search(r'GLOBAL (\S+) was not an allowed', str(error))
         reason = f'it holds {code[1]}' if code else ' '.join(str(error).split())[:120]
@@ -155,7 +126,8 @@ def load_from_publisher(url: str, map_location: object = None) -> dict:
         dict: ``state_dict``, and ``meta`` with the names of the classes where they are not those of ImageNet-1K.
     """
     state_dict, meta = read_checkpoint(url)
-    if any(entry.url == url and entry.data == 'ImageNet-21k' for entry in entries().values()):
+    entry = entry_at(url)
+    if entry and entry.data == 'ImageNet-21k':
         meta = meta | dict(dataset_meta=dict(classes=class_names(IN21K_LAYOUTS[21841])))
     return dict(state_dict=state_dict, meta=meta)
 
@@ -178,13 +150,10 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
     """
     shapes: list[str] = []
     # each runs behind the hooks of its module that rename tensors
-    hooks = [part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes))
-             for part in module.modules()]
-    try:
+    with ExitStack() as hooks:
+        for part in module.modules():
+            hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes)))
         found = module.load_state_dict(dict(state_dict), strict=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
     other = {line.split()[0] for line in shapes}
     missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
     unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')]
@@ -198,6 +167,14 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
                         f'{_count(unfilled, "missing")}, {_count(shapes, "of another shape")}, and '
                         f'{_count(unknown, "unknown")}; give the checkpoint of the same network.')
     return len(names) - len(missing)
+
+
+def fill_vit(vit: nn.Module, checkpoint: str, optional: tuple[str, ...], fresh: Iterable[str]) -> int:
+    """:func:`fill_module` from a vision transformer's checkpoint, without the ``optional`` parts that ``vit`` lacks."""
+    own = vit.state_dict()
+    found = convert_vit_state_dict(read_state_dict(checkpoint))
+    return fill_module(vit, {name: value for name, value in found.items()
+                             if name in own or not name.startswith(optional)}, checkpoint, fresh)
 
 
 def _leave_out_other_shapes(shapes: list[str], module: nn.Module, state_dict: dict, prefix: str, *_) -> None:
@@ -241,11 +218,7 @@ class PretrainedMixin:
         super().init_weights()
 
     def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Fill the backbone from a file or URL, in which it lies under ``prefix``.
-
-        Raises:
-            UserError: The checkpoint does not fill it.
-        """
+        """Fill the backbone from a file or URL, in which it lies under ``prefix``, or raise :class:`UserError`."""
         raise NotImplementedError
 
     def note_weights(self, origin: str) -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
@@ -18,11 +18,11 @@ from urllib.request import Request, urlopen
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store.cached_folder import cache_folder
-from mmtinyvit.store.files import FULL, write_atomically
+from mmtinyvit.store.files import FULL, file_sha256, write_atomically
 
-from .index import entries
+from .index import entry_at
 
-__all__ = ['checkpoint_folder', 'download', 'fetch', 'known_sha256', 'local_path', 'recorded_sha256']
+__all__ = ['checkpoint_folder', 'download', 'fetch', 'local_path', 'recorded_sha256']
 
 TRIES = 5  # in a row that bring nothing new
 PAUSE = 0.5  # seconds before the second try; doubles from try to try
@@ -42,14 +42,8 @@ def checkpoint_folder(given: str | Path | None = None) -> Path:
 
 def local_path(url: str, folder: str | Path | None = None) -> Path:
     """Where the file at ``url`` is kept; files that no metafile lists are kept apart by their address."""
-    name = Path(urlparse(url).path).name
-    listed = any(entry.url == url for entry in entries().values())
-    return checkpoint_folder(folder) / ('' if listed else hashlib.sha256(url.encode()).hexdigest()[:8]) / name
-
-
-def known_sha256(url: str) -> str | None:
-    """The published checksum of what is at ``url``, or its beginning; None where there is none."""
-    return next((entry.sha256 for entry in entries().values() if entry.url == url), None)
+    own_folder = '' if entry_at(url) else hashlib.sha256(url.encode()).hexdigest()[:8]
+    return checkpoint_folder(folder) / own_folder / Path(urlparse(url).path).name
 
 
 def recorded_sha256(path: Path) -> str | None:
@@ -74,13 +68,10 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
 
     Args:
         url: An ``http`` or ``https`` address.
-        path: Where to keep it.
+        path: Where to keep it; also what is returned.
         sha256: What its checksum must be, or begin with.
-        report: See :func:`download`.
+        report: Called with the bytes that are there and the bytes of the whole, or None, whenever more has arrived.
         check: Called with the path of what has arrived; raises :class:`UserError` if it is unfit.
-
-    Returns:
-        Path: ``path``.
 
     Raises:
         UserError: It cannot be downloaded or kept, its checksum is wrong, or ``check`` refuses it. Only what a dropped
@@ -89,56 +80,45 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
     wanted = sha256 or recorded_sha256(path)
     if _is_there(path, wanted):
         return path
+    part = path.with_name(f'{path.name}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f'{path.name}.part')
         with _lock(part) as file:
-            if _is_there(path, wanted):  # another process was faster
-                part.unlink()
-            else:
-                _arrive(url, path, part, file, wanted, sha256 is None, report, check)
+            unfinished = False
+            try:
+                if not _is_there(path, wanted):  # or another process was faster
+                    unfinished = True
+                    download(url, part, file, report)
+                    os.fsync(file.fileno())
+                    unfinished = False
+                    _accept(url, path, part, wanted, sha256 is None, check)
+            finally:
+                if not (unfinished and part.stat().st_size):
+                    for each in (part, part.with_name(f'{part.name}.version')):
+                        each.unlink(missing_ok=True)
     except OSError as error:
-        change = 'choose another folder, or set MMTINYVIT_CACHE'
         what = 'is full' if error.errno in FULL else 'cannot be used'
-        raise UserError(f'The folder {path.parent} for checkpoints {what} ({error.strerror or error}): '
-                        f'{change}.') from error
+        raise UserError(f'The folder {path.parent} for checkpoints {what} ({error.strerror or error}): choose another '
+                        'folder, or set MMTINYVIT_CACHE.') from error
     return path
 
 
-def _arrive(url: str, path: Path, part: Path, file: BinaryIO, wanted: str | None, is_record: bool,
-            report: Report | None, check: Callable[[Path], object] | None) -> None:
-    try:
-        download(url, part, file, report)
-        os.fsync(file.fileno())
-    finally:
-        if not part.stat().st_size:
-            _remove(part)
-    try:
-        found = _sha256(part)
-        if wanted and not found.startswith(wanted):
-            expected = f'{wanted} of the first download, which {_record(path)} holds' if is_record else wanted
-            way_out = 'delete that record if the publisher has changed the file' if is_record else 'try again'
-            raise UserError(f'{url} has the checksum {found} instead of {expected}: nothing was kept; {way_out}.')
-        if check:
-            check(part)
-        write_atomically(_record(path), [f'{found}  {path.name}\n'.encode()])
-        os.replace(part, path)
-    finally:
-        _remove(part)
-
-
-def _remove(part: Path) -> None:
-    for path in (part, part.with_name(f'{part.name}.version')):
-        path.unlink(missing_ok=True)
+def _accept(url: str, path: Path, part: Path, wanted: str | None, is_record: bool,
+            check: Callable[[Path], object] | None) -> None:
+    """Give ``part`` its own name if it is what was wanted."""
+    found = file_sha256(part)
+    if wanted and not found.startswith(wanted):
+        expected = f'{wanted} of the first download, which {_record(path)} holds' if is_record else wanted
+        way_out = 'delete that record if the publisher has changed the file' if is_record else 'try again'
+        raise UserError(f'{url} has the checksum {found} instead of {expected}: nothing was kept; {way_out}.')
+    if check:
+        check(part)
+    write_atomically(_record(path), [f'{found}  {path.name}\n'.encode()])
+    os.replace(part, path)
 
 
 def _is_there(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and (sha256 is None or _sha256(path).startswith(sha256))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    return path.is_file() and (sha256 is None or file_sha256(path).startswith(sha256))
 
 
 def _lock(part: Path) -> BinaryIO:
@@ -158,20 +138,11 @@ def _lock(part: Path) -> BinaryIO:
 
 
 def download(url: str, part: Path, file: BinaryIO, report: Report | None = None) -> None:
-    """Bring ``file`` to the end of what is at ``url``, starting from what it holds.
+    """Bring ``file``, open at the path ``part``, to the end of what is at ``url``, starting from what it holds.
 
     What is there is only kept if the server says that it is still the beginning of the same file (``If-Range``). The
-    server's name for that version lies beside it, under the name of ``part`` with ``.version``.
-
-    Args:
-        url: An ``http`` or ``https`` address.
-        part: Path of ``file``.
-        file: Open for reading and writing.
-        report: Called with the bytes that are there and the bytes of the whole, or None, whenever more has arrived.
-
-    Raises:
-        UserError: The address is wrong, the server cannot be reached or fails again and again, or the disk is full.
-            What has arrived stays.
+    server's name for that version lies beside it, under the name of ``part`` with ``.version``. What has arrived stays
+    after an error.
     """
     failures = 0
     while True:
@@ -205,7 +176,11 @@ def _go_on(url: str, part: Path, file: BinaryIO, report: Report | None) -> None:
     """One request. A connection that ends early is a :class:`ConnectionError`."""
     done = file.seek(0, os.SEEK_END)
     note = part.with_name(f'{part.name}.version')
-    version = _read_version(note, url) if done else None
+    try:
+        noted = json.loads(note.read_text())
+    except (OSError, ValueError):  # there is none, or a killed process left half of it
+        noted = {}
+    version = noted.get('version') if done and noted.get('url') == url else None
     headers = {'User-Agent': 'mmtinyvit', 'Accept-Encoding': 'identity'}
     if version:
         headers |= {'Range': f'bytes={done}-', 'If-Range': version}
@@ -227,7 +202,13 @@ def _go_on(url: str, part: Path, file: BinaryIO, report: Report | None) -> None:
             note.write_text(json.dumps(dict(url=url, version='' if version.startswith('W/') else version)))
         length = response.headers.get('Content-Length')
         total = done + int(length) if length else None
-        while data := _read(response):
+        while True:
+            try:
+                data = response.read1(CHUNK)
+            except OSError as error:  # a time-out and a fault of TLS, too
+                raise ConnectionError(str(error)) from error
+            if not data:
+                break
             file.write(data)
             file.flush()  # a killed process must not lose it
             done += len(data)
@@ -235,18 +216,3 @@ def _go_on(url: str, part: Path, file: BinaryIO, report: Report | None) -> None:
                 report(done, total)
         if total is not None and done < total:
             raise ConnectionError(f'the connection ended after {done:,} of {total:,} bytes')
-
-
-def _read(response: HTTPResponse) -> bytes:
-    try:
-        return response.read1(CHUNK)
-    except OSError as error:  # a time-out and a fault of TLS, too
-        raise ConnectionError(str(error)) from error
-
-
-def _read_version(note: Path, url: str) -> str | None:
-    try:
-        found = json.loads(note.read_text())
-        return found['version'] if found['url'] == url else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None

@@ -11,7 +11,7 @@ import yaml
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 
-__all__ = ['PUBLISHERS', 'Entry', 'entries', 'find_entries', 'find_entry']
+__all__ = ['PUBLISHERS', 'Entry', 'entries', 'entry_at', 'find_entries', 'find_entry']
 
 # Where the published checkpoints lie: MMEngine gets whatever begins with these from this library.
 PUBLISHERS = ('https://github.com/wkcn/TinyViT-model-zoo/releases/download/', 'https://dl.fbaipublicfiles.com/deit/')
@@ -74,6 +74,11 @@ def find_entry(name: str) -> Entry:
         hint = f'did you mean {" or ".join(near)}?' if near else 'mmtinyvit.list_models() has the names.'
         raise UserError(f'There is no published model {name}: {hint}')
     return entries()[name]
+
+
+def entry_at(url: str) -> Entry | None:
+    """The checkpoint that was published at ``url``, if it is listed."""
+    return next((entry for entry in entries().values() if entry.url == url), None)
 
 
 def find_entries(pattern: str | None = None) -> list[Entry]:

@@ -3,15 +3,17 @@
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
 https://arxiv.org/abs/2103.00020. Written from the paper and from the key names of the published checkpoint.
 """
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_clip_state_dict
+from ..checkpoint_keys import convert_clip_state_dict, convert_in_place, is_official_clip
 
 __all__ = ['CLIPVisionTower']
 
@@ -39,7 +41,7 @@ class Block(nn.Module):
 
 
 @MODELS.register_module()
-class CLIPVisionTower(BaseBackbone):
+class CLIPVisionTower(BaseModule):
     """Vision transformer of CLIP with a norm before its blocks and a projection behind, ViT-L/14 by default.
 
     Feed it images normalised with CLIP's own mean and std, (0.48145466, 0.4578275, 0.40821073) and
@@ -103,17 +105,5 @@ class CLIPVisionTower(BaseBackbone):
             x = block(x)
         return (self.ln_post(x[:, 0]) @ self.projection, )
 
-    def train(self, mode: bool = True) -> 'CLIPVisionTower':
-        super().train(mode)
-        return self
-
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
-        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
-
-        The published checkpoint holds the tower and a linear classifier, under CLIP's names.
-        """
-        if not prefix and 'visual.conv1.weight' in state_dict:
-            renamed = convert_clip_state_dict(state_dict)
-            state_dict.clear()
-            state_dict.update(renamed)
+    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_clip,
+                                              convert=convert_clip_state_dict))

@@ -4,6 +4,7 @@ Touvron et al., "Training data-efficient image transformers & distillation throu
 https://arxiv.org/abs/2012.12877; original code https://github.com/facebookresearch/deit (Apache-2.0).
 """
 from collections.abc import Mapping
+from functools import partial
 
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.backbones import DistilledVisionTransformer, VisionTransformer
@@ -12,13 +13,16 @@ from torch import nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_deit_state_dict, is_official_deit
+from ..checkpoint_keys import convert_deit_state_dict, convert_in_place, is_official_deit
 
 __all__ = ['DeiT', 'DistilledDeiT']
 
 
 class _DeiTMixin:
     """What differs from mmpretrain: weights at the start, depth of the tokens, official checkpoints."""
+
+    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
+        super().__init__(arch, *args, **kwargs)
 
     def init_weights(self) -> None:
         """Truncated normal of std 0.02 in linear layers and tokens, zero bias; patches as PyTorch initialises them.
@@ -63,18 +67,8 @@ class _DeiTMixin:
                                 'mmtinyvit.DistilledDeiT, one without distillation to mmtinyvit.DeiT.')
         super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
-        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
-
-        Checkpoints of the original and of timm hold a whole classifier, perhaps under ``model``.
-        """
-        bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        if not is_official_deit(bare.get('model', bare)):
-            return
-        for key in bare:
-            del state_dict[prefix + key]
-        state_dict.update({prefix + key: value for key, value in convert_deit_state_dict(bare).items()})
+    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_deit,
+                                              convert=convert_deit_state_dict))
 
 
 @MODELS.register_module()
@@ -87,9 +81,6 @@ class DeiT(_DeiTMixin, VisionTransformer):
         **kwargs: Of ``VisionTransformer``.
     """
 
-    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
-        super().__init__(arch, *args, **kwargs)
-
 
 @MODELS.register_module()
 class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
@@ -100,6 +91,3 @@ class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
         *args: Of mmpretrain's ``DistilledVisionTransformer``.
         **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
     """
-
-    def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
-        super().__init__(arch, *args, **kwargs)

@@ -9,8 +9,7 @@ from torch import Tensor
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_vit_state_dict
-from ..weights import PretrainedMixin, fill_module, read_state_dict
+from ..weights import PretrainedMixin, fill_vit
 
 __all__ = ['DenseViT']
 
@@ -69,9 +68,7 @@ class DenseViT(PretrainedMixin, BEiTViT):
             torch.nn.init.zeros_(layer.attn.relative_position_bias_table)
 
     def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
-        state = convert_vit_state_dict(read_state_dict(checkpoint))
-        wanted = self.state_dict()
-        own = [name for name in wanted if name.endswith(('gamma_1', 'gamma_2')) or 'relative_position' in name]
-        found = {name: value for name, value in state.items() if name in wanted or not name.startswith(HEAD_NORMS)}
-        filled = fill_module(self, found, checkpoint, fresh=own)
+        own = [name for name in self.state_dict()
+               if name.endswith(('gamma_1', 'gamma_2')) or 'relative_position' in name]
+        filled = fill_vit(self, checkpoint, HEAD_NORMS, fresh=own)
         print_log(f'DenseViT: {filled} tensors filled from {checkpoint}, {len(own)} of its own stay', logger='current')

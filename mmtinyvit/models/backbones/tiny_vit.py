@@ -8,6 +8,7 @@ Shapes: B images, C channels, maps of H x W tokens, windows of N = w * w tokens,
 """
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import adapt_state_dict, convert_state_dict, detect_layout, find_tiny_vit
+from ..checkpoint_keys import adapt_state_dict, convert_in_place, convert_state_dict, detect_layout, find_tiny_vit
 from ..weights import PretrainedMixin, fill_module, read_state_dict
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViT', 'TinyViTBlock',
@@ -396,19 +397,8 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         """Before loading: take the checkpoints of Cream, timm and mmpretrain, for any window."""
         adapt_state_dict(state_dict, self.state_dict(), prefix)
 
-    @staticmethod
-    def _checkpoint_filter(state_dict: dict, prefix: str, *_) -> None:
-        """Before loading an ``ImageClassifier`` around this backbone, which registers this by its name.
-
-        Checkpoints of Cream and timm hold a whole classifier without ``backbone.``: here it gets that prefix.
-        """
-        bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        if detect_layout(bare.get('model', bare)) is None:
-            return
-        renamed = convert_state_dict(bare, prefix='backbone.')
-        for key in bare:
-            del state_dict[prefix + key]
-        state_dict.update({prefix + key: value for key, value in renamed.items()})
+    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=detect_layout,
+                                              convert=partial(convert_state_dict, prefix='backbone.')))
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 
-from ..backbones.tiny_vit import TinyViT, WindowAttention
+from ..backbones.tiny_vit import TinyViT
 from ..losses.tinymim import FEATURES
 
-__all__ = ['check_stages', 'check_vit', 'embed_patches', 'idle_parameters', 'idle_parameters_of_stages',
-           'relate_on_grid', 'tap_stages', 'tap_vit', 'visible_patches']
+__all__ = ['check_stages', 'check_vit', 'idle_parameters', 'idle_parameters_of_stages', 'relate_on_grid',
+           'tap_stages', 'tap_vit', 'visible_patches']
 
 
 # ---------------------------------------------------------------- a vision transformer, at a block
@@ -45,13 +45,7 @@ def check_vit(vit: nn.Module, block: int, role: str) -> None:
 
 
 def visible_patches(mask: Tensor) -> Tensor:
-    """The numbers of the patches that a mask leaves visible.
-
-    Args:
-        mask: ``(B, h, w)``, 1 where a patch is hidden; as many in each image.
-
-    Returns:
-        Tensor: ``(B, n)`` int64, ascending.
+    """The numbers of the patches that a mask ``(B, h, w)``, 1 where one is hidden, leaves: ``(B, n)`` int64, ascending.
 
     Raises:
         UserError: The images differ in the number of visible patches, or one has none.
@@ -64,22 +58,9 @@ def visible_patches(mask: Tensor) -> Tensor:
     return hidden.byte().argsort(dim=1, stable=True)[:, :counts.pop()]
 
 
-def embed_patches(vit: VisionTransformer, images: Tensor,
-                  visible: Tensor | None = None) -> tuple[Tensor, tuple[int, int]]:
-    """What the first block of ``vit`` gets.
-
-    Args:
-        vit: The network.
-        images: ``(B, 3, H, W)``.
-        visible: Patches to keep, ``(B, n)``; all by default.
-
-    Returns:
-        tuple: ``(B, extra + n, D)``, with the class token, if there is one, before the patches; and the rows and
-        columns of the image in patches.
-
-    Raises:
-        UserError: ``visible`` was made for a larger image.
-    """
+def _embed_patches(vit: VisionTransformer, images: Tensor,
+                   visible: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+    """What the first block of ``vit`` gets, ``(B, extra + n, D)``, and the image's rows and columns in patches."""
     x, resolution = vit.patch_embed(images)  # (B, h * w, D)
     extra = vit.num_extra_tokens
     position = resize_pos_embed(vit.pos_embed, vit.patch_resolution, resolution, mode=vit.interpolate_mode,
@@ -108,21 +89,24 @@ def tap_vit(vit: VisionTransformer, images: Tensor, block: int, features: Collec
         visible: Patches to keep, ``(B, n)``; all by default.
 
     Returns:
-        tuple: The tokens by feature, ``'qkv'`` as ``(3, B, H, N, D / H)`` and everything else as ``(B, N, D)``; and the
-        rows and columns of the image in patches.
+        tuple: The tokens by feature, ``'qkv'`` as ``(3, B, H, N, D / H)`` and everything else as ``(B, N, D)``, extra
+        tokens before the patches; and the rows and columns of the image in patches.
+
+    Raises:
+        UserError: ``visible`` was made for a larger image.
     """
-    x, resolution = embed_patches(vit, images, visible)
+    x, resolution = _embed_patches(vit, images, visible)
     for layer in vit.layers[:block - 1]:
         x = layer(x)
-    layer, tokens = vit.layers[block - 1], {}
+    layer, tokens, last = vit.layers[block - 1], {}, _last(features)
     normed = layer.ln1(x)
     if 'qkv' in features:
         B, N, _ = normed.shape
         tokens['qkv'] = layer.attn.qkv(normed).view(B, N, 3, layer.attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-    if _last(features) > FEATURES.index('qkv'):
+    if last > FEATURES.index('qkv'):
         tokens['attn'] = layer.attn(normed)
         tokens['attn_residual'] = x + tokens['attn']
-    if _last(features) > FEATURES.index('attn_residual'):
+    if last > FEATURES.index('attn_residual'):
         residual = tokens['attn_residual']
         tokens['block'] = layer.ffn(layer.ln2(residual), identity=residual)
         tokens['ffn'] = tokens['block'] - residual
@@ -143,9 +127,8 @@ def idle_parameters(vit: VisionTransformer, block: int, features: Collection[str
     layer, last = vit.layers[block - 1], _last(features)
     idle: list[nn.Module] = []
     if last < FEATURES.index('final'):
-        idle += [*vit.layers[block:], *(getattr(vit, name) for name in ('ln1', 'ln2') if hasattr(vit, name))]
-    elif hasattr(vit, 'ln2'):  # a norm behind pooling
-        idle.append(vit.ln2)
+        idle += [*vit.layers[block:], *(m for name, m in vit.named_children() if name == 'ln1')]
+    idle += [m for name, m in vit.named_children() if name == 'ln2']  # a norm behind pooling
     if last <= FEATURES.index('attn_residual'):
         idle += [layer.ln2, layer.ffn]
     if last == FEATURES.index('qkv'):
@@ -167,12 +150,9 @@ def check_stages(student: TinyViT, stages: Sequence[int]) -> None:
 
 
 def tap_stages(student: TinyViT, images: Tensor, stages: Collection[int]) -> dict[int, Tensor]:
-    """Queries, keys and values of the last block of some stages; what lies behind the last of them is not computed.
+    """Queries, keys and values of the last block of some ``stages``, counted from 1, for ``images`` ``(B, 3, H, W)``.
 
-    Args:
-        student: The network.
-        images: ``(B, 3, H, W)``.
-        stages: Counted from 1.
+    What lies behind the last of them is not computed.
 
     Returns:
         dict: By stage, ``(3, B, C, h, w)`` with the channels of all heads one after the other.
@@ -184,28 +164,19 @@ def tap_stages(student: TinyViT, images: Tensor, stages: Collection[int]) -> dic
         for block in stage.blocks[:-1]:
             x = stage.run(block, x)
         if number in stages:
-            tapped[number] = _project(stage.blocks[-1].attn, x)
+            attn = stage.blocks[-1].attn
+            qkv = attn.qkv(attn.norm(x.permute(0, 2, 3, 1)))  # (B, h, w, 3 * C), one head's q, k and v side by side
+            tapped[number] = qkv.unflatten(-1, (attn.num_heads, 3, -1)).permute(4, 0, 3, 5, 1, 2).flatten(2, 3)
         if number < max(stages):
             x = stage.run(stage.blocks[-1], x)
     return tapped
 
 
-def _project(attn: WindowAttention, x: Tensor) -> Tensor:
-    """``(B, C, h, w)`` to ``(3, B, C, h, w)``."""
-    qkv = attn.qkv(attn.norm(x.permute(0, 2, 3, 1)))  # (B, h, w, 3 * C), one head's q, k and v side by side
-    return qkv.unflatten(-1, (attn.num_heads, 3, -1)).permute(4, 0, 3, 5, 1, 2).flatten(2, 3)
-
-
 def relate_on_grid(student: Tensor, teacher: Tensor, teacher_grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Bring both networks' queries, keys and values to the coarser grid and the teacher's heads.
 
-    Args:
-        student: ``(3, B, C, h, w)``.
-        teacher: ``(3, B, H, extra + N, D / H)``, class and other extra tokens first.
-        teacher_grid: Rows and columns of the N patches.
-
-    Returns:
-        tuple: ``(3, B, H, n, C / H)`` and ``(3, B, H, n, D / H)``, n being the tokens of the common grid.
+    The student's are ``(3, B, C, h, w)``, the teacher's ``(3, B, H, extra + N, D / H)``, with the N patches of its grid
+    last. They become ``(3, B, H, n, C / H)`` and ``(3, B, H, n, D / H)``, n being the tokens of the common grid.
 
     Raises:
         UserError: The student's channels cannot be cut into the teacher's heads.
@@ -219,14 +190,8 @@ def relate_on_grid(student: Tensor, teacher: Tensor, teacher_grid: tuple[int, in
     patches = teacher[..., teacher.shape[3] - rows * columns:, :]  # (3, B, H, N, D / H)
     patches = patches.transpose(-2, -1).flatten(2, 3).unflatten(-1, teacher_grid)  # (3, B, D, rows, columns)
     grid = min(rows, student.shape[3]), min(columns, student.shape[4])
-    return tuple(_pool(each, grid).unflatten(2, (heads, -1)).transpose(-2, -1) for each in (student, patches))
-
-
-def _pool(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """``(3, B, C, h, w)`` to ``(3, B, C, n)``, averaged over cells where the grid is coarser."""
-    if x.shape[3:] != grid:
-        x = F.adaptive_avg_pool2d(x.flatten(0, 1), grid).unflatten(0, x.shape[:2])
-    return x.flatten(3)
+    pooled = (F.adaptive_avg_pool2d(x.flatten(0, 1), grid).unflatten(0, x.shape[:2]) for x in (student, patches))
+    return tuple(x.flatten(3).unflatten(2, (heads, -1)).transpose(-2, -1) for x in pooled)
 
 
 def idle_parameters_of_stages(student: TinyViT, stages: Collection[int]) -> list[nn.Parameter]:

@@ -113,39 +113,29 @@ class TinyMIM(BaseSelfSupervisor):
             dict: ``loss_qk``, ``loss_vv``, ``loss_cls``, ``loss_feature``, as the losses are; for a TinyViT with the
             stage behind it, ``loss_qk_stage3``.
         """
-        teacher_view, student_view = self._views(inputs)
-        visible = self._visible(data_samples, student_view.device) if self.masked else None
+        views = [inputs, inputs] if isinstance(inputs, Tensor) else inputs
+        if len(views) != 2:
+            raise UserError(f"TinyMIM takes the teacher's view and the student's, and got {len(views)} views: use "
+                            'MultiView(num_views=[1, 1], transforms=[[], [...]]).')
+        teacher_view, student_view = views
+        visible = None
+        if self.masked:
+            if 'mask' not in data_samples[0]:
+                raise UserError('masked=True of TinyMIM needs a mask with every sample: put SimMIMMaskGenerator into '
+                                'the transforms of SeededAugment.')
+            visible = visible_patches(torch.stack([sample.mask for sample in data_samples]).to(student_view.device))
         seeds = [sample.get('aug_seed') for sample in data_samples] if self.teacher.cache else None
         theirs, teacher_grid = self.teacher(teacher_view, visible, seeds)
-        losses: dict[str, Tensor] = {}
         if self.stages:
-            for stage, qkv in tap_stages(self.backbone, student_view, self.stages).items():
-                pair = relate_on_grid(qkv, theirs['qkv'], teacher_grid)
-                self._add(losses, {'qkv': pair[0]}, {'qkv': pair[1]}, f'_stage{stage}')
+            pairs = [(f'_stage{stage}', loss, *relate_on_grid(qkv, theirs['qkv'], teacher_grid))
+                     for stage, qkv in tap_stages(self.backbone, student_view, self.stages).items()
+                     for loss in self.losses]
         else:
             ours, _ = tap_vit(self.backbone, student_view, self.block, self.features, visible)
-            self._add(losses, ours, theirs)
-        return losses
-
-    def _add(self, losses: dict[str, Tensor], ours: dict[str, Tensor], theirs: dict[str, Tensor],
-             where: str = '') -> None:
-        for loss in self.losses:
-            for name, value in loss(ours[loss.feature], theirs[loss.feature]).items():
+            pairs = [('', loss, ours[loss.feature], theirs[loss.feature]) for loss in self.losses]
+        losses: dict[str, Tensor] = {}
+        for where, loss, own, wanted in pairs:
+            for name, value in loss(own, wanted).items():
                 name = f'loss_{name}{where}'
                 losses[name] = losses[name] + value if name in losses else value
-
-    @staticmethod
-    def _views(inputs: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
-        if isinstance(inputs, Tensor):
-            return inputs, inputs
-        if len(inputs) != 2:
-            raise UserError(f"TinyMIM takes the teacher's view and the student's, and got {len(inputs)} views: use "
-                            'MultiView(num_views=[1, 1], transforms=[[], [...]]).')
-        return tuple(inputs)
-
-    @staticmethod
-    def _visible(data_samples: list[DataSample], device: torch.device) -> Tensor:
-        if 'mask' not in data_samples[0]:
-            raise UserError('masked=True of TinyMIM needs a mask with every sample: put SimMIMMaskGenerator into the '
-                            'transforms of SeededAugment.')
-        return visible_patches(torch.stack([sample.mask for sample in data_samples]).to(device))
+        return losses

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_vit_state_dict
 from ..classifiers.teachers import FrozenTeacher
-from ..weights import fill_module, read_state_dict
+from ..weights import fill_vit
 from .taps import check_vit, tap_vit
 
 __all__ = ['TokenCache', 'TokenTeacher', 'view_bytes']
@@ -67,11 +66,7 @@ class TokenCache:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix='tokens')
 
     def read(self, seeds: Sequence[int], pixels: Tensor) -> list[Tensor | None]:
-        """The tokens of some views.
-
-        Args:
-            seeds: Their seeds, ``aug_seed`` of ``SeededAugment``.
-            pixels: Mean and standard deviation of each of them, ``(B, 2)``, as the teacher would see them now.
+        """The tokens of the views with some ``aug_seed`` and ``pixels`` of some mean and deviation now, ``(B, 2)``.
 
         Returns:
             list: For each ``(3, H, N, d)`` float16 on the host, or None if it is not there or damaged.
@@ -82,11 +77,7 @@ class TokenCache:
         return list(self._readers.map(self._read, seeds, pixels.cpu().tolist()))
 
     def write(self, seeds: Sequence[int], pixels: Tensor, tokens: Tensor) -> None:
-        """Keep the tokens ``(3, B, H, N, d)`` of some views.
-
-        Raises:
-            UserError: The disk is full, or the folder cannot be written any more.
-        """
+        """Keep the tokens ``(3, B, H, N, d)`` of some views, or raise :class:`UserError` if the disk is full."""
         parts = tokens.transpose(0, 1).cpu().half().contiguous().numpy()
         try:
             for seed, (mean, std), part in zip(seeds, pixels.cpu().tolist(), parts, strict=True):
@@ -124,9 +115,8 @@ class TokenCache:
         try:
             temporary.write_bytes(content)
             os.replace(temporary, path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
 
 
 class TokenTeacher(FrozenTeacher):
@@ -153,16 +143,10 @@ class TokenTeacher(FrozenTeacher):
     @torch.no_grad()
     def __call__(self, images: Tensor, visible: Tensor | None = None,
                  seeds: Sequence[int] | None = None) -> tuple[dict[str, Tensor], tuple[int, int]]:
-        """Ask about a batch.
+        """What :func:`~mmtinyvit.models.selfsup.taps.tap_vit` gives for a batch, without gradient.
 
-        Args:
-            images: ``(B, 3, H, W)``, normalised.
-            visible: Numbers of the patches to look at, ``(B, n)``; all by default.
-            seeds: Seeds of the views, for the cache, if there is one.
-
-        Returns:
-            tuple: The tokens as from :func:`~mmtinyvit.models.selfsup.taps.tap_vit`, without gradient, and the rows
-            and columns of the image in patches. With a cache they are float16, also those that are asked for anew.
+        With a cache, for which the ``seeds`` of the views are needed, the tokens are float16, also those that are asked
+        for anew.
         """
         vit = self.load().to(images.device)
         if self.cache is None:
@@ -177,12 +161,8 @@ class TokenTeacher(FrozenTeacher):
             for i, view in zip(absent, asked.unbind(1), strict=True):
                 views[i] = view
         qkv = torch.stack([view.to(images.device, non_blocking=True) for view in views], 1)
-        return dict(qkv=qkv), self.grid(images)
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of ``images`` ``(B, 3, H, W)`` in patches."""
-        height, width = self.load().patch_embed.projection.stride
-        return images.shape[2] // height, images.shape[3] // width
+        height, width = vit.patch_embed.projection.stride
+        return dict(qkv=qkv), (images.shape[2] // height, images.shape[3] // width)
 
     def load(self) -> nn.Module:
         """The network up to the target block, built and filled at the first call.
@@ -203,10 +183,7 @@ class TokenTeacher(FrozenTeacher):
             raise UserError(f'The teacher {config.get("type")} has no weights: give teacher=dict(backbone=..., '
                             'checkpoint=FILE).')
         vit = MODELS.build(config)
-        state_dict = convert_vit_state_dict(read_state_dict(self.checkpoint))
         # MAE and TinyMIM leave out norms that only a finetuned network has, and the other way round
         norms = ('ln2.', ) if 'final' in self.features else ('ln1.', 'ln2.')
-        own = vit.state_dict()
-        fill_module(vit, {name: value for name, value in state_dict.items()
-                          if name in own or not name.startswith(norms)}, self.checkpoint, fresh=norms)
+        fill_vit(vit, self.checkpoint, norms, fresh=norms)
         return vit
