@@ -47,13 +47,12 @@ class SeededMixing:
         if self.base_seed not in (None, names[0].base_seed):
             raise UserError(f'base_seed={self.base_seed} of mixing is not the {names[0].base_seed} of SeededAugment: '
                             'remove it, since mixing takes that of the views.')
-        height, width = inputs.shape[-2:]
         mixed, keep = inputs.clone(), inputs.new_ones(len(names))
         for a in range(0, len(names), 2):
             base_seed, view, key = names[a]
             if key == names[a + 1].key:  # the odd one out is its own partner
                 continue
-            mix = draw_mix(key, names[a + 1].key, base_seed, view, height, width, **self.config)
+            mix = draw_mix(key, names[a + 1].key, base_seed, view, *inputs.shape[-2:], **self.config)
             pair, partners = mixed[a:a + 2], inputs[a:a + 2].flip(0)  # (2, 3, H, W)
             keep[a:a + 2] = mix.keep
             if mix.box is None:
