@@ -133,7 +133,7 @@ def test_make_help_lists_the_targets():
     done = subprocess.run(['make', '--no-print-directory', 'help'], cwd=ROOT, capture_output=True, text=True,
                           check=True)
     assert list(dict.fromkeys(line.split()[1] for line in done.stdout.splitlines())) == [
-        'env', 'demo', 'test', 'lint', 'bench', 'docs']
+        'env', 'demo', 'test', 'coverage', 'lint', 'bench', 'docs']
 
 
 @pytest.mark.parametrize('detect, operators, flag', [('', False, False), ('1', True, True), ('0', False, False)])
