@@ -58,24 +58,6 @@ def visible_patches(mask: Tensor) -> Tensor:
     return hidden.byte().argsort(dim=1, stable=True)[:, :counts.pop()]
 
 
-def _embed_patches(vit: VisionTransformer, images: Tensor,
-                   visible: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
-    """What the first block of ``vit`` gets, ``(B, extra + n, D)``, and the image's rows and columns in patches."""
-    x, resolution = vit.patch_embed(images)  # (B, h * w, D)
-    extra = vit.num_extra_tokens
-    position = resize_pos_embed(vit.pos_embed, vit.patch_resolution, resolution, mode=vit.interpolate_mode,
-                                num_extra_tokens=extra)
-    x = x + position[:, extra:]
-    if visible is not None:
-        if int(visible.max()) >= x.shape[1]:
-            raise UserError(f'The mask names patch {int(visible.max())}, and an image of {tuple(images.shape[-2:])} '
-                            f'pixels has only {x.shape[1]}: make the mask for the image and patch size.')
-        x = x.gather(1, visible[..., None].expand(-1, -1, x.shape[-1]))
-    if vit.cls_token is not None:
-        x = torch.cat([(vit.cls_token + position[:, :1]).expand(len(x), -1, -1), x], dim=1)
-    return vit.pre_norm(vit.drop_after_pos(x)), tuple(resolution)
-
-
 def tap_vit(vit: VisionTransformer, images: Tensor, block: int, features: Collection[str],
             visible: Tensor | None = None) -> tuple[dict[str, Tensor], tuple[int, int]]:
     """Run ``vit`` up to what is asked for, and no further.
@@ -95,7 +77,19 @@ def tap_vit(vit: VisionTransformer, images: Tensor, block: int, features: Collec
     Raises:
         UserError: ``visible`` was made for a larger image.
     """
-    x, resolution = _embed_patches(vit, images, visible)
+    x, resolution = vit.patch_embed(images)  # (B, h * w, D)
+    extra = vit.num_extra_tokens
+    position = resize_pos_embed(vit.pos_embed, vit.patch_resolution, resolution, mode=vit.interpolate_mode,
+                                num_extra_tokens=extra)
+    x = x + position[:, extra:]
+    if visible is not None:
+        if int(visible.max()) >= x.shape[1]:
+            raise UserError(f'The mask names patch {int(visible.max())}, and an image of {tuple(images.shape[-2:])} '
+                            f'pixels has only {x.shape[1]}: make the mask for the image and patch size.')
+        x = x.gather(1, visible[..., None].expand(-1, -1, x.shape[-1]))
+    if vit.cls_token is not None:
+        x = torch.cat([(vit.cls_token + position[:, :1]).expand(len(x), -1, -1), x], dim=1)
+    x = vit.pre_norm(vit.drop_after_pos(x))  # (B, extra + n, D)
     for layer in vit.layers[:block - 1]:
         x = layer(x)
     layer, tokens, last = vit.layers[block - 1], {}, _last(features)
@@ -115,7 +109,7 @@ def tap_vit(vit: VisionTransformer, images: Tensor, block: int, features: Collec
         for layer in vit.layers[block:]:
             x = layer(x)
         tokens['final'] = vit.ln1(x) if vit.final_norm else x
-    return {name: tokens[name] for name in features}, resolution
+    return {name: tokens[name] for name in features}, tuple(resolution)
 
 
 def idle_parameters(vit: VisionTransformer, block: int, features: Collection[str]) -> list[nn.Parameter]:
