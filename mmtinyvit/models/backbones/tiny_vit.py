@@ -163,9 +163,10 @@ class WindowAttention(nn.Module):
         windows = x.shape[:3]
         x = self.norm(x.reshape(-1, w * w, C))  # (B * rows * columns, N, C)
         # one head's query, key and value lie side by side in the published weights
-        qkv = self.qkv(x).unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)  # (3, windows, heads, N, d)
+        qkv = self.qkv(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (windows, heads, N, 3 * d)
+        q, k, v = qkv.chunk(3, dim=-1)  # each (windows, heads, N, d)
         bias = self.attention_biases[:, self.attention_bias_idxs]  # (heads, N, N)
-        x = F.scaled_dot_product_attention(*qkv, attn_mask=bias)  # (windows, heads, N, d)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (windows, heads, N, d)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (windows, N, C)
         x = x.unflatten(1, (w, w)).unflatten(0, windows).transpose(2, 3)  # (B, rows, w, columns, w, C)
         return x.flatten(3, 4).flatten(1, 2)[:, :H, :W]
