@@ -112,7 +112,7 @@ class LoadTeacherLogits(BaseTransform):
             if 'view_name' in results:
                 named.setdefault(results['view_name'].view, []).append(results)
         for view, group in named.items():
-            keys, seeds = zip(*((results['view_name'].key, results['view_name'].seed) for results in group),
+            keys, seeds = zip(*((results['view_name'].key, results['view_seed'].value) for results in group),
                               strict=True)
             records = self._read(view, keys, seeds)
             for row, results in enumerate(group if records is not None else ()):

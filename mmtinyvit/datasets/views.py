@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 
-from .seeding import ViewName, rng_scope
+from .seeding import ViewName, ViewSeed, rng_scope
 
 __all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
            'iter_transforms', 'load_batch', 'load_sample', 'sample_key', 'set_view']
@@ -117,7 +117,7 @@ class SeededAugment(Compose):
 
     - base_seed (int), view (int), sample_key (str): The view's name.
     - aug_seed (int): The seed derived from it.
-    - view_name (ViewName): The name again, added ahead by :meth:`prepare_batch`.
+    - view_name (ViewName), view_seed (ViewSeed): Name and seed again, added ahead by :meth:`prepare_batch`.
 
     Args:
         transforms: mmcv, mmpretrain or ``torchvision/`` transform configs, or callables on the results dict. A
@@ -149,19 +149,21 @@ class SeededAugment(Compose):
         return ViewName(self.base_seed, view, sample_key(results, self.key_root))
 
     def prepare_batch(self, batch: Sequence[dict]) -> None:
-        """Name the views of a batch before any of them is made, for those who look something up by name."""
+        """Name and seed the views of a batch before any of them is made, for those who look something up by name."""
         for results in batch:
             results['view_name'] = self.name_of(results)
+            results['view_seed'] = ViewSeed(results['view_name'].seed)
 
     def transform(self, results: dict) -> dict:
         name = self.name_of(results)
-        seed = name.seed
+        prepared = results.get('view_name') == name
+        seed = results['view_seed'] if prepared else ViewSeed(name.seed)
         with rng_scope(seed):
             results = super().transform(results)
         if results is None:
             raise UserError(f'A transform inside SeededAugment dropped {name.key} (it returned None): every view of '
                             'the store must exist, so remove that transform.')
-        results.update(base_seed=name.base_seed, view=name.view, sample_key=name.key, aug_seed=seed)
+        results.update(base_seed=name.base_seed, view=name.view, sample_key=name.key, aug_seed=seed.value)
         return results
 
     def __repr__(self) -> str:
