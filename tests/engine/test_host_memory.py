@@ -1,7 +1,9 @@
-"""A run on the CPU keeps its memory from step to step, counted in pages that the system has to hand out."""
+"""A run on the CPU keeps its memory from step to step, counted in pages that the system has to hand out, and computes
+the attention of bfloat16 in bfloat16."""
 import ctypes
 import resource
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from statistics import median
 from types import SimpleNamespace
 
@@ -66,6 +68,32 @@ def test_memory_is_given_back_unless_the_hook_saw_a_model_on_the_cpu(device, kep
 def test_a_run_with_the_hook_keeps_its_memory(photos, tmp_path):
     hook = dict(host_memory=dict(type='mmtinyvit.HostMemoryHook'))
     assert in_new_process(steps_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
+
+
+def attention_error(device: str | None, **kwargs) -> float:
+    """How far a gradient in bfloat16 is from that in float32, after the hook has seen a model on ``device``, if any."""
+    if device:
+        HostMemoryHook(**kwargs).before_run(SimpleNamespace(model=torch.nn.Linear(2, 2, device=device)))
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 4, 49, 32, dtype=torch.bfloat16) for _ in range(3)] + [torch.randn(4, 49, 49).bfloat16()]
+
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        *qkv, bias = (value.to(dtype).requires_grad_() for value in inputs)
+        out = torch.nn.functional.scaled_dot_product_attention(*qkv, attn_mask=bias)
+        return torch.autograd.grad(out.square().sum(), bias)[0]
+
+    exact = gradient(torch.float32)
+    error = torch.dist(gradient(torch.bfloat16).float(), exact).item()
+    assert error < .05 * exact.norm()
+    return error
+
+
+def test_attention_of_bfloat16_is_computed_in_it_on_the_cpu_unless_switched_off():
+    plain = in_new_process(attention_error, None)
+    hooked = in_new_process(attention_error, 'cpu')
+    assert hooked != plain
+    assert in_new_process(attention_error, 'meta') == plain
+    assert in_new_process(partial(attention_error, bf16_attention=False), 'cpu') == plain
 
 
 @pytest.mark.parametrize('recipe', ['tinyvit/tiny_vit_5m_in1k', 'detection/retinanet_tiny_vit_5m_fpn_1x_coco',
