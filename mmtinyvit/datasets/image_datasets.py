@@ -97,7 +97,7 @@ class IndexedImages(NamedSamples, BaseDataset):
     """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
 
     Each sample has the keys ``img_path``, ``gt_label``, ``sample_key``, ``sample_idx`` and, for images in zip files,
-    ``zip_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
+    ``archive_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
 
     Args:
         ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
@@ -133,7 +133,7 @@ class IndexedImages(NamedSamples, BaseDataset):
         self._fully_initialized = True
         if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
             first = self.get_data_info(0)
-            path = first['zip_member'].archive if self.index.zipped else first['img_path']
+            path = first['archive_member'].archive if self.index.zipped else first['img_path']
             if '://' not in path and not os.path.exists(path):
                 self._fully_initialized = False
                 raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
@@ -147,7 +147,7 @@ class IndexedImages(NamedSamples, BaseDataset):
         info = {'sample_key': key, 'gt_label': self.index.labels[position].item(), 'sample_idx': idx % len(self)}
         if self.index.zipped:
             member = self.index.member(position, self.img_prefix)
-            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'zip_member': member}
+            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'archive_member': member}
         else:
             info['img_path'] = os.path.join(self.img_prefix, key)
         return info

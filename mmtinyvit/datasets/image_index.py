@@ -32,7 +32,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .archive_members import IMAGE_SUFFIXES, ZipMember, list_folder, list_zip
+from .archive_listing import IMAGE_SUFFIXES, list_folder, list_zip
+from .archive_members import ArchiveMember
 
 __all__ = ['ImageIndex', 'ScanSummary', 'find_classes', 'index_images', 'write_index']
 
@@ -114,16 +115,16 @@ class ImageIndex:
             begin, end = self._key_starts[[first, min(first + _KEY_BLOCK, stop)]].tolist()
             yield from self._columns['keys'][begin:end - 1].tobytes().decode().split('\n')
 
-    def member(self, position: int, data_root: str) -> ZipMember:
+    def member(self, position: int, data_root: str) -> ArchiveMember:
         """Where the image at ``position`` is, in an index of zip files."""
         label = self.labels[position].item()
         values = [self._columns[name][position].item() for name in ('offsets', 'sizes', 'methods', 'crcs')]
         archive = os.path.join(data_root, f'{self.classes[label]}.zip')
-        return ZipMember(archive, self._columns['archive_bytes'][label].item(), *values)
+        return ArchiveMember(archive, self._columns['archive_bytes'][label].item(), *values)
 
 
 def write_index(path: str | os.PathLike, classes: Sequence[str], zipped: bool,
-                images: Iterable[tuple[Sequence[str], Sequence[ZipMember]]]) -> None:
+                images: Iterable[tuple[Sequence[str], Sequence[ArchiveMember]]]) -> None:
     """Write an index; the file appears under its name only when it is complete.
 
     Args:
@@ -259,7 +260,7 @@ def index_images(data_root: str | os.PathLike,
     scan = partial(list_zip if zipped else list_folder, data_root)
     counts: list[int] = []  # images of each class
 
-    def images() -> Iterator[tuple[list[str], list[ZipMember]]]:
+    def images() -> Iterator[tuple[list[str], list[ArchiveMember]]]:
         total = 0
         for first in range(0, len(classes), _CLASSES_IN_FLIGHT):
             for keys, members in pool.map(scan, classes[first:first + _CLASSES_IN_FLIGHT]):

@@ -31,7 +31,7 @@ class LoadImage(LoadImageFromFile):
     Greyscale, palette and alpha images are converted. What cannot be decoded is an error that names the file; nothing
     is skipped, because a skipped sample would get another sample's teacher.
 
-    Required keys: ``img_path``; ``zip_member`` (:class:`ZipMember`) for an image in a zip file.
+    Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in a zip file.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
     those of mmpretrain's inferencers, are left as they are.
 
@@ -52,7 +52,7 @@ class LoadImage(LoadImageFromFile):
         if 'img' in results and 'img_path' not in results:
             return results
         path = results['img_path']
-        member = results.get('zip_member')
+        member = results.get('archive_member')
         try:
             data = fileio.get(path, backend_args=self.backend_args) if member is None else read_member(member, path)
         except OSError as error:
