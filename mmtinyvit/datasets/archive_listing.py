@@ -1,63 +1,191 @@
-"""Listing the images of a class, in a folder or in a zip file."""
-import os
+"""Listing the images of a folder or an archive: their names, and where their bytes are.
+
+Nothing is unpacked. ``zipfile`` and ``tarfile`` parse the archives; what they would write to a disk (links, devices,
+paths outside) is never written, because only byte ranges of regular members are kept.
+"""
+import json
 import posixpath
+import re
 import struct
+import tarfile
 import zipfile
-from pathlib import Path
+import zlib
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from ..errors import UserError
-from .archive_members import ArchiveMember
+from .data_root import DataRoot, FileRange
 
-__all__ = ['IMAGE_SUFFIXES', 'list_folder', 'list_zip']
+__all__ = ['IMAGE_SUFFIXES', 'Listing', 'inner_archives', 'list_folder', 'list_tar', 'list_zip']
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
+MAX_IMAGE_BYTES = 2**30  # a member that claims more is no image
+_MAX_LABEL_BYTES = 2**20
 
 _LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature; lengths of the name and of the extra field at bytes 26 and 28
 _ENCRYPTED = 0x1
+_CHUNK = 2**20
 
 
-def list_folder(data_root: str, name: str) -> tuple[list[str], list[ArchiveMember]]:
-    """The sorted keys of the images under the folder of the class ``name``, and no members."""
-    root = Path(data_root, name)
-    files = (Path(folder, file) for folder, _, files in os.walk(root, followlinks=True) for file in files)
-    return sorted(f'{name}/{file.relative_to(root).as_posix()}' for file in files if _is_image(file.name)), []
+class Listing(NamedTuple):
+    """The images of a folder or an archive.
+
+    Attributes:
+        names: Path of each, below the data root for a folder, and inside the archive otherwise; forward slashes.
+        columns: ``offsets``, ``sizes``, ``methods`` and ``crcs`` of each in an archive; empty for a folder.
+        labels: What the archive says about each image's class, as text; empty where nothing was asked for, and ``''``
+            for an image about which it says nothing.
+    """
+    names: list[str]
+    columns: dict[str, np.ndarray] = {}
+    labels: list[str] = []
 
 
-def list_zip(data_root: str, name: str) -> tuple[list[str], list[ArchiveMember]]:
-    """The sorted keys and the members of the images in the zip file of the class ``name``.
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as an image's; those that macOS adds to archives (``._x.jpg``) are none."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not posixpath.basename(name).startswith('._')
+
+
+def list_folder(root: DataRoot, folder: str) -> Listing:
+    """The images under ``folder``, or, for ``''``, those that lie in the root itself, sorted by name."""
+    found = root.walk(folder) if folder else (entry.name for entry in root.entries() if not entry.is_dir)
+    return Listing(sorted(filter(is_image, found)))
+
+
+def list_zip(file: BinaryIO, name: str) -> Listing:
+    """The images in an open zip file, sorted by name; ``name`` is what an error calls it.
 
     Raises:
-        UserError: The file is no readable zip file, a member is encrypted or compressed in another way, or two images
-            would have the same key.
+        UserError: The file is no readable zip file, or a member is encrypted or compressed in another way.
     """
-    archive, members = os.path.join(data_root, f'{name}.zip'), {}
+    rows = []
     try:
-        with zipfile.ZipFile(archive) as file:
-            archive_bytes = os.fstat(file.fp.fileno()).st_size
-            for info in file.infolist():
-                if info.is_dir():
+        with zipfile.ZipFile(file) as archive:
+            end = archive.start_dir
+            for info in archive.infolist():
+                if info.is_dir() or not is_image(info.filename):
                     continue
                 if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise UserError(f'{info.filename} in {archive} is encrypted or compressed by method '
+                    raise UserError(f'{info.filename} in {name} is encrypted or compressed by method '
                                     f'{info.compress_type}: write the archive again with plain `zip`.')
-                # The local header's extra field may differ in length from the central directory's.
-                header = os.pread(file.fp.fileno(), _LOCAL_HEADER.size, info.header_offset)
-                signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-                if signature != zipfile.stringFileHeader:
-                    raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
-                if not _is_image(info.filename):
-                    continue
-                # Archives differ in the folder they put their members under; the class is the archive's own name.
-                image = posixpath.basename(info.filename)
-                if image in members:
-                    raise UserError(f'{archive} holds {image} twice, in two of its folders: keep one of them.')
+                # the local header's extra field may differ in length from the central directory's
+                file.seek(info.header_offset)
+                signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
                 start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-                members[image] = ArchiveMember(archive, archive_bytes, start, info.compress_size, info.compress_type,
-                                           info.CRC)
-    except (OSError, zipfile.BadZipFile, struct.error) as error:
-        raise UserError(f'{archive} cannot be read as a zip file ({error}): fetch it again.') from error
-    return [f'{name}/{image}' for image in sorted(members)], [members[image] for image in sorted(members)]
+                if signature != zipfile.stringFileHeader or start + info.compress_size > end:
+                    raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
+                _refuse_size(max(info.file_size, info.compress_size), info.filename, name)
+                rows.append((info.filename, start, info.compress_size, info.compress_type, info.CRC))
+    except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+        raise UserError(f'{name} cannot be read as a zip file ({error}): fetch it again.') from error
+    return _listing(sorted(rows))
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
+    """The images in an open tar file, in its order; ``name`` is what an error calls it.
+
+    A member that was appended a second time takes the place of the first, as it does when tar unpacks. CRCs are
+    computed, so that the whole file is read.
+
+    Args:
+        label: Where labels are: ``'cls'``, in the member ``x.cls`` beside ``x.jpg`` as WebDataset has it; ``'json:y.z'``,
+            in the field ``z`` of the field ``y`` of ``x.json``; None, nowhere.
+
+    Raises:
+        UserError: The file is no readable tar file, is compressed, or is cut off; a label cannot be read.
+    """
+    suffix, _, field = (label or '').partition(':')
+    rows, labels = {}, {}
+    try:
+        with tarfile.open(fileobj=file, mode='r:') as archive:
+            for info in archive:
+                archive.members = []  # which tarfile would keep
+                if not info.isreg() or info.sparse is not None:
+                    continue
+                if suffix and info.name.endswith(f'.{suffix}'):
+                    if info.size > _MAX_LABEL_BYTES:
+                        raise UserError(f'{info.name} in {name} has {info.size} bytes, too many for a label.')
+                    file.seek(info.offset_data)
+                    labels[_sample(info.name)] = _label(file.read(info.size), field, f'{info.name} in {name}')
+                elif is_image(info.name):
+                    _refuse_size(info.size, info.name, name)
+                    crc = _crc(file, info.offset_data, info.size)
+                    rows[info.name] = (info.name, info.offset_data, info.size, zipfile.ZIP_STORED, crc)
+            file.seek(archive.offset)
+            if not file.read(1):
+                raise tarfile.ReadError('it ends without the mark of its end')
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UserError(f'{name} cannot be read as a tar file ({error}): fetch it again, or unpack it if it is '
+                        'compressed.') from error
+    return _listing(list(rows.values()), [labels.get(_sample(row), '') for row in rows] if label else [])
+
+
+def inner_archives(file: BinaryIO, name: str) -> list[tuple[str, int, int]]:
+    """Name, first byte and size of each tar file in an open tar file; empty if its first file is none.
+
+    Raises:
+        UserError: As :func:`list_tar`.
+    """
+    found = []
+    try:
+        with tarfile.open(fileobj=file, mode='r:') as archive:
+            for info in archive:
+                archive.members = []
+                if info.isreg() and info.name.endswith('.tar'):
+                    found.append((info.name, info.offset_data, info.size))
+                elif info.isreg() and not found:
+                    return []
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise UserError(f'{name} cannot be read as a tar file ({error}): fetch it again, or unpack it if it is '
+                        'compressed.') from error
+    return found
+
+
+def open_inner(file: BinaryIO, start: int, size: int) -> BinaryIO:
+    """An archive inside the archive ``file``."""
+    return FileRange.buffered(file, start, size)
+
+
+def _listing(rows: list[tuple[str, int, int, int, int]], labels: list[str] = ()) -> Listing:
+    names, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    types = dict(offsets='<u8', sizes='<u4', methods='|u1', crcs='<u4')
+    return Listing(list(names), {key: np.array(values, dtype) for (key, dtype), values
+                                 in zip(types.items(), columns, strict=True)}, list(labels))
+
+
+def _refuse_size(size: int, member: str, archive: str) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise UserError(f'{member} in {archive} claims {size} bytes, which is no image: fetch the archive again, or '
+                        'remove the member.')
+
+
+def _crc(file: BinaryIO, start: int, size: int) -> int:
+    file.seek(start)
+    crc = 0
+    while size:
+        data = file.read(min(size, _CHUNK))
+        if not data:
+            raise tarfile.ReadError('unexpected end of data')
+        crc = zlib.crc32(data, crc)
+        size -= len(data)
+    return crc
+
+
+def _sample(name: str) -> str:
+    """What WebDataset calls a sample: the path up to the first dot of the file's own name."""
+    return re.sub(r'\.[^/]*$', '', name) if '.' in posixpath.basename(name)[1:] else name
+
+
+def _label(data: bytes, field: str, name: str) -> str:
+    """A label as text, from the content of a member."""
+    try:
+        if not field:
+            return data.decode().strip()
+        value = json.loads(data)
+        for key in field.split('.'):
+            value = value[key]
+        return str(value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{name} holds no label{f" in its field {field}" if field else ""} ({error!r}): name another '
+                        'source with --labels.') from error

@@ -96,12 +96,13 @@ class ImageNet(_Folders, _ImageNet):
 class IndexedImages(NamedSamples, BaseDataset):
     """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
 
-    Each sample has the keys ``img_path``, ``gt_label``, ``sample_key``, ``sample_idx`` and, for images in zip files,
-    ``archive_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
+    Each sample has the keys ``img_path``, ``sample_key``, ``sample_idx``, ``gt_label`` if the images have labels, and
+    for images in archives ``archive_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of
+    positions.
 
     Args:
         ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
-        data_root: Folder that holds the class folders or the zip files.
+        data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
         **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
@@ -126,14 +127,15 @@ class IndexedImages(NamedSamples, BaseDataset):
         if self.num_classes not in (None, len(self.index.classes)):
             raise UserError(f'The image index {self.ann_file} has {len(self.index.classes)} classes, but '
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
-        self._metainfo.setdefault('classes', self.index.classes)
+        if self.index.classes:
+            self._metainfo.setdefault('classes', self.index.classes)
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)
         self._fully_initialized = True
         if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
             first = self.get_data_info(0)
-            path = first['archive_member'].archive if self.index.zipped else first['img_path']
+            path = first['archive_member'].archive if self.index.archives else first['img_path']
             if '://' not in path and not os.path.exists(path):
                 self._fully_initialized = False
                 raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
@@ -143,13 +145,12 @@ class IndexedImages(NamedSamples, BaseDataset):
         """The sample at ``idx``, made from the index on the spot."""
         self.full_init()
         position = int(self._positions[idx])
-        key = self.index.key(position)
-        info = {'sample_key': key, 'gt_label': self.index.labels[position].item(), 'sample_idx': idx % len(self)}
-        if self.index.zipped:
-            member = self.index.member(position, self.img_prefix)
-            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'archive_member': member}
-        else:
-            info['img_path'] = os.path.join(self.img_prefix, key)
+        path, member = self.index.place(position, self.img_prefix)
+        info = {'sample_key': self.index.key(position), 'sample_idx': idx % len(self), 'img_path': path}
+        if member is not None:
+            info['archive_member'] = member
+        if (label := self.index.labels[position].item()) >= 0:
+            info['gt_label'] = label
         return info
 
     def __len__(self) -> int:
@@ -182,8 +183,10 @@ class IndexedImages(NamedSamples, BaseDataset):
         return chosen
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels of all samples, ``(N,)`` int64."""
+        """Labels of all samples, ``(N,)`` int64. Raises :class:`UserError` if they have none."""
         self.full_init()
+        if not self.index.classes:
+            raise UserError(f'The images of {self.ann_file} have no labels: write the index again with --labels.')
         return self.index.labels[np.asarray(self._positions)].astype(np.int64)
 
     def iter_sample_keys(self) -> Iterator[str]:

@@ -1,0 +1,158 @@
+"""The folder or bucket that holds a data set: listing it and opening its files, here or at a URL."""
+import os
+import posixpath
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from io import BufferedReader, RawIOBase
+from typing import Any, BinaryIO, NamedTuple
+
+from ..errors import UserError
+
+__all__ = ['DataRoot', 'Entry', 'FileRange', 'is_url', 'join_root']
+
+_BLOCK = 2**23  # bytes that are fetched ahead while an archive at a URL is listed from its first byte to its last
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is a URL that fsspec opens, such as ``s3://bucket/data``."""
+    return '://' in path
+
+
+def join_root(root: str, name: str) -> str:
+    """The path or URL of the file ``name``, with forward slashes, below ``root``."""
+    return f'{root.rstrip("/")}/{name}' if is_url(root) else os.path.join(root, name)
+
+
+class Entry(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        name: Path below the data root, with forward slashes.
+        is_dir: Whether it is a folder.
+        size: Bytes of a file.
+        stamp: Changes when the entry changes.
+    """
+    name: str
+    is_dir: bool
+    size: int
+    stamp: str
+
+
+class DataRoot:
+    """A local folder, or a URL for fsspec.
+
+    Args:
+        root: The folder or URL.
+
+    Raises:
+        UserError: It is a URL, and fsspec or the protocol's library is not installed.
+    """
+
+    def __init__(self, root: str | os.PathLike) -> None:
+        self.root = os.fspath(root)
+        self._system = None
+        if is_url(self.root):
+            try:
+                from fsspec.core import url_to_fs
+                self._system, self._path = url_to_fs(self.root)
+            except (ImportError, ValueError) as error:
+                raise UserError(f'{self.root} is a URL that cannot be opened here ({error}): pip install '
+                                '"mmtinyvit[remote]", or check the URL.') from error
+
+    def __str__(self) -> str:
+        return self.root
+
+    def entries(self) -> list[Entry]:
+        """The folder's files and folders, sorted; hidden ones are left out.
+
+        Raises:
+            UserError: It cannot be listed.
+        """
+        try:
+            found = self._remote_entries() if self._system else self._local_entries()
+        except Exception as error:  # each protocol's library has its own exceptions
+            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+            raise UserError(f'The data root {self.root} cannot be listed ({reason}): name the folder or URL that holds '
+                            'the images, in folders or archives.') from error
+        return sorted(entry for entry in found if not posixpath.basename(entry.name).startswith('.'))
+
+    def _local_entries(self) -> list[Entry]:
+        with os.scandir(self.root) as found:
+            return [_local_entry(entry.name, entry.path) for entry in found]
+
+    def _remote_entries(self) -> list[Entry]:
+        self._system.invalidate_cache()
+        listed = self._system.ls(self._path, detail=True)
+        return [_remote_entry(info['name'].rstrip('/')[len(self._path.rstrip('/')) + 1:], info) for info in listed
+                if info['name'].rstrip('/') != self._path.rstrip('/')]
+
+    def entry(self, name: str) -> Entry:
+        """One file or folder below the root. Raises ``OSError`` if there is none."""
+        if self._system:
+            return _remote_entry(name, self._system.info(self._inside(name)))
+        return _local_entry(name, os.path.join(self.root, name))
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """The names of all files under ``folder``, below the root, in no order. Links are followed."""
+        if self._system:
+            start = self._path.rstrip('/')
+            yield from (name[len(start) + 1:] for name in self._system.find(self._inside(folder)))
+            return
+        for place, _, files in os.walk(os.path.join(self.root, folder), followlinks=True):
+            inside = os.path.relpath(place, self.root).replace(os.sep, '/')
+            yield from (file if inside == '.' else f'{inside}/{file}' for file in files)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file below the root, to be read and sought in. Raises ``OSError``."""
+        if self._system:
+            return self._system.open(self._inside(name), 'rb', block_size=_BLOCK, cache_type='readahead')
+        return open(os.path.join(self.root, name), 'rb')
+
+    def glob(self, pattern: str) -> list[Entry]:
+        """The files below the root whose names match a shell pattern, at any depth, sorted."""
+        return sorted(self.entry(name) for name in self.walk('') if fnmatchcase(name, pattern))
+
+    def _inside(self, name: str) -> str:
+        return posixpath.join(self._path, name) if name else self._path
+
+
+def _local_entry(name: str, path: str) -> Entry:
+    status = os.stat(path)
+    return Entry(name, os.path.isdir(path), status.st_size, f'{status.st_size} {status.st_mtime_ns}')
+
+
+def _remote_entry(name: str, info: dict[str, Any]) -> Entry:
+    size = int(info.get('size') or 0)
+    changed = info.get('ETag') or info.get('LastModified') or info.get('mtime') or ''
+    return Entry(name, info['type'] == 'directory', size, f'{size} {changed}')
+
+
+class FileRange(RawIOBase):
+    """Bytes ``start`` to ``start + size`` of an open file, as a file: an archive inside an archive."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    @classmethod
+    def buffered(cls, file: BinaryIO, start: int, size: int) -> BufferedReader:
+        """The range with a buffer of its own."""
+        return BufferedReader(cls(file, start, size))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count)
+        buffer[:len(data)] = data
+        self._position += len(data)
+        return len(data)
