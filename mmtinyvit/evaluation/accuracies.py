@@ -55,7 +55,7 @@ class MappedAccuracy(BaseMetric):
             labels = self.labels_of(sample)
             best = self.mapped(sample['pred_score']).topk(max(self.topk))
             right = torch.isin(best.indices, labels) & (best.values > -torch.inf)
-            self.results.append([right[:k].any().item() for k in self.topk] if len(labels) else None)
+            self.results.append([right[:k].any().item() for k in self.topk] if len(labels) else [])
 
     def mapped(self, score: Tensor) -> Tensor:
         """``(classes of the data,)``, the scores of a head's classes ``(num_classes,)`` for the data's."""
@@ -69,9 +69,9 @@ class MappedAccuracy(BaseMetric):
         """The classes of the data that are right for a sample; none leaves it out."""
         return sample['gt_label'].cpu()
 
-    def compute_metrics(self, results: list[list[bool] | None]) -> dict[str, float]:
-        """Mean over all samples that have a label, in percent."""
-        judged = [each for each in results if each is not None]
+    def compute_metrics(self, results: list[list[bool]]) -> dict[str, float]:
+        """Mean over all samples that have a label, in percent. The others are empty lists: MMEngine drops None."""
+        judged = [each for each in results if each]
         if not judged:
             raise UserError(f'None of the {len(results)} images has a label that {type(self).__name__} could compare '
                             'with: test on more images.')

@@ -1,4 +1,6 @@
 """Accuracies of mapped heads and against ReaL labels: by hand, against mmpretrain, timm, and in a real test run."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import METRICS
 from mmpretrain.structures import DataSample
 from PIL import Image
+from processes import in_ranks, measure
 from timm.data import RealLabelsImagenet
 from tiny_flow import runtime, student
 
@@ -135,33 +138,39 @@ def test_other_images_are_refused(meta):
         RealAccuracy().process({}, [DataSample(metainfo=meta).set_pred_score(torch.rand(1000)).to_dict()])
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_both_accuracies_in_one_test(workers, tmp_path):
-    numbers, rng = [1, 2, 3, 4, 5, 6, 7, 50_000], np.random.default_rng(1)
-    for number in numbers:
+@pytest.fixture
+def testing(tmp_path) -> Config:
+    """The config of a test with both accuracies, on nine images, the first of which has no ReaL label."""
+    rng = np.random.default_rng(1)
+    for number in [*range(1, 9), 50_000]:
         path = tmp_path / 'val' / f'n0{number % 2}' / name_of(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
-    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
-    evaluators = Config.fromfile(config_root() / '_base_/imagenet_tests.py').real_labels
     torch.manual_seed(0)
     model = student(1000) | dict(type='ImageClassifier')
     state = MODELS.build(model).state_dict()
     state['head.fc.bias'][[970, 230]] += torch.tensor([10., 9.])  # right for the second image, and for the third
     torch.save(dict(state_dict=state), tmp_path / 'model.pth')
-    runner = Runner.from_cfg(Config(runtime(tmp_path / 'work') | dict(
-        model=model, load_from=str(tmp_path / 'model.pth'), test_evaluator=evaluators, test_cfg=dict(),
+    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
+    return Config(runtime(tmp_path / 'work') | dict(
+        model=model, load_from=str(tmp_path / 'model.pth'), test_cfg=dict(),
+        test_evaluator=Config.fromfile(config_root() / '_base_/imagenet_tests.py').real_labels,
         test_dataloader=dict(
-            batch_size=3, num_workers=workers, sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
-            dataset=dict(type='mmtinyvit.ImageFolder', data_root=str(tmp_path / 'val'), pipeline=pipeline)))))
-    result = runner.test()
+            dataset=dict(type='mmtinyvit.ImageFolder', data_root=str(tmp_path / 'val'), pipeline=pipeline))))
 
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_both_accuracies_in_one_test(workers, testing):
+    testing.test_dataloader.num_workers = workers
+    runner = Runner.from_cfg(testing)
+    result = runner.test()
     dataset = runner.test_dataloader.dataset
-    theirs = RealLabelsImagenet([dataset.get_data_info(i)['img_path'] for i in range(8)] + [name_of(8)] * 49_992)
+    theirs = RealLabelsImagenet([dataset.get_data_info(i)['img_path'] for i in range(9)] + [name_of(9)] * 49_991)
     right = 0
     with torch.no_grad():
-        for i in range(8):
+        for i in range(9):
             packed = runner.model.data_preprocessor(dict(inputs=dataset[i]['inputs'][None]))
             scores = runner.model(packed['inputs'])
             theirs.add_result(scores)
@@ -169,4 +178,11 @@ def test_both_accuracies_in_one_test(workers, tmp_path):
     assert result['real/top1'] == pytest.approx(theirs.get_accuracy(1))
     assert result['real/top5'] == pytest.approx(theirs.get_accuracy(5))
     assert 0 < result['real/top1'] < result['real/top5']
-    assert result['accuracy/top1'] == pytest.approx(100 * right / 8)
+    assert result['accuracy/top1'] == pytest.approx(100 * right / 9)
+
+
+def test_two_processes_measure_the_same(testing, tmp_path):
+    """Nine images are padded to ten, and the one without a label must not make room for the tenth."""
+    expected = Runner.from_cfg(testing).test()
+    in_ranks(measure, testing, tmp_path / 'metrics.json')
+    assert json.loads((tmp_path / 'metrics.json').read_text()) == pytest.approx(expected)
