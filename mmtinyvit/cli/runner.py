@@ -70,8 +70,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
     """Look whether the data of the named loaders are on this machine.
 
     Raises:
-        UserError: A folder or file is missing or empty; says which, and where to get it if the config's ``data_source``
-            does.
+        UserError: A folder or file is missing or empty; says which, and where to get it if the dataset's ``source`` or
+            the config's ``data_source`` does.
     """
     for loader in loaders:
         dataset = (cfg.get(loader) or {}).get('dataset')
@@ -86,7 +86,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
             if '://' in f'{root}{value}' or _has_data(path):
                 continue
             fault = 'is empty' if path.exists() else 'does not exist'
-            source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
+            source = dataset.get('source') or cfg.get('data_source')
+            source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 
 

@@ -1,7 +1,7 @@
 """List the images of a data set once, so that training starts without scanning 14 million files.
 
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k          # class folders
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k --zip    # n01440764.zip ...
+    python tools/dataset_converters/index_images.py data/imagenet21k --classes fall11          # class folders
+    python tools/dataset_converters/index_images.py data/imagenet21k --classes fall11 --zip    # n01440764.zip ...
 
 The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads.
 """
@@ -14,40 +14,24 @@ from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.datasets.image_index import find_classes, index_images
-from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, synsets
-
-LISTS = ('imagenet-1k', *IN21K_LAYOUTS.values())
+from mmtinyvit.evaluation.class_map import LAYOUTS, synsets
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write an image index.')
     parser.add_argument('data_root', help='folder that holds one folder or one zip file per class')
     parser.add_argument('--out', help='the index (default: DATA_ROOT/images.index)')
-    parser.add_argument('--classes', metavar='FILE', help='class names in label order, one per line, or one of '
-                        f'{", ".join(LISTS)} (default: all that are found, sorted)')
+    parser.add_argument('--classes', metavar='LAYOUT', help='classes in label order: one of '
+                        f'{", ".join(LAYOUTS)}, or a file with one per line (default: all that are found, sorted)')
     parser.add_argument('--zip', action='store_true', help='the classes are zip files')
     parser.add_argument('--workers', type=int, default=8, help='threads that list classes (default: 8)')
     return parser.parse_args()
 
 
-def read_classes(name: str | None) -> list[str] | None:
-    if name is None:
-        return None
-    if name in LISTS:
-        return list(synsets(name))
-    try:
-        classes = Path(name).read_text().split('\n')
-    except OSError as error:
-        raise UserError(f'The class list {name} cannot be read ({error.strerror}): name a file, or one of '
-                        f'{", ".join(LISTS)}.') from error
-    return [line.strip() for line in classes if line.strip()]
-
-
 def main() -> None:
     args = parse_args()
     out = args.out or str(Path(args.data_root, 'images.index'))
-    classes = read_classes(args.classes)
+    classes = synsets(args.classes) if args.classes else None
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('classes'),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
     with Progress(*columns) as progress:
