@@ -89,8 +89,8 @@ def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
     computed, so that the whole file is read.
 
     Args:
-        label: Where labels are: ``'cls'``, in the member ``x.cls`` beside ``x.jpg`` as WebDataset has it; ``'json:y.z'``,
-            in the field ``z`` of the field ``y`` of ``x.json``; None, nowhere.
+        label: Where labels are: ``'cls'``, in the member ``x.cls`` beside ``x.jpg`` as WebDataset has it;
+            ``'json:y.z'``, in the field ``z`` of the field ``y`` of ``x.json``; None, nowhere.
 
     Raises:
         UserError: The file is no readable tar file, is compressed, or is cut off; a label cannot be read.

@@ -130,7 +130,8 @@ class ImageIndex:
         number, *values = (self._columns[name][position].item() for name in _ARCHIVE_COLUMNS)
         archive = join_root(data_root, self.archives[number])
         member = ArchiveMember(archive, self._columns['archive_bytes'][number].item(), *values)
-        return f'{archive}/{key}', member
+        name = key.removeprefix(f'{self.archives[number].rpartition(".")[0]}/')  # n01.tar/a.jpg, not n01.tar/n01/a.jpg
+        return join_root(archive, name), member
 
 
 class IndexBlock(NamedTuple):

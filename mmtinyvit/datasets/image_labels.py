@@ -43,7 +43,9 @@ class LabelRule:
             return [self.listed.get(key) for key in keys]
         if self.kind == 'class' and layout == 'class-archives':
             return [source.stem] * len(keys)
-        found = listing.labels if self.kind == 'member' else [key.partition('/')[0] if '/' in key else '' for key in keys]
+        found = listing.labels
+        if self.kind == 'class':
+            found = [key.partition('/')[0] if '/' in key else '' for key in keys]
         if '' in found:
             place = f'no .{self.member.partition(":")[0]} beside it' if self.kind == 'member' else 'in no class folder'
             raise UserError(f'{found.count("")} images of {source.name or "the data root"} have no label '
@@ -118,7 +120,8 @@ def read_list(path: str) -> dict[str, str]:
     return listed
 
 
-def number_classes(labels: Iterable[str], classes: Sequence[str] | None, rule: LabelRule) -> tuple[list[str], dict[str, int]]:
+def number_classes(labels: Iterable[str], classes: Sequence[str] | None,
+                   rule: LabelRule) -> tuple[list[str], dict[str, int]]:
     """Class names in label order, and the number of each label.
 
     Labels that are numbers count as such where they come from members or a list. Others are class names: in the given

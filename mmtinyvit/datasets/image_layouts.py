@@ -89,13 +89,18 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
                         f'--layout {"|".join(LAYOUTS)}.')
     if layout == 'folders' or (layout is None and not archives):
         if not folders and not loose:
-            raise UserError(f'{root} holds no folder, archive (.zip, .tar) or image: name the folder or URL that does.')
+            kinds = 'folder or image' if layout else 'folder, archive (.zip, .tar) or image'
+            raise UserError(f'{root} holds no {kinds}: name the folder or URL that does, or another --layout.')
         root_files = [Source('', 'folder', 0, '')] * loose
         return 'folders', root_files + [Source(entry.name, 'folder', 0, entry.stamp) for entry in folders]
     if not archives:
         raise UserError(f'{root} holds no archive (.zip, .tar){f" that matches {pattern}" if pattern else ""}: name '
                         'the folder or URL that does, or leave --layout out.')
-    sources = [source for entry in archives for source in _open_out(root, entry)]
+    if _inner(root, archives[0]):  # the first tells, because 100,000 shards in a bucket are not opened twice
+        sources = [Source(entry.name, 'tar', entry.size, entry.stamp, *place) for entry in archives
+                   for place in _inner(root, entry)]
+    else:
+        sources = [Source(entry.name, entry.name[-3:], entry.size, entry.stamp) for entry in archives]
     layout = layout or _guess(sources)
     if layout == 'archive' and len(sources) > 1:
         raise UserError(f'{root} holds {len(sources)} archives, and --layout archive is for one: choose one with '
@@ -106,14 +111,12 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
     return layout, sorted(sources, key=lambda source: source.stem)
 
 
-def _open_out(root: DataRoot, entry: Entry) -> list[Source]:
-    """The archive, or those that a tar file of tar files holds."""
-    kind = entry.name[-3:]
-    if kind == 'tar':
-        with root.open(entry.name) as file:
-            if inner := inner_archives(file, f'{root}/{entry.name}'):
-                return [Source(entry.name, kind, entry.size, entry.stamp, *place) for place in inner]
-    return [Source(entry.name, kind, entry.size, entry.stamp)]
+def _inner(root: DataRoot, archive: Entry) -> list[tuple[str, int, int]]:
+    """The tar files in a tar file."""
+    if not archive.name.endswith('.tar'):
+        return []
+    with root.open(archive.name) as file:
+        return inner_archives(file, f'{root}/{archive.name}')
 
 
 def _guess(sources: Sequence[Source]) -> str:
@@ -147,7 +150,7 @@ def list_source(root: DataRoot, source: Source, label: str | None = None) -> Lis
             listing.columns['offsets'] += np.uint64(source.start)
         return listing
     except OSError as error:
-        raise UserError(f'{where} cannot be read ({error.strerror or error}): bring it back, or start again.') from error
+        raise UserError(f'{where} cannot be read ({error.strerror or error}): bring it back.') from error
 
 
 def sample_keys(layout: str, source: Source, names: Sequence[str]) -> list[str]:

@@ -98,12 +98,12 @@ def index_images(data_root: str | os.PathLike,
         sources = [source for source in sources if source.stem in wanted]
     scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{layout} {rule.member}'))
     with _pool(workers) as pool:
-        total = scan.list(pool, on_progress)
+        total = scan.list_all(pool, on_progress)
         names = scan.number(classes, missing_classes)
         if not total:
             raise UserError(f'No image lies under {data_root}: put files ending in {", ".join(IMAGE_SUFFIXES)} there.')
         if check:
-            scan.check(pool, check, total, on_progress)
+            scan.decode_all(pool, check, total, on_progress)
     archives = list(dict.fromkeys((source.name, source.size) for source in scan.sources if source.kind != 'folder'))
     counts = np.zeros(len(names), np.int64)
     num_images = 0
@@ -150,7 +150,7 @@ class _Scan:
         self._numbers: dict[str, int] = {}
         self._faults: dict[Source, dict[int, str]] = {}
 
-    def list(self, pool: ThreadPoolExecutor, on_progress: Callable[[str, int, int, int], None]) -> int:
+    def list_all(self, pool: ThreadPoolExecutor, on_progress: Callable[[str, int, int, int], None]) -> int:
         """Lists every source; returns the number of images."""
         total = 0
         for done, listing in enumerate(_in_order(pool, self._listing, ((source, ) for source in self.sources)), 1):
@@ -163,8 +163,12 @@ class _Scan:
         if self.rule.kind == 'none':
             return []
         found = {source.stem for source in self.sources} if self._by_class else set()
+        labelled = 0
         for source in () if self._by_class else self.sources:
-            found.update(filter(None, self._labels(source, self._listing(source))[1]))
+            texts = [text for text in self._labels(source, self._listing(source))[1] if text is not None]
+            found.update(texts)
+            labelled += len(texts)
+        self._require_listed(labelled)
         names, self._numbers = number_classes(found, classes, self.rule)
         if missing := [name for name in names if name not in found] if self.rule.kind == 'class' else []:
             if missing_classes == 'refuse':
@@ -179,7 +183,17 @@ class _Scan:
             self.sources.sort(key=lambda source: self._numbers[source.stem])
         return names
 
-    def check(self, pool: ThreadPoolExecutor, backend: str, total: int,
+    def _require_listed(self, labelled: int) -> None:
+        listed = self.rule.listed or {}
+        if labelled == len(listed) or self.rule.kind != 'list':
+            return
+        gone = set(listed)
+        for source in self.sources:
+            gone.difference_update(self._labels(source, self._listing(source))[0])
+        raise UserError(f'{len(gone)} of the {len(listed)} images that {self.rule} names are not there, {min(gone)} among '
+                        'them: name images by their keys (see docs/en/data.md), or correct the list.')
+
+    def decode_all(self, pool: ThreadPoolExecutor, backend: str, total: int,
               on_progress: Callable[[str, int, int, int], None]) -> None:
         """Decodes every image."""
         def tasks() -> Iterator[tuple[Source, Listing, int]]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ class ScanJournal:
                 write(file)
             os.replace(temporary, path)
         except OSError as error:
+            with suppress(OSError):  # rmdir: there is something in it
+                temporary.unlink(missing_ok=True)
+                self.folder.rmdir()
             raise UserError(f'{self.folder} cannot be written ({error.strerror}): free the disk, or name another place '
                             'for the index with --out.') from error
 

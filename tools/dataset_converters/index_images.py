@@ -1,9 +1,10 @@
 """List the images of a data set once, so that training starts without scanning 14 million files.
 
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes fall11          # class folders
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes fall11 --zip    # n01440764.zip ...
+    python tools/dataset_converters/index_images.py data/imagenet21k                   # folders, or n01440764.tar ...
+    python tools/dataset_converters/index_images.py data/winter21_whole.tar --check    # tars in a tar, all decoded once
+    python tools/dataset_converters/index_images.py s3://bucket/shards --out shards.index         # WebDataset shards
 
-The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads.
+The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads. docs/en/data.md has all layouts.
 """
 import argparse
 from pathlib import Path
@@ -13,36 +14,72 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.image_index import find_classes, index_images
-from mmtinyvit.evaluation.class_map import LAYOUTS, synsets
+from mmtinyvit.datasets.data_root import is_url
+from mmtinyvit.datasets.image_layouts import LAYOUTS
+from mmtinyvit.datasets.image_scan import MISSING_CLASSES, REJECTED, index_images, split_archive
+from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation import class_map
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write an image index.')
-    parser.add_argument('data_root', help='folder that holds one folder or one zip file per class')
-    parser.add_argument('--out', help='the index (default: DATA_ROOT/images.index)')
+    parser.add_argument('data_root', help='folder or URL that holds the images in folders or archives (.zip, .tar), '
+                        'or one archive')
+    parser.add_argument('--out', help='the index (default: images.index in DATA_ROOT)')
+    parser.add_argument('--layout', choices=LAYOUTS, help='default: found out')
+    parser.add_argument('--zip', action='store_true', help='the same as --layout class-archives')
+    parser.add_argument('--match', metavar='PATTERN', help="which archives, such as 'train-*.tar' or '*/*.tar' "
+                        '(default: those in DATA_ROOT itself)')
+    parser.add_argument('--labels', metavar='SOURCE', help='class (folder or archive), cls (member beside the image), '
+                        'json:FIELD (field of such a member), none, or a file of `key label` lines '
+                        '(default: found out)')
     parser.add_argument('--classes', metavar='LAYOUT', help='classes in label order: one of '
-                        f'{", ".join(LAYOUTS)}, or a file with one per line (default: all that are found, sorted)')
-    parser.add_argument('--zip', action='store_true', help='the classes are zip files')
-    parser.add_argument('--workers', type=int, default=8, help='threads that list classes (default: 8)')
+                        f'{", ".join(class_map.LAYOUTS)}, or a file with one per line (default: all that are found, '
+                        'sorted)')
+    parser.add_argument('--missing-classes', choices=MISSING_CLASSES, default='refuse', help='of --classes: keep their '
+                        'numbers, or drop them (default: refuse)')
+    parser.add_argument('--check', nargs='?', const='cv2', choices=['cv2', 'pillow'], metavar='DECODER',
+                        help=f'decode every image once and leave out what fails, see {REJECTED} beside the index '
+                        '(cv2, or pillow)')
+    parser.add_argument('--workers', type=int, default=8, help='threads that list and decode (default: 8)')
     return parser.parse_args()
+
+
+def index_path(args: argparse.Namespace) -> Path:
+    """Where the index goes. Raises :class:`UserError` if a URL is indexed and no place is named."""
+    if args.out:
+        return Path(args.out)
+    if is_url(args.data_root):
+        raise UserError(f'{args.data_root} is a URL: name the file of this machine that becomes the index with --out.')
+    return Path(split_archive(args.data_root, args.match)[0], 'images.index')
 
 
 def main() -> None:
     args = parse_args()
-    out = args.out or str(Path(args.data_root, 'images.index'))
-    classes = synsets(args.classes) if args.classes else None
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('classes'),
+    out = index_path(args)
+    classes = class_map.synsets(args.classes) if args.classes else None
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        total = len(classes or find_classes(args.data_root, args.zip))
-        task = progress.add_task('Listing', total=total, images=0)
-        summary = index_images(args.data_root, out, classes, args.zip, args.workers,
-                               lambda done, images: progress.update(task, completed=done, images=images))
-    table = Table('index', 'classes', 'images', 'classes without images')
-    table.add_row(out, f'{summary.num_classes:,}', f'{summary.num_images:,}', f'{len(summary.empty_classes):,}')
+        tasks = {}
+
+        def show(step: str, done: int, total: int, images: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total, images=images)
+            progress.update(tasks[step], completed=done, total=total, images=images)
+
+        summary = index_images(args.data_root, out, classes, 'class-archives' if args.zip else args.layout, args.labels,
+                               args.match, args.missing_classes, args.check, args.workers, show)
+    table = Table('index', str(out), title=None)
+    table.add_row('layout', summary.layout)
+    table.add_row('labels', summary.labels)
+    table.add_row('classes', f'{summary.num_classes:,}')
+    table.add_row('classes without images', f'{len(summary.empty_classes):,}')
+    table.add_row('images', f'{summary.num_images:,}')
+    table.add_row('left out for want of a label', f'{summary.left_out:,}')
+    table.add_row('rejected', f'{summary.rejected:,}, see {REJECTED}' if args.check else 'not checked (--check)')
     Console().print(table)
 
 
 if __name__ == '__main__':
-    run_command(main, 'Interrupted: no index was written.')
+    run_command(main, 'Interrupted: the same command goes on from here.')

@@ -1,0 +1,406 @@
+"""The image index over every layout that data sets have, against the plain files, tarfile and zipfile."""
+import io
+import json
+import os
+import shutil
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtinyvit.datasets import IndexedImages, LoadImage
+from mmtinyvit.datasets.image_index import ImageIndex
+from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.errors import UserError
+
+GOLDEN = Path(__file__).parent / 'golden'
+FILES = {'n01': ['a.png', 'b.png'], 'n02': ['c d.png', "é'\".png"], 'n03': ['e.png']}
+KEYS = [f'{name}/{file}' for name, files in FILES.items() for file in sorted(files)]
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((3, 2, 3), number, np.uint8)).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+CONTENT = {key: png(number) for number, key in enumerate(KEYS, 1)}
+
+
+def tar(path: Path | io.BytesIO, members: dict[str, bytes], **kwargs) -> None:
+    target = dict(name=path) if isinstance(path, Path) else dict(fileobj=path)
+    with tarfile.open(**target, mode='w', **kwargs) as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+
+
+def of_class(name: str, prefix: str = '') -> dict[str, bytes]:
+    return {f'{prefix}{key.partition("/")[2]}': data for key, data in CONTENT.items() if key.startswith(f'{name}/')}
+
+
+def make_folders(root: Path) -> None:
+    for key, data in CONTENT.items():
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).write_bytes(data)
+
+
+def make_class_zips(root: Path) -> None:
+    for name in FILES:
+        with zipfile.ZipFile(root / f'{name}.zip', 'w', zipfile.ZIP_DEFLATED) as file:
+            for member, data in of_class(name).items():
+                file.writestr(member, data)
+
+
+def make_class_tars(root: Path) -> None:
+    for name in FILES:
+        tar(root / f'{name}.tar', of_class(name) | {'readme.txt': b'no image'})
+
+
+def make_gnu_tars(root: Path) -> None:
+    """As image-net.org writes them, with the names of folders in front."""
+    for name in FILES:
+        tar(root / f'{name}.tar', of_class(name, f'./{"long/" * 30}{name}/'), format=tarfile.GNU_FORMAT)
+
+
+def make_tars_in_a_tar(root: Path) -> None:
+    inner = {}
+    for name in FILES:
+        buffer = io.BytesIO()
+        tar(buffer, of_class(name))
+        inner[f'winter21_whole/{name}.tar'] = buffer.getvalue()
+    tar(root / 'winter21_whole.tar', inner)
+
+
+def make_one_zip(root: Path) -> None:
+    with zipfile.ZipFile(root / 'train.zip', 'w') as file:
+        for key, data in CONTENT.items():
+            file.writestr(f'train/{key}', data)
+
+
+def make_one_tar(root: Path) -> None:
+    tar(root / 'train.tar', CONTENT)
+
+
+LAYOUTS = {make.__name__.removeprefix('make_'): make for make in (
+    make_folders, make_class_zips, make_class_tars, make_gnu_tars, make_tars_in_a_tar, make_one_zip, make_one_tar)}
+
+
+def indexed(root: Path, **kwargs) -> IndexedImages:
+    index_images(root, root / 'images.index', **kwargs)
+    return IndexedImages(data_root=str(root), pipeline=[LoadImage()])
+
+
+def numbers(dataset: IndexedImages) -> list[int]:
+    """Which picture each sample is."""
+    return [int(sample['img'].max()) for sample in dataset]
+
+
+@pytest.mark.parametrize('make', LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_of_the_same_classes_gives_the_same_keys_labels_and_pixels(make, tmp_path):
+    make(tmp_path)
+    dataset = indexed(tmp_path)
+    assert list(dataset.iter_sample_keys()) == KEYS
+    assert dataset.CLASSES == tuple(FILES) and dataset.get_gt_labels().tolist() == [0, 0, 1, 1, 2]
+    assert numbers(dataset) == [1, 2, 3, 4, 5]
+    for sample in dataset:
+        place = sample['img_path']
+        assert place.startswith(str(tmp_path)) and place.endswith(sample['sample_key'].partition('/')[2])
+
+
+@pytest.mark.parametrize('make', LAYOUTS.values(), ids=LAYOUTS)
+def test_listed_classes_choose_and_order_in_every_layout(make, tmp_path):
+    make(tmp_path)
+    dataset = indexed(tmp_path, classes=['n03', 'n01'])
+    assert list(dataset.iter_sample_keys()) == ['n03/e.png', 'n01/a.png', 'n01/b.png']
+    assert dataset.get_gt_labels().tolist() == [0, 1, 1] and numbers(dataset) == [5, 1, 2]
+
+
+def test_an_archive_by_name_is_a_data_set(tmp_path):
+    make_tars_in_a_tar(tmp_path)
+    make_one_zip(tmp_path)
+    for name in ('winter21_whole.tar', 'train.zip'):
+        index_images(tmp_path / name, tmp_path / 'images.index')
+        assert list(ImageIndex(tmp_path / 'images.index').keys()) == KEYS
+        assert numbers(IndexedImages(data_root=str(tmp_path), pipeline=[LoadImage()])) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(('missing', 'classes', 'labels'), [('keep', ('n00', 'n01', 'n02', 'n03'), [1, 1, 2, 2, 3]),
+                                                            ('drop', ('n01', 'n02', 'n03'), [0, 0, 1, 1, 2])])
+@pytest.mark.parametrize('make', [make_class_tars, make_one_tar])
+def test_missing_classes(make, missing, classes, labels, tmp_path):
+    make(tmp_path)
+    with pytest.raises(UserError, match='1 of the 4 listed .* n00 .*--missing-classes keep .* or drop'):
+        index_images(tmp_path, tmp_path / 'x', classes=['n00', 'n01', 'n02', 'n03'])
+    dataset = indexed(tmp_path, classes=['n00', 'n01', 'n02', 'n03'], missing_classes=missing)
+    assert dataset.CLASSES == classes and dataset.get_gt_labels().tolist() == labels
+
+
+# ---------------------------------------------------------------- shards
+def make_shards(root: Path, **sidecars: list[bytes]) -> None:
+    """Two shards of a WebDataset; both have a sample 000."""
+    for shard in range(2):
+        members = {}
+        for row in range(2):
+            members[f'{row:03d}.jpg' if row else '000.png'] = png(10 * shard + row + 1)
+            for suffix, values in sidecars.items():
+                members[f'{row:03d}.{suffix}'] = values[2 * shard + row]
+        tar(root / f'train-{shard:06d}.tar', members)
+
+
+def test_shards_with_class_numbers(tmp_path):
+    make_shards(tmp_path, cls=[b'7', b'2', b'2', b'0'])
+    dataset = indexed(tmp_path)
+    assert list(dataset.iter_sample_keys()) == ['train-000000/000.png', 'train-000000/001.jpg', 'train-000001/000.png',
+                                                'train-000001/001.jpg']
+    assert dataset.get_gt_labels().tolist() == [7, 2, 2, 0] and len(dataset.CLASSES) == 8
+    assert numbers(dataset) == [1, 2, 11, 12]
+    assert dataset[3]['img_path'] == str(tmp_path / 'train-000001.tar/001.jpg')
+
+
+def test_shards_with_labels_in_json_and_listed_classes(tmp_path):
+    make_shards(tmp_path, json=[json.dumps(dict(wnid=name, of=dict(label=i))).encode() for i, name in
+                                enumerate(['n02', 'n01', 'n01', 'n02'])])
+    dataset = indexed(tmp_path, labels='json:wnid', classes=['n02', 'n09', 'n01'])
+    assert dataset.get_gt_labels().tolist() == [0, 2, 2, 0] and dataset.CLASSES == ('n02', 'n09', 'n01')
+    assert indexed(tmp_path, labels='json:of.label').get_gt_labels().tolist() == [0, 1, 2, 3]
+    with pytest.raises(UserError, match=r'000.json in .*train-000000.tar holds no label in its field nothing'):
+        index_images(tmp_path, tmp_path / 'x', labels='json:nothing')
+
+
+def test_shards_without_labels(tmp_path):
+    make_shards(tmp_path, txt=[b'a caption'] * 4)
+    (tmp_path / 'train-000000.parquet').write_bytes(b'of img2dataset')
+    dataset = indexed(tmp_path, check='cv2')
+    assert len(dataset) == 4 and 'gt_label' not in dataset[0] and not dataset.index.classes
+    with pytest.raises(UserError, match='have no labels: write the index again with --labels'):
+        dataset.get_gt_labels()
+
+
+def test_shards_in_folders_by_pattern(tmp_path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        make_shards(tmp_path / folder)
+    shutil.copy(tmp_path / 'a/train-000000.tar', tmp_path / 'a/val-000000.tar')
+    dataset = indexed(tmp_path, match='*/train-*.tar')
+    shards = [f'{folder}/train-00000{number}' for folder in 'ab' for number in (0, 1)]
+    assert list(dataset.iter_sample_keys())[::2] == [f'{shard}/000.png' for shard in shards]
+    assert numbers(dataset) == 2 * [1, 2, 11, 12]
+
+
+def test_a_member_that_was_appended_again_counts_as_when_unpacked(tmp_path):
+    tar(tmp_path / 'n01.tar', {'a.png': png(1), 'b.png': png(2)})
+    with tarfile.open(tmp_path / 'n01.tar', 'a') as file:
+        info = tarfile.TarInfo('a.png')
+        info.size = len(png(9))
+        file.addfile(info, io.BytesIO(png(9)))
+    assert numbers(indexed(tmp_path, layout='class-archives')) == [9, 2]
+
+
+# ---------------------------------------------------------------- labels
+def test_images_without_any_folder_have_no_labels(tmp_path):
+    for number in (2, 1):
+        (tmp_path / f'{number}.png').write_bytes(png(number))
+    dataset = indexed(tmp_path)
+    assert list(dataset.iter_sample_keys()) == ['1.png', '2.png'] and 'gt_label' not in dataset[0]
+    make_folders(tmp_path)
+    with pytest.raises(UserError, match=r'2 images of the data root have no label \(1.png is in no class folder'):
+        index_images(tmp_path, tmp_path / 'x')
+    assert len(indexed(tmp_path, labels='none')) == 7
+
+
+@pytest.mark.parametrize('text', ['n01/a.png 3\nn03/e.png\t1\n', 'n01/a.png,3\nn03/e.png,1\n',
+                                  'key,label\nn01/a.png,3\n"n03/e.png",1\n'], ids=['words', 'csv', 'header'])
+def test_a_list_chooses_the_images_and_gives_their_labels(text, tmp_path):
+    make_folders(tmp_path)
+    (tmp_path / 'list.txt').write_text(text)
+    summary = index_images(tmp_path, tmp_path / 'images.index', labels=str(tmp_path / 'list.txt'))
+    dataset = IndexedImages(data_root=str(tmp_path), pipeline=[LoadImage()])
+    assert list(dataset.iter_sample_keys()) == ['n01/a.png', 'n03/e.png']
+    assert dataset.get_gt_labels().tolist() == [3, 1] and summary.left_out == 3
+
+
+def test_a_zip_file_with_a_map_beside_it(tmp_path):
+    """As the original and Swin have ImageNet: train.zip and train_map.txt."""
+    make_one_zip(tmp_path)
+    (tmp_path / 'train_map.txt').write_text(''.join(f'{key}\t{4 - number}\n' for number, key in enumerate(KEYS)))
+    dataset = indexed(tmp_path)
+    assert [(sample['sample_key'], sample['gt_label']) for sample in dataset] == [
+        (key, number) for number, key in enumerate(reversed(KEYS))]
+
+
+@pytest.mark.parametrize(('text', 'sentence'), [
+    ('n01/a.png\n', 'Line 1 of the label list .* has no label'), ('', 'is empty'),
+    ('n01/a.png 1\nn01/a.png 2\n', 'gives n01/a.png two labels, 1 and 2'),
+    ('n01/nowhere.png 1\n', '1 of the 1 images that .*list.txt names are not there, n01/nowhere.png among them')])
+def test_what_a_list_cannot_be(text, sentence, tmp_path):
+    make_folders(tmp_path)
+    (tmp_path / 'list.txt').write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        index_images(tmp_path, tmp_path / 'x', labels=str(tmp_path / 'list.txt'))
+
+
+# ---------------------------------------------------------------- names
+def test_names_of_any_bytes(tmp_path):
+    names = [b'space q\'uo"te.png', b'line\nbreak.png', b'\xff\xfe.png', b'per%0Acent.png', 'ü.png'.encode()]
+    (tmp_path / 'n01').mkdir()
+    for number, name in enumerate(names, 1):
+        Path(os.fsdecode(bytes(tmp_path / 'n01') + b'/' + name)).write_bytes(png(number))
+    dataset = indexed(tmp_path)
+    expected = {"n01/space q'uo\"te.png": 1, 'n01/line%0Abreak.png': 2, 'n01/%FF%FE.png': 3, 'n01/per%0Acent.png': 4,
+                'n01/ü.png': 5}
+    assert {sample['sample_key']: int(sample['img'].max()) for sample in dataset} == expected
+    archives = tmp_path / 'archives'
+    archives.mkdir()
+    tar(archives / 'n01.tar', {os.fsdecode(name): png(number) for number, name in enumerate(names, 1)})
+    in_tar = indexed(archives, layout='class-archives')
+    assert {sample['sample_key']: int(sample['img'].max()) for sample in in_tar} == expected
+
+
+def test_two_names_of_one_key_are_refused(tmp_path):
+    (tmp_path / 'n01').mkdir()
+    for name in ('line\nbreak.png', 'line%0Abreak.png'):
+        (tmp_path / 'n01' / name).write_bytes(png(1))
+    with pytest.raises(UserError, match='n01 holds two images that would be called n01/line%0Abreak.png'):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+# ---------------------------------------------------------------- archives that are none, or that mean harm
+def break_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def cut_the_end_mark(path: Path) -> None:
+    with tarfile.open(path) as file:
+        end = file.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[:end.offset_data + 512 * -(-end.size // 512)])
+
+
+def lengthen_a_member(path: Path) -> None:
+    info = tarfile.TarInfo('a.png')
+    info.size = 2**33
+    path.write_bytes(info.tobuf() + bytes(2048))
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b'no archive' * 200)
+
+
+@pytest.mark.parametrize('harm', [break_in_half, cut_the_end_mark, lengthen_a_member, overwrite])
+def test_damaged_tar_files_are_one_sentence(harm, tmp_path):
+    make_class_tars(tmp_path)
+    harm(tmp_path / 'n02.tar')
+    with pytest.raises(UserError, match=r'n02.tar (cannot be read as a tar file|claims)'):
+        index_images(tmp_path, tmp_path / 'x')
+    assert not (tmp_path / 'x').exists()
+
+
+def test_members_outside_links_and_devices(tmp_path):
+    with tarfile.open(tmp_path / 'n01.tar', 'w') as file:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE):
+            info = tarfile.TarInfo(f'{kind.decode()}.png')
+            info.type, info.linkname = kind, '/etc/passwd'
+            file.addfile(info)
+        info = tarfile.TarInfo('good.png')
+        info.size = len(png(1))
+        file.addfile(info, io.BytesIO(png(1)))
+    assert list(indexed(tmp_path, layout='class-archives').iter_sample_keys()) == ['n01/good.png']
+    for name in ('../../out.png', '/out.png'):
+        tar(tmp_path / 'n01.tar', {name: png(1)})
+        with pytest.raises(UserError, match='n01.tar names an image outside of itself'):
+            index_images(tmp_path, tmp_path / 'x', layout='class-archives')
+
+
+def test_a_zip_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'n01.zip', 'w', zipfile.ZIP_DEFLATED) as file, file.open('a.png', 'w') as member:
+        for _ in range(1025):
+            member.write(bytes(2**20))
+    with pytest.raises(UserError, match='a.png in .*n01.zip claims 1074790400 bytes, which is no image'):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+@pytest.mark.parametrize('name', ['n01.tar.gz', 'n01.tgz', 'n01.tar.zst'])
+def test_compressed_tar_files_are_refused_with_the_command(name, tmp_path):
+    (tmp_path / name).write_bytes(b'whatever')
+    with pytest.raises(UserError, match=f'{name} is a compressed tar file.*unpack'):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+def test_mixed_roots_and_twin_archives_are_refused(tmp_path):
+    make_folders(tmp_path)
+    make_class_tars(tmp_path)
+    with pytest.raises(UserError, match='holds 3 folders and 3 archives: say which are meant with --layout'):
+        index_images(tmp_path, tmp_path / 'x')
+    assert len(indexed(tmp_path, layout='folders')) == len(indexed(tmp_path, layout='class-archives')) == 5
+    make_class_zips(tmp_path)
+    with pytest.raises(UserError, match='holds two archives for n01'):
+        index_images(tmp_path, tmp_path / 'x', layout='class-archives')
+    assert len(indexed(tmp_path, match='*.zip')) == 5
+
+
+# ---------------------------------------------------------------- checking, resuming, moving, old formats
+@pytest.mark.parametrize('make', [make_folders, make_class_tars, make_class_zips])
+def test_check_leaves_out_what_does_not_decode_and_says_why(make, tmp_path, monkeypatch):
+    broken = {'n01/b.png': png(2)[:-30], 'n02/c d.png': b'', 'n03/e.png': b'something'}
+    for key, data in broken.items():
+        monkeypatch.setitem(CONTENT, key, data)
+    make(tmp_path)
+    summary = index_images(tmp_path, tmp_path / 'images.index', check='cv2')
+    dataset = IndexedImages(data_root=str(tmp_path), pipeline=[LoadImage()])
+    assert list(dataset.iter_sample_keys()) == ['n01/a.png', "n02/é'\".png"] and numbers(dataset) == [1, 4]
+    lines = [line.split('\t') for line in (tmp_path / 'rejected.txt').read_text().splitlines()]
+    assert [key for key, _ in lines] == list(broken) and summary.rejected == 3
+    assert [reason.partition(' (')[0] for _, reason in lines] == ['truncated', 'zero bytes', 'not an image']
+    assert dataset.index.checked.startswith('cv2 ') and summary.empty_classes == ('n03',)
+
+
+def test_an_interrupted_scan_goes_on(tmp_path, monkeypatch):
+    make_class_tars(tmp_path)
+    good = (tmp_path / 'n03.tar').read_bytes()
+    break_in_half(tmp_path / 'n03.tar')
+    with pytest.raises(UserError, match='n03.tar cannot be read'):
+        index_images(tmp_path, tmp_path / 'images.index', workers=1)
+    (tmp_path / 'n03.tar').write_bytes(good)
+    opened = []
+    listed = threading.Lock()
+    import mmtinyvit.datasets.image_scan as scan
+    original = scan.list_source
+
+    def list_source(root, source, label):
+        with listed:
+            opened.append(source.name)
+        return original(root, source, label)
+
+    monkeypatch.setattr(scan, 'list_source', list_source)
+    assert numbers(indexed(tmp_path)) == [1, 2, 3, 4, 5]
+    assert opened == ['n03.tar'], 'the others were listed before'
+    assert not list(tmp_path.glob('.*')), 'the journal goes once the index is there'
+
+
+def test_the_index_follows_the_data(tmp_path):
+    (tmp_path / 'here').mkdir()
+    make_tars_in_a_tar(tmp_path / 'here')
+    index_images(tmp_path / 'here', tmp_path / 'images.index')
+    (tmp_path / 'here').rename(tmp_path / 'there')
+    dataset = IndexedImages(str(tmp_path / 'images.index'), data_root=str(tmp_path / 'there'), pipeline=[LoadImage()])
+    assert numbers(dataset) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize('layout', ['zips', 'folders'])
+def test_an_index_of_format_1_is_read(layout, tmp_path):
+    """Written by the version before format 2, over the zip files beside it, and over folders of the same images."""
+    root = GOLDEN / 'zips'
+    if layout == 'folders':
+        root = tmp_path
+        for archive in (GOLDEN / 'zips').iterdir():
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(tmp_path / archive.stem)
+    dataset = IndexedImages(str(GOLDEN / f'{layout}_1.index'), str(root), pipeline=[LoadImage()])
+    assert list(dataset.iter_sample_keys()) == ['n01/a.png', 'n01/b.png', 'n02/c d.png', 'n02/é.png']
+    assert dataset.CLASSES == ('n01', 'n02') and dataset.get_gt_labels().tolist() == [0, 0, 1, 1]
+    assert numbers(dataset) == [1, 2, 3, 4]
