@@ -97,9 +97,10 @@ def index_images(data_root: str | os.PathLike,
         wanted = set(classes)
         sources = [source for source in sources if source.stem in wanted]
     scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{layout} {rule.member}'))
+    names = scan.number(classes, missing_classes) if scan.by_class else None  # refuses before anything is read
     with _pool(workers) as pool:
         total = scan.list_all(pool, on_progress)
-        names = scan.number(classes, missing_classes)
+        names = scan.number(classes, missing_classes) if names is None else names
         if not total:
             raise UserError(f'No image lies under {data_root}: put files ending in {", ".join(IMAGE_SUFFIXES)} there.')
         if check:
@@ -137,6 +138,7 @@ class _Scan:
 
     Attributes:
         sources: Folders and archives, in sample order once the classes have numbers.
+        by_class: Whether each of them is a class.
         left_out: Images that get no place in the index for want of a label.
         rejected: Key and reason of images that do not decode.
     """
@@ -146,7 +148,7 @@ class _Scan:
         self.root, self.layout, self.rule, self.sources, self.journal = root, layout, rule, sources, journal
         self.left_out = 0
         self.rejected: list[tuple[str, str]] = []
-        self._by_class = rule.kind == 'class' and layout in ('folders', 'class-archives')
+        self.by_class = rule.kind == 'class' and layout in ('folders', 'class-archives')
         self._numbers: dict[str, int] = {}
         self._faults: dict[Source, dict[int, str]] = {}
 
@@ -162,9 +164,9 @@ class _Scan:
         """Gives the classes their numbers, and the sources their order; returns the classes' names."""
         if self.rule.kind == 'none':
             return []
-        found = {source.stem for source in self.sources} if self._by_class else set()
+        found = {source.stem for source in self.sources} if self.by_class else set()
         labelled = 0
-        for source in () if self._by_class else self.sources:
+        for source in () if self.by_class else self.sources:
             texts = [text for text in self._labels(source, self._listing(source))[1] if text is not None]
             found.update(texts)
             labelled += len(texts)
@@ -179,7 +181,7 @@ class _Scan:
             if missing_classes == 'drop':
                 names = [name for name in names if name in found]
                 self._numbers = {name: number for number, name in enumerate(names)}
-        if self._by_class:
+        if self.by_class:
             self.sources.sort(key=lambda source: self._numbers[source.stem])
         return names
 
@@ -190,8 +192,8 @@ class _Scan:
         gone = set(listed)
         for source in self.sources:
             gone.difference_update(self._labels(source, self._listing(source))[0])
-        raise UserError(f'{len(gone)} of the {len(listed)} images that {self.rule} names are not there, {min(gone)} among '
-                        'them: name images by their keys (see docs/en/data.md), or correct the list.')
+        raise UserError(f'{len(gone)} of the {len(listed)} images that {self.rule} names are not there, {min(gone)} '
+                        'among them: name images by their keys (see docs/en/data.md), or correct the list.')
 
     def decode_all(self, pool: ThreadPoolExecutor, backend: str, total: int,
               on_progress: Callable[[str, int, int, int], None]) -> None:

@@ -70,14 +70,16 @@ def main() -> None:
 
         summary = index_images(args.data_root, out, classes, 'class-archives' if args.zip else args.layout, args.labels,
                                args.match, args.missing_classes, args.check, args.workers, show)
-    table = Table('index', str(out), title=None)
+    table = Table('index', str(out))
     table.add_row('layout', summary.layout)
-    table.add_row('labels', summary.labels)
+    table.add_row('labels from', summary.labels)
     table.add_row('classes', f'{summary.num_classes:,}')
     table.add_row('classes without images', f'{len(summary.empty_classes):,}')
     table.add_row('images', f'{summary.num_images:,}')
-    table.add_row('left out for want of a label', f'{summary.left_out:,}')
-    table.add_row('rejected', f'{summary.rejected:,}, see {REJECTED}' if args.check else 'not checked (--check)')
+    if summary.left_out:
+        table.add_row('images left out for want of a label', f'{summary.left_out:,}')
+    table.add_row('images that do not decode', f'{summary.rejected:,}, see {REJECTED}' if args.check else
+                  'not looked for (--check)')
     Console().print(table)
 
 
