@@ -1,6 +1,6 @@
 """What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .views import SeededAugment, sample_key
+from .views import SeededAugment, find_pipeline, sample_key
 
-__all__ = ['canary_digest', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions', 'pipeline_identity',
-           'plain_json']
+__all__ = ['canary_digest', 'classes_hash', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions',
+           'pipeline_identity', 'plain_json']
 
 REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow',
                     'mmcv', 'mmpretrain', 'onedl-mmcv', 'onedl-mmpretrain', 'mmtinyvit')
@@ -22,6 +22,7 @@ def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
     """The keys of all samples, in the dataset's order."""
     if hasattr(dataset, 'iter_sample_keys'):
         return iter(dataset.iter_sample_keys())
+    find_pipeline(dataset)  # refuses what has no names
     return (sample_key(dataset.get_data_info(i), key_root) for i in range(len(dataset)))
 
 
@@ -38,9 +39,13 @@ def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
     for block in in_blocks(keys):
         order.update(''.join(f'{key}\n' for key in block).encode())
         count += len(block)
-    names = None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
     return dict(num_samples=count, order_hash=order.hexdigest(),
-                num_classes=None if classes is None else len(classes), classes_hash=names)
+                num_classes=None if classes is None else len(classes), classes_hash=classes_hash(classes))
+
+
+def classes_hash(classes: Sequence[str] | None) -> str | None:
+    """SHA-256 of the class names in the order of the labels; None if there are no labels."""
+    return None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
 
 
 def pipeline_identity(augment: SeededAugment, mixing: dict | None) -> dict:

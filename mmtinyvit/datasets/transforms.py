@@ -87,14 +87,17 @@ class MapLabel(BaseTransform):
         index: The teacher's class for each class of the dataset.
 
     Raises:
-        UserError: A label is not among them.
+        UserError: A label is not among them, or there is none.
     """
 
     def __init__(self, index: Sequence[int]) -> None:
         self.index = list(index)
 
     def transform(self, results: dict) -> dict:
-        label = results['gt_label']
+        label = results.get('gt_label')
+        if label is None:
+            raise UserError(f'MapLabel has nothing to map, since {results.get("img_path", "a sample")} has no label: '
+                            'take it out of the pipeline, or list the images with labels.')
         if not 0 <= label < len(self.index):
             raise UserError(f'MapLabel has {len(self.index)} classes, and {results.get("img_path", "a sample")} has '
                             f'the label {label}: list the teacher\'s class for every class of the dataset.')

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from mmcv.transforms import Compose
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 
 from .seeding import ViewName, ViewSeed, rng_scope
 
-__all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
-           'iter_transforms', 'load_batch', 'load_sample', 'sample_key', 'set_view']
+__all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_pipeline',
+           'find_seeded_augment', 'iter_transforms', 'load_batch', 'load_sample', 'refuse_joined', 'sample_key',
+           'set_view']
 
 
 class EpochClock:
@@ -175,9 +176,37 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
     """The one ``SeededAugment`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
     if len(found) != 1:
+        refuse_joined(dataset)
         raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
                         'random transforms in one mmtinyvit.SeededAugment.')
     return found[0]
+
+
+def refuse_joined(dataset: Any) -> None:
+    """Raise :class:`UserError` if ``dataset`` is a ``ConcatDataset``."""
+    if hasattr(dataset, 'datasets'):
+        raise UserError(f'{type(dataset).__name__} joins datasets that have a pipeline each, and a store knows one: '
+                        'put their images under one folder, links will do, and list them in one index with '
+                        'tools/dataset_converters/index_images.py.')
+
+
+def find_pipeline(dataset: Any) -> Callable[[dict], dict | None]:
+    """The pipeline of a dataset, or of the one that a ``RepeatDataset`` or ``ClassBalancedDataset`` repeats.
+
+    Raises:
+        UserError: There is none, or several; says what to use in place of the wrapper.
+    """
+    inner = dataset
+    while not hasattr(inner, 'pipeline') and hasattr(inner, 'dataset') and hasattr(inner, 'get_data_info'):
+        inner = inner.dataset
+    refuse_joined(inner)
+    if isinstance(inner, Subset):
+        raise UserError('A torch Subset hides the names of its samples: choose them with indices= of the dataset, or '
+                        'with its get_subset().')
+    if not callable(getattr(inner, 'get_data_info', None)) or not hasattr(inner, 'pipeline'):
+        raise UserError(f'{type(inner).__name__} has no pipeline: use a MMEngine BaseDataset, such as '
+                        'mmtinyvit.IndexedImages or mmpretrain.CustomDataset.')
+    return inner.pipeline
 
 
 def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
@@ -209,13 +238,11 @@ class ViewDataset(Dataset):
     cannot be loaded is an error that names it; it is never replaced by another one.
 
     Args:
-        dataset: Has ``get_data_info(index)`` and ``pipeline``: any MMEngine ``BaseDataset``.
+        dataset: Any MMEngine ``BaseDataset``, also inside a ``RepeatDataset`` or ``ClassBalancedDataset``.
     """
 
     def __init__(self, dataset: Any) -> None:
-        if not callable(getattr(dataset, 'get_data_info', None)) or not hasattr(dataset, 'pipeline'):
-            raise UserError(f'{type(dataset).__name__} has no pipeline of its own: use a MMEngine BaseDataset, such as '
-                            'mmtinyvit.IndexedImages or mmpretrain.CustomDataset, without a wrapper.')
+        self.pipeline = find_pipeline(dataset)
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
         if len(dataset) == 0:
@@ -228,7 +255,7 @@ class ViewDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
         view, index = item
-        return load_sample(self.dataset.pipeline, dict(self.dataset.get_data_info(index), view=view))
+        return load_sample(self.pipeline, dict(self.dataset.get_data_info(index), view=view))
 
 
 class ViewsAtOnce(Dataset):
@@ -247,7 +274,7 @@ class ViewsAtOnce(Dataset):
         views, index = item
         if len(views) == 1:
             return [self.single[views[0], index]]
-        transforms = self.single.dataset.pipeline.transforms
+        transforms = self.single.pipeline.transforms
         found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
         if len(found) != 1:
             raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '

@@ -29,7 +29,8 @@ from mmtinyvit.datasets.identity import (
 )
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
+from mmtinyvit.datasets.transforms import MapLabel
+from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment, iter_transforms
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
@@ -50,10 +51,14 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
     """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
 
     Raises:
-        UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
-            the codec does not suit the teacher's record rule.
+        UserError: Images are repeated, the views cannot be replayed, K is more than the teacher's classes, they are not
+            ``num_classes``, or the codec does not suit the teacher's record rule.
     """
     teacher.rule.check_codec(codec)
+    if hasattr(teacher.dataset.dataset, 'dataset'):
+        name = type(teacher.dataset.dataset).__name__
+        raise UserError(f'{name} has some images several times, and a store has each once: save the dataset inside it, '
+                        f'without the wrapper; a training that only reads the store may have {name}.')
     classes, topk = teacher.probe(view), teacher.rule.topk
     if num_classes not in (None, classes):
         raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
@@ -150,6 +155,8 @@ class StoreCheck:
             raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
                             f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
         _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
+        if getattr(model, 'reads_labels', True):
+            _check_labels(runner.train_dataloader.dataset, manifest.num_classes)
         wanted = []
         for name, value in self.wanted.items():
             values = value if isinstance(value, (list, tuple)) else [value] * count
@@ -169,10 +176,10 @@ class StoreCheck:
 
     def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
         """Compare samples and pixels with the dataset; returns how many canaries were replayed."""
-        dataset = runner.train_dataloader.dataset
+        dataset, labels = runner.train_dataloader.dataset, getattr(unwrap_model(runner.model), 'reads_labels', True)
         if self.num_canaries and views:
-            return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order)
-        check_dataset(store, dataset, any_order=self.any_order)
+            return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order, labels)
+        check_dataset(store, dataset, any_order=self.any_order, labels=labels)
         return 0
 
     @staticmethod
@@ -231,8 +238,22 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 
-def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
-                  any_order: bool = False) -> dict[str, int]:
+def _check_labels(dataset: Any, num_classes: int) -> None:
+    """The labels that a student reads must be there, and in the layout of its head, which is the teacher's."""
+    names = getattr(dataset, 'metainfo', {}).get('classes')
+    known = len(dataset) and hasattr(dataset, 'get_data_info')
+    if known and 'gt_label' not in dataset.get_data_info(0):
+        raise UserError('The student learns from labels too, and the images have none: list them with labels, or set '
+                        'label_weight=0 (of mmtinyvit.DeiTDistillClassifier, alpha=1).')
+    mapped = any(isinstance(transform, MapLabel) for transform in iter_transforms(dataset))
+    if names and len(names) != num_classes and not mapped:
+        raise UserError(f'The student learns from labels too, and the images are of {len(names)} classes, where the '
+                        f'teacher has {num_classes}: list the images with --classes as the teacher has them, put '
+                        'mmtinyvit.MapLabel into the pipeline, or read no labels.')
+
+
+def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (), any_order: bool = False,
+                  labels: bool = False) -> dict[str, int]:
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
@@ -240,12 +261,13 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
         dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
+        labels: Whether labels are read. Only then must the class list be the one that the store was saved with.
 
     Returns:
         dict: Their indices by key, of those that the dataset has.
 
     Raises:
-        UserError: The classes or the order differ, or a sample is not in the store.
+        UserError: The order or the class list differs, or a sample is not in the store.
     """
     keys = partial(iter_keys, dataset, find_seeded_augment(dataset).key_root)
     if not len(dataset):
@@ -254,7 +276,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     ours = dataset_identity(keys(), getattr(dataset, 'metainfo', {}).get('classes'))
     advice = 'Train on the data that the store was saved from, or save a new store.'
     theirs, mine = stored.get('classes_hash'), ours['classes_hash']
-    if theirs and mine and theirs != mine:
+    if labels and theirs and mine and theirs != mine:
         raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, "
                         f"hash {theirs[:12]}) than the dataset has ({ours['num_classes']} names, hash {mine[:12]}). "
                         f'{advice}')
@@ -277,11 +299,12 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     return {key: i for i, key in enumerate(keys()) if key in wanted} if wanted else {}
 
 
-def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int, any_order: bool = False) -> int:
+def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int, any_order: bool = False,
+                   labels: bool = False) -> int:
     """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
-        store, dataset, any_order: As for :func:`check_dataset`.
+        store, dataset, any_order, labels: As for :func:`check_dataset`.
         views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
 
@@ -306,7 +329,7 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
         canaries |= {store.key(position): (view, digest) for position, digest in found.items()}
         if len(canaries) >= enough:
             break
-    where, viewed = check_dataset(store, dataset, canaries, any_order), ViewDataset(dataset)
+    where, viewed = check_dataset(store, dataset, canaries, any_order, labels), ViewDataset(dataset)
     found = list(where)
     chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))] if found else []
     for key in chosen:

@@ -256,7 +256,7 @@ def test_a_view_dataset_of_nothing():
 
 
 def test_a_view_dataset_of_a_wrapper(dataset):
-    with pytest.raises(UserError, match='without a wrapper'):
+    with pytest.raises(UserError, match='ConcatDataset joins datasets'):
         ViewDataset(ConcatDataset([dataset]))
 
 
