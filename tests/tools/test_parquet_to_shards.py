@@ -1,0 +1,159 @@
+"""Parquet files as the hub has them, converted into shards and read back through the index: same bytes, same labels."""
+import io
+import itertools
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from mmtinyvit.datasets import IndexedImages, parquet_shards
+from mmtinyvit.datasets.archive_members import read_member
+from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.parquet_shards import convert_parquet
+from mmtinyvit.errors import UserError
+
+FORMATS = ('JPEG', 'PNG', 'WEBP')
+SUFFIXES = ('.jpg', '.png', '.webp')
+TOOL = 'dataset_converters/parquet_to_shards'
+FEATURES = b'{"info": {"features": {"label": {"names": ["n01", "n02", "n03", "n04", "n05"], "_type": "ClassLabel"}}}}'
+
+
+def encoded(number: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, FORMATS[number % 3])
+    return buffer.getvalue()
+
+
+IMAGES = [encoded(number) for number in range(23)]
+LABELS = [number * 7 % 5 for number in range(23)]
+
+
+def write(path: Path, rows: slice, images: list | None = None, group: int = 4, **columns) -> None:
+    """A file as the ``datasets`` library writes it, in small groups of rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    structs = [dict(bytes=data, path='x.jpg') for data in IMAGES[rows]] if images is None else images
+    table = pa.table(dict(image=structs, label=LABELS[rows], **columns))
+    pq.write_table(table.replace_schema_metadata({b'huggingface': FEATURES}), path, row_group_size=group)
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    write(tmp_path / 'hub/data/train-00000-of-00002.parquet', slice(0, 14))
+    write(tmp_path / 'hub/data/train-00001-of-00002.parquet', slice(14, 23))
+    write(tmp_path / 'hub/data/validation-00000-of-00001.parquet', slice(0, 2))
+    return tmp_path / 'hub'
+
+
+def files(source: Path) -> list[Path]:
+    return sorted(source.rglob('train-*'))
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def test_same_bytes_and_labels_through_the_index(source, tmp_path, run_tool):
+    out = tmp_path / 'w21p'
+    done = run_tool(TOOL, source, out, '--match', 'train-*.parquet', '--samples-per-shard', 5)
+    assert done.status == 0 and 'written now' in done.out, done.err
+    assert sorted(path.name for path in out.glob('*.tar')) == [f'w21p-{number:06d}.tar' for number in range(5)]
+    listed = run_tool('dataset_converters/index_images', out, '--classes', out / 'w21p_classes.txt', '--check')
+    assert listed.status == 0 and 'the cls members' in listed.out, listed.err
+    dataset = IndexedImages(data_root=str(out))
+    samples = [dataset.get_data_info(row) for row in range(len(dataset))]
+    assert [sample['gt_label'] for sample in samples] == LABELS
+    assert dataset.CLASSES == ('n01', 'n02', 'n03', 'n04', 'n05')
+    assert [read_member(sample['archive_member'], '') for sample in samples] == IMAGES
+    assert [sample['sample_key'] for sample in samples] == [
+        f'w21p-{row // 5:06d}/{row:09d}{SUFFIXES[row % 3]}' for row in range(23)]
+
+
+@pytest.mark.parametrize(('size', 'group'), [(1, 1), (3, 4), (7, 100), (23, 4), (100, 5)])
+def test_any_size_of_shards_and_groups(size, group, tmp_path):
+    """Plain bytes instead of structs, no labels, and a file without rows in the middle."""
+    for number, (start, stop) in enumerate(itertools.pairwise((0, 9, 9, 23))):
+        table = pa.table(dict(jpg=pa.array(IMAGES[start:stop], pa.binary())))
+        pq.write_table(table, tmp_path / f'{number}.parquet', row_group_size=group)
+    out = tmp_path / 'out'
+    summary = convert_parquet(sorted(tmp_path.glob('*.parquet')), out, 'web', 'jpg', samples_per_shard=size)
+    assert summary == (23, -(-23 // size), -(-23 // size), 0, None)
+    found = []
+    for path in sorted(out.glob('*.tar')):
+        with tarfile.open(path) as archive:
+            found += [archive.extractfile(member).read() for member in archive]
+    assert found == IMAGES
+    assert index_images(out, out / 'images.index').labels == 'none'
+
+
+def test_an_interruption_is_gone_on_from(source, tmp_path, monkeypatch):
+    whole = convert_parquet(files(source), tmp_path / 'whole', 'web', samples_per_shard=5)
+    assert whole.num_written == 5
+    real, seen = parquet_shards._suffix, []
+
+    def stop(data: bytes) -> str | None:
+        seen.append(data)
+        if len(seen) == 13:
+            raise KeyboardInterrupt
+        return real(data)
+
+    monkeypatch.setattr(parquet_shards, '_suffix', stop)
+    out = tmp_path / 'out'
+    with pytest.raises(KeyboardInterrupt):
+        convert_parquet(files(source), out, 'web', samples_per_shard=5)
+    assert sorted(path.name for path in out.glob('*.tar')) == ['web-000000.tar', 'web-000001.tar']
+    assert convert_parquet(files(source), out, 'web', samples_per_shard=5).num_written == 3
+    assert contents(out) == contents(tmp_path / 'whole')
+    assert seen[13:] == IMAGES[10:]
+    with pytest.raises(UserError, match='holds shards of other files, or of another size'):
+        convert_parquet(files(source), out, 'web', samples_per_shard=6)
+    with pytest.raises(UserError, match='holds shards of other files'):
+        convert_parquet(files(source)[:1], out, 'web', samples_per_shard=5)
+
+
+def test_labels_that_are_names(tmp_path):
+    write(tmp_path / 'x.parquet', slice(0, 4), wnid=['n02', 'n01', 'n02', 'n09'])
+    convert_parquet([tmp_path / 'x.parquet'], tmp_path / 'out', 'web', label='wnid')
+    index_images(tmp_path / 'out/web-000000.tar', tmp_path / 'out/images.index')
+    dataset = IndexedImages(data_root=str(tmp_path / 'out'))
+    assert dataset.CLASSES == ('n01', 'n02', 'n09') and dataset.get_gt_labels().tolist() == [1, 0, 1, 2]
+    assert not (tmp_path / 'out/web_classes.txt').exists()
+
+
+def test_no_known_format(tmp_path):
+    """It is for the index to reject."""
+    images = [dict(bytes=data, path=None) for data in (IMAGES[0], b'GIF89a', b'BM')]
+    write(tmp_path / 'x.parquet', slice(0, 3), images)
+    assert convert_parquet([tmp_path / 'x.parquet'], tmp_path / 'out', 'web').num_unknown == 1
+    with tarfile.open(tmp_path / 'out/web-000000.tar') as archive:
+        assert archive.getnames()[::2] == ['000000000.jpg', '000000001.jpg', '000000002.bmp']
+
+
+def test_what_goes_wrong_is_one_sentence(source, tmp_path, run_tool, monkeypatch):
+    def refused(path: Path, *options: str) -> str:
+        return run_tool(TOOL, path, tmp_path / 'out', *options).sentence
+
+    assert 'holds no file that matches *.parquet' in refused(tmp_path / 'nowhere')
+    assert 'has no column picture, but image, label' in refused(source, '--image', 'picture')
+    assert 'has no column wnid' in refused(source, '--label', 'wnid')
+    assert 'column label of' in refused(source, '--image', 'label')
+    assert 'is no class number or name' in refused(source, '--label', 'image')
+    assert 'must be at least 1' in refused(source, '--samples-per-shard', '0')
+    path = next(source.rglob('train-*'))
+    data = path.read_bytes()
+    path.write_bytes(data[:-9])
+    assert 'cannot be read as a parquet file' in refused(path)
+    path.write_bytes(data[:100] + bytes(200) + data[300:])
+    assert 'cannot be read as a parquet file' in refused(path) or 'has no bytes' in refused(path)
+    write(path, slice(0, 2), [dict(bytes=None, path='a.jpg')] * 2)
+    assert 'Row 0 of' in refused(path, '--name', 'y') and 'not their paths alone' in refused(path, '--name', 'y')
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    assert 'hold no row' in refused(path)
+    assert 'cannot be written' in run_tool(TOOL, source, next(source.rglob('val*'))).sentence
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    assert 'pip install "mmtinyvit[parquet]"' in refused(source)
