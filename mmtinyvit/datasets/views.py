@@ -183,7 +183,9 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
 
 
 def refuse_joined(dataset: Any) -> None:
-    """Raise :class:`UserError` if ``dataset`` is a ``ConcatDataset``."""
+    """Raise :class:`UserError` if ``dataset`` is a ``ConcatDataset``, or wraps one."""
+    if hasattr(dataset, 'dataset'):
+        refuse_joined(dataset.dataset)
     if hasattr(dataset, 'datasets'):
         raise UserError(f'{type(dataset).__name__} joins datasets that have a pipeline each, and a store knows one: '
                         'put their images under one folder, links will do, and list them in one index with '

@@ -226,6 +226,11 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
+    names = getattr(loader.dataset, 'metainfo', {}).get('classes') or ()
+    if mixing and preprocessor.to_onehot and len(names) > preprocessor.num_classes and not _maps_labels(loader.dataset):
+        raise UserError(f'The images are of {len(names)} classes, and num_classes={preprocessor.num_classes} of the '
+                        'data preprocessor is too small to mix their labels: set num_classes=None there if no label '
+                        'is read, or list the images with --labels none.')
     lines = []
     if augment.base_seed != manifest.base_seed:
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
@@ -238,6 +243,10 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 
+def _maps_labels(dataset: Any) -> bool:
+    return any(isinstance(transform, MapLabel) for transform in iter_transforms(dataset))
+
+
 def _check_labels(dataset: Any, num_classes: int) -> None:
     """The labels that a student reads must be there, and in the layout of its head, which is the teacher's."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
@@ -245,8 +254,7 @@ def _check_labels(dataset: Any, num_classes: int) -> None:
     if known and 'gt_label' not in dataset.get_data_info(0):
         raise UserError('The student learns from labels too, and the images have none: list them with labels, or set '
                         'label_weight=0 (of mmtinyvit.DeiTDistillClassifier, alpha=1).')
-    mapped = any(isinstance(transform, MapLabel) for transform in iter_transforms(dataset))
-    if names and len(names) != num_classes and not mapped:
+    if names and len(names) != num_classes and not _maps_labels(dataset):
         raise UserError(f'The student learns from labels too, and the images are of {len(names)} classes, where the '
                         f'teacher has {num_classes}: list the images with --classes as the teacher has them, put '
                         'mmtinyvit.MapLabel into the pipeline, or read no labels.')
