@@ -87,7 +87,7 @@ def test_a_store_of_folders_serves_the_archives(pack, options, tmp_path, photos,
 @pytest.fixture(scope='module')
 def folder_student(tmp_path_factory, photos, saved_store):
     work_dir = tmp_path_factory.mktemp('folder_student')
-    Runner.from_cfg(distilling(photos, saved_store, work_dir, workers=2)).train()
+    Runner.from_cfg(distilling(photos, saved_store, work_dir)).train()
     return sorted(recorded(work_dir)), torch.load(work_dir / 'epoch_2.pth', weights_only=False)['state_dict']
 
 
@@ -116,7 +116,7 @@ def test_saving_and_distilling_without_labels(tmp_path, unlabelled):
     store = LogitStore(place)
     assert store.complete_views() == [0, 1] and store.key(0) == 'web-00000/photo_000.png'
     assert store.manifest.fingerprints['dataset']['num_classes'] is None
-    seen, _ = trained(dataset, place, tmp_path, workers=2)
+    seen, _ = trained(dataset, place, tmp_path, workers=2, loader=dict(persistent_workers=False))
     assert {key for *_, key, _ in seen} == {store.key(i) for i in range(14)}
 
 
