@@ -16,7 +16,7 @@ from ..errors import UserError
 
 __all__ = ['ShardSummary', 'convert_parquet']
 
-_ROWS_AT_ONCE = 32  # bounds the memory; the images of so many rows are held at a time
+_ROWS_AT_ONCE = 32  # images that are held beside the group of rows
 _SIGNATURES = ((b'\xff\xd8\xff', '.jpg'), (b'\x89PNG\r\n\x1a\n', '.png'), (b'BM', '.bmp'), (b'II*\0', '.tif'),
                (b'MM\0*', '.tif'))
 
@@ -45,7 +45,8 @@ def convert_parquet(files: Sequence[str | os.PathLike], out: str | os.PathLike, 
 
     A sample is called by its row, counted through all files: ``000000017.jpg``, named after the format that its bytes
     are in, and ``000000017.cls`` if there are labels. A shard appears under its name only when it is complete; those
-    that are there are not written again.
+    that are there are not written again. Memory is bounded by what pyarrow needs for one group of rows, about twice its
+    size.
 
     Args:
         files: Parquet files, all with the same columns.

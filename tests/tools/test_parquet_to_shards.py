@@ -60,7 +60,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def test_same_bytes_and_labels_through_the_index(source, tmp_path, run_tool):
     out = tmp_path / 'w21p'
-    done = run_tool(TOOL, source, out, '--match', 'train-*.parquet', '--samples-per-shard', 5)
+    done = run_tool(TOOL, source / 'data/train-*.parquet', '--out', out, '--samples-per-shard', 5)
     assert done.status == 0 and 'written now' in done.out, done.err
     assert sorted(path.name for path in out.glob('*.tar')) == [f'w21p-{number:06d}.tar' for number in range(5)]
     listed = run_tool('dataset_converters/index_images', out, '--classes', out / 'w21p_classes.txt', '--check')
@@ -136,9 +136,9 @@ def test_no_known_format(tmp_path):
 
 def test_what_goes_wrong_is_one_sentence(source, tmp_path, run_tool, monkeypatch):
     def refused(path: Path, *options: str) -> str:
-        return run_tool(TOOL, path, tmp_path / 'out', *options).sentence
+        return run_tool(TOOL, path, '--out', tmp_path / 'out', *options).sentence
 
-    assert 'holds no file that matches *.parquet' in refused(tmp_path / 'nowhere')
+    assert 'nowhere is no parquet file, nor a folder' in refused(tmp_path / 'nowhere')
     assert 'has no column picture, but image, label' in refused(source, '--image', 'picture')
     assert 'has no column wnid' in refused(source, '--label', 'wnid')
     assert 'column label of' in refused(source, '--image', 'label')
@@ -154,6 +154,6 @@ def test_what_goes_wrong_is_one_sentence(source, tmp_path, run_tool, monkeypatch
     assert 'Row 0 of' in refused(path, '--name', 'y') and 'not their paths alone' in refused(path, '--name', 'y')
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     assert 'hold no row' in refused(path)
-    assert 'cannot be written' in run_tool(TOOL, source, next(source.rglob('val*'))).sentence
+    assert 'cannot be written' in run_tool(TOOL, source, '--out', next(source.rglob('val*'))).sentence
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     assert 'pip install "mmtinyvit[parquet]"' in refused(source)

@@ -1,11 +1,12 @@
 """Convert parquet files with images in them, as Hugging Face's hub has them, into WebDataset's tar shards, once.
 
-    python tools/dataset_converters/parquet_to_shards.py imagenet-w21-p/data data/w21p --match 'train-*.parquet'
+    python tools/dataset_converters/parquet_to_shards.py 'imagenet-w21-p/data/train-*.parquet' --out data/w21p
     python tools/dataset_converters/index_images.py data/w21p --check
 
 Needs pyarrow: pip install "mmtinyvit[parquet]". The same command goes on after an interruption.
 """
 import argparse
+from glob import glob
 from pathlib import Path
 
 from rich.console import Console
@@ -19,30 +20,31 @@ from mmtinyvit.errors import UserError
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Convert parquet files into tar shards.')
-    parser.add_argument('source', type=Path, help='folder with parquet files, at any depth, or one such file')
-    parser.add_argument('out', type=Path, help='folder for the shards')
-    parser.add_argument('--match', default='*.parquet', metavar='PATTERN', help='which files (default: %(default)s)')
-    parser.add_argument('--name', help='what the shards are called (default: as the folder OUT)')
+    parser.add_argument('source', nargs='+', help='folders with parquet files, at any depth, files or patterns')
+    parser.add_argument('--out', type=Path, required=True, help='folder for the shards')
+    parser.add_argument('--name', help='what the shards are called (default: as the folder)')
     parser.add_argument('--image', default='image', metavar='COLUMN', help='images (default: %(default)s)')
     parser.add_argument('--label', metavar='COLUMN', help='labels (default: label, if there is such a column)')
     parser.add_argument('--samples-per-shard', type=int, default=10_000, metavar='N', help='default: %(default)s')
     return parser.parse_args()
 
 
-def find_files(source: Path, pattern: str) -> list[Path]:
+def find_files(sources: list[str]) -> list[Path]:
     """The parquet files, in the order of their names. Raises :class:`UserError` if there are none."""
-    files = [source] if source.is_file() else sorted(path for path in source.rglob(pattern) if path.is_file())
-    if not files:
-        raise UserError(f'{source} holds no file that matches {pattern}: name the folder with the parquet files, or '
-                        'another --match.')
-    return files
+    found: set[Path] = set()
+    for source in sources:
+        here = Path(source).rglob('*.parquet') if Path(source).is_dir() else map(Path, glob(source))
+        if not (files := {path for path in here if path.is_file()}):
+            raise UserError(f'{source} is no parquet file, nor a folder or pattern with any: name the files to convert.')
+        found |= files
+    return sorted(found)
 
 
 def main() -> None:
     args = parse_args()
     if args.samples_per_shard < 1:
         raise UserError(f'--samples-per-shard {args.samples_per_shard} must be at least 1.')
-    files = find_files(args.source, args.match)
+    files = find_files(args.source)
     columns = (TextColumn('Converting'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task('')
