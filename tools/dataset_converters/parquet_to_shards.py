@@ -35,7 +35,8 @@ def find_files(sources: list[str]) -> list[Path]:
     for source in sources:
         here = Path(source).rglob('*.parquet') if Path(source).is_dir() else map(Path, glob(source))
         if not (files := {path for path in here if path.is_file()}):
-            raise UserError(f'{source} is no parquet file, nor a folder or pattern with any: name the files to convert.')
+            raise UserError(f'{source} is no parquet file, nor a folder or pattern with any: name the files to '
+                            'convert.')
         found |= files
     return sorted(found)
 
