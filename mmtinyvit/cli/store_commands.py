@@ -139,13 +139,13 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config
+        from .runner import TeacherRunner, build_runner, check_data, load_config
 
         cfg = load_config(args)
         check_data(cfg, 'test_dataloader')
         saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
                                               num_records=args.records)
-        return build_teacher_runner(cfg).test()
+        return build_runner(cfg, TeacherRunner).test()
 
 
 def show(args: argparse.Namespace) -> None:
@@ -244,14 +244,14 @@ def plan(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config
+        from .runner import TeacherRunner, build_runner, check_data, load_config
 
         cfg = load_config(args)
         loop = saving_loop(cfg, args.config)
         room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
         check_limits(room, args.hours)
         check_data(cfg, 'test_dataloader')
-        planned = plan_store(cfg, build_teacher_runner(cfg).model, args.images, args.views, args.max_kl)
+        planned = plan_store(cfg, build_runner(cfg, TeacherRunner).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
     table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_clip_state_dict, convert_in_place, is_official_clip
+from ..checkpoint_keys import convert_clip_state_dict, convert_in_place
 
 __all__ = ['CLIPVisionTower']
 
@@ -105,5 +105,5 @@ class CLIPVisionTower(BaseModule):
             x = block(x)
         return (self.ln_post(x[:, 0]) @ self.projection, )
 
-    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_clip,
+    _checkpoint_filter = staticmethod(partial(convert_in_place, marks=['visual.conv1.weight'],
                                               convert=convert_clip_state_dict))

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import adapt_state_dict, convert_in_place, convert_state_dict, detect_layout, find_tiny_vit
+from ..checkpoint_keys import MARKS, adapt_state_dict, convert_in_place, convert_state_dict, find_tiny_vit
 from ..weights import PretrainedMixin, fill_module, read_state_dict
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViT', 'TinyViTBlock',
@@ -398,7 +398,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         """Before loading: take the checkpoints of Cream, timm and mmpretrain, for any window."""
         adapt_state_dict(state_dict, self.state_dict(), prefix)
 
-    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=detect_layout,
+    _checkpoint_filter = staticmethod(partial(convert_in_place, marks=MARKS,
                                               convert=partial(convert_state_dict, prefix='backbone.')))
 
     def _freeze(self) -> None:
