@@ -190,10 +190,9 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     """Give the ``LoadTeacherLogits`` of a dataset what its config ``cfg`` names at the top level, and return it.
 
-    ``store`` (a folder or several), ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...
-    mode=...`` works with every tool. What the transform was given in the pipeline is kept, with a warning if the config
-    says something else at its top level; weights belong to the stores that are named beside them. To be called before
-    workers are started.
+    ``store``, ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works with every tool.
+    What the transform was given in the pipeline is kept, with a warning if the config says something else; weights
+    belong to the stores that are named beside them. To be called before workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.

@@ -194,7 +194,8 @@ def _count(names: list[str], what: str) -> str:
 class PretrainedMixin:
     """For a backbone: ``init_cfg=dict(type='Pretrained', ...)`` fills every tensor, or is an error.
 
-    It stands before MMEngine's ``BaseModule`` among the bases. MMEngine itself only warns of what does not match.
+    It stands before MMEngine's ``BaseModule`` among the bases. ``load_pretrained(checkpoint, prefix)`` of the backbone
+    fills it from a file or URL, or raises :class:`UserError`.
     """
 
     def init_weights(self) -> None:
@@ -216,10 +217,6 @@ class PretrainedMixin:
     def draw_weights(self) -> None:
         """Initialise by what is left of ``init_cfg``; a backbone may add what that cannot describe."""
         super().init_weights()
-
-    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Fill the backbone from a file or URL, in which it lies under ``prefix``, or raise :class:`UserError`."""
-        raise NotImplementedError
 
     def note_weights(self, origin: str) -> None:
         """Let MMEngine's log say where the weights come from."""

@@ -86,16 +86,13 @@ def relation_distillation_loss(a: Tensor, b: Tensor, teacher_a: Tensor, teacher_
 
     With softmax it is the Kullback-Leibler divergence KL(teacher || student) of the rows of softmax(s a b^T) (Ren et
     al., TinyMIM, CVPR 2023, section 3.2), the mean over heads and rows. Without it is the mean squared difference of
-    s a b^T, a definition of this library. Heads are only as wide as their network, so the widths may differ; their
-    number and the tokens may not. Products and logarithms are computed in float32 or better, also under autocast.
+    s a b^T, a definition of this library. Products and logarithms are computed in float32 or better, also under
+    autocast.
 
     Args:
-        a: Queries, keys or values of the student, ``(B, H, N, d)``.
-        b: Likewise; the same tensor as ``a`` for a relation with itself.
-        teacher_a: Of the teacher, ``(B, H, N, D)``; no gradient flows there.
-        teacher_b: Likewise.
-        scale: The student's s; ``d ** -0.5`` by default.
-        teacher_scale: The teacher's s; ``D ** -0.5`` by default.
+        a, b: Queries, keys or values of the student, ``(B, H, N, d)``; one tensor twice for a relation with itself.
+        teacher_a, teacher_b: Of the teacher, ``(B, H, N, D)``; no gradient flows there.
+        scale, teacher_scale: Each network's s; the inverse root of its ``d`` or ``D`` by default.
         softmax: Compare distributions, or the scaled products themselves.
 
     Returns:
@@ -127,7 +124,7 @@ class RelationDistillationLoss(nn.Module):
     Args:
         relations: Any of ``'qq'``, ``'kk'``, ``'vv'`` and ``'qk'``. The released code has ``('qk', 'vv')``.
         softmax, scale, teacher_scale: See :func:`relation_distillation_loss`.
-        loss_weight: Factor.
+        loss_weight: Factor of each.
     """
     feature = 'qkv'
 
