@@ -251,7 +251,6 @@ def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpr
     if layout not in ('mmpretrain', 'timm'):
         raise UserError(f'There is no layout {layout!r} of vision transformers: choose mmpretrain or timm.')
     names = [(name, pair[layout == 'mmpretrain']) for pair in VIT_NAMES for name in pair]
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     whole = any(key.startswith('backbone.') for key in state_dict)
     wanted = {key.removeprefix('backbone.'): value for key, value in state_dict.items()
               if (key.startswith('backbone.') if whole else not key.startswith(NOT_THE_VIT))}
@@ -282,11 +281,11 @@ def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
 
 
 def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of CLIP-ViT-L/14 finetuned on ImageNet-22k, ``clip_vit_large_patch14_22k.pth``.
+    """Rename the tensors of CLIP-ViT-L/14 finetuned on ImageNet-22k, of any width and depth.
 
     Args:
-        state_dict: Tensors under the published names (https://github.com/wkcn/TinyViT-model-zoo, release
-            pretrained_teacher), of any width and depth.
+        state_dict: Tensors under the names of ``clip_vit_large_patch14_22k.pth``
+            (https://github.com/wkcn/TinyViT-model-zoo, release pretrained_teacher).
 
     Returns:
         The same tensors as float32, for an ``ImageClassifier`` of a ``CLIPVisionTower`` and a ``LinearClsHead``.
@@ -294,11 +293,9 @@ def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
     Raises:
         UserError: If a tensor is missing or unknown.
     """
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     renamed, unknown = _rename_by_table(state_dict, CLIP_NAMES)
     depth = len({key.split('.')[2] for key in renamed if key.startswith('backbone.blocks.')})
-    missing = {name for _, name in CLIP_NAMES[:4]} - renamed.keys()
-    if unknown or missing or len(renamed) != 10 + depth * 12:  # 12 tensors in each block
+    if unknown or len(renamed) != 10 + depth * 12:  # 12 tensors in each block
         detail = f'does not know {unknown[0]}' if unknown else f'found {len(renamed)} tensors in {depth} blocks'
         raise UserError("This is not CLIP's visual tower with a linear head, as in clip_vit_large_patch14_22k.pth: the "
                         f'converter {detail}.')
