@@ -29,14 +29,7 @@ class SeededMixing:
         self.base_seed = base_seed
 
     def __call__(self, inputs: Tensor, names: Sequence[ViewName]) -> tuple[Tensor, Tensor]:
-        """Mix a batch of pairs.
-
-        Args:
-            inputs: ``(B, 3, H, W)`` float, B even.
-            names: ``B`` names, of the same view.
-
-        Returns:
-            tuple: Mixed images ``(B, 3, H, W)``, and ``(B,)`` the share that each keeps of itself.
+        """Mixed images ``(B, 3, H, W)`` of float ``inputs``, and ``(B,)`` the share that each keeps of itself.
 
         Raises:
             UserError: B is odd, or the views have another ``base_seed`` than the mixing was given.

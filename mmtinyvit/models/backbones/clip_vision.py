@@ -84,13 +84,7 @@ class CLIPVisionTower(BaseModule):
         self.projection = nn.Parameter(std * torch.randn(width, out_channels))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Project the class token.
-
-        Args:
-            x: Images ``(B, 3, img_size, img_size)``.
-
-        Returns:
-            One tensor ``(B, out_channels)``.
+        """The projected class token ``(B, out_channels)`` of images ``(B, 3, img_size, img_size)``.
 
         Raises:
             UserError: If the images have another size.

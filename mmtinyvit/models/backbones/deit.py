@@ -77,8 +77,7 @@ class DeiT(_DeiTMixin, VisionTransformer):
 
     Args:
         arch: ``'deit-tiny'``, ``'deit-small'``, ``'deit-base'``, or a dict as for mmpretrain's ``VisionTransformer``.
-        *args: Of ``VisionTransformer``.
-        **kwargs: Of ``VisionTransformer``.
+        *args, **kwargs: Of ``VisionTransformer``.
     """
 
 
@@ -88,6 +87,5 @@ class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
 
     Args:
         arch: As for :class:`DeiT`.
-        *args: Of mmpretrain's ``DistilledVisionTransformer``.
-        **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
+        *args, **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
     """
