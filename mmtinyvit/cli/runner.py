@@ -32,11 +32,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge the flags that the command has.
-
-    Args:
-        args: ``config`` and ``cfg_options``; and ``checkpoint``, ``work_dir``, ``launcher`` and ``local_rank``, where
-            there are such flags.
+    """Read the config that ``args`` names and merge its flags: those of :func:`add_common_flags`, and ``checkpoint``.
 
     Raises:
         UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.

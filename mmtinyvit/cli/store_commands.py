@@ -193,10 +193,10 @@ def stats(args: argparse.Namespace) -> None:
         'mean entropy': f"{measured['entropy']:.3f} nats",
         'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
         'plots': args.out})]
-    pairs = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    table = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
     for row in measured['confusions']:
-        pairs.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
-    tables.append(pairs)
+        table.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
+    tables.append(table)
     for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
                          ('hardest', 'The teacher is least sure: hard samples')):
         table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
@@ -269,9 +269,9 @@ def plan(args: argparse.Namespace) -> None:
         'measured rate': f"{planned['per_second']:,.1f} images per second",
         'time for all views': f"{planned['hours']:,.2f} hours on one such device",
         'recommended': f"topk={best['topk']}, codec='{best['codec']}': {size(best['total_bytes'])}, mean KL "
-                       f"{best['mean_kl']:.3g} nats{far}"}), fact_table({
-                           'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "
-                                                f"{advice['bytes'] / 2**30:,.2f} GiB, {advice['hours']:,.2f} hours"}))
+                       f"{best['mean_kl']:.3g} nats{far}",
+        'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): {size(advice['bytes'])}, "
+                             f"{advice['hours']:,.2f} hours"}))
 
 
 # ---------------------------------------------------------------- mending

@@ -41,14 +41,14 @@ class LoadTeacherLogits(BaseTransform):
     - teacher_partner (np.ndarray): ``()`` uint64, the key hash of the sample that the teacher saw mixed in; only from
       a store that was saved with mixing.
 
-    Of several stores, the record is the weighted mean of what their teachers say, and K the sum of theirs; see
+    Of several stores, the record is the weighted mean of what their teachers say, see
     :func:`~mmtinyvit.store.mix_logits`.
 
     A recipe names store, mode and weights at its top level, as ``store``, ``mode`` and ``store_weights``, and
     :func:`use_store` passes them on; what is set here comes first.
 
     Args:
-        store: Folder of the store, or several folders; None for the config's ``store``.
+        store: Folder of the store, or several folders.
         mode: ``'stored'``, the default, reads every record. ``'auto'`` leaves a view that is not stored yet to
             ``CacheLogitsHook``, whose teacher answers and adds it to the store; nothing is added here. ``'online'``
             reads nothing, and the teacher answers every time.

@@ -267,9 +267,6 @@ def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     Args:
         state_dict: The tensors, or a checkpoint that holds them as ``'model'``.
 
-    Returns:
-        The same tensors under ``backbone.`` and ``head.layers.``.
-
     Raises:
         UserError: A name is not one of DeiT's.
     """

@@ -39,15 +39,9 @@ PER_STAGE = ('embed_dims', 'num_heads', 'depths', 'window_sizes')
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, and BatchNorm.
+    """Convolution without bias, padded by half of its kernel, and BatchNorm.
 
-    Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
-        kernel_size: Side of the kernel; the padding is half of it.
-        stride: Stride.
-        groups: Groups, ``in_channels`` for a depthwise convolution.
-        norm_weight: Initial weight of the norm; 0 starts a residual branch as the identity.
+    The norm's weight starts at ``norm_weight``; 0 makes a residual branch the identity.
     """
 
     def __init__(self,
@@ -411,11 +405,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
 
 
 def resolve_arch(arch: str | dict, overrides: dict) -> dict:
-    """An architecture with all its settings, from its name or a dict, as :class:`TinyViT` describes them.
-
-    Args:
-        arch: Name or dict.
-        overrides: Settings that replace the arch's, where they are not None.
+    """An architecture with all its settings, from its name or a dict; ``overrides`` replace them where not None.
 
     Raises:
         UserError: If they make no sense.

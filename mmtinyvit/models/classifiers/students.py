@@ -42,11 +42,7 @@ class _DistillMixin:
         self.label_weight = label_weight
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised.
-            data_samples: One per image, with the teacher's record, and with labels if ``label_weight`` is above 0.
+        """Losses of normalised images ``(B, 3, H, W)``, whose samples have the teacher's record.
 
         Returns:
             dict: ``loss_teacher``, ``loss_label`` if it has weight, and ``teacher_agreement``, the percentage of images
@@ -183,12 +179,7 @@ class DeiTDistillClassifier(ImageClassifier):
             self.teacher.load()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised.
-            data_samples: One per image, with labels if ``alpha`` is below 1, and with the teacher's record if ``alpha``
-                is above 0 and there is no ``teacher``.
+        """Losses of normalised images ``(B, 3, H, W)``.
 
         Returns:
             dict: ``loss_label``, ``loss_distill`` (each with its share), and ``teacher_agreement``, the percentage of

@@ -1,6 +1,7 @@
 """Distillation of a classifier: its logits against what a teacher says, as a record of the store or as logits.
 
-Functions give one value per image, ``(B,)``; modules their mean over the batch. All compute in float32 or better.
+Functions give one value per image, ``(B,)`` in nats; modules their mean over the batch. All compute in float32 or
+better.
 """
 import math
 from collections.abc import Iterator
@@ -143,9 +144,6 @@ def sparse_soft_target_loss(logits: Tensor, record: Record, temperature: float =
         temperature: Flattens teacher and student alike; the loss is multiplied by its square (Hinton et al., 2015).
         label_smoothing: Share of the target that is spread evenly on all C classes instead, in [0, 1).
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes do not fit.
     """
@@ -193,9 +191,6 @@ def soft_distillation_loss(logits: Tensor, teacher: Tensor | Record, temperature
         logits: Of the student, ``(B, C)``.
         teacher: Logits of the teacher, ``(B, C)``, or its record.
         temperature: Above 0.
-
-    Returns:
-        Tensor: ``(B,)``, in nats.
 
     Raises:
         UserError: The shapes do not fit.
@@ -247,9 +242,6 @@ def hard_distillation_loss(logits: Tensor, teacher: Tensor | Record) -> Tensor:
     Args:
         logits: Of the student, ``(B, C)``.
         teacher: Logits of the teacher, ``(B, C)``, or its record.
-
-    Returns:
-        Tensor: ``(B,)``.
 
     Raises:
         UserError: The shapes do not fit.

@@ -1,4 +1,7 @@
-"""TinyMIM's losses: distillation of the class token, of features, and of what every token of a block attends to."""
+"""TinyMIM's losses: distillation of the class token, of features, and of what every token of a block attends to.
+
+Functions give one value per image, ``(B,)``; modules their mean over the batch.
+"""
 from collections.abc import Sequence
 
 import torch
@@ -95,9 +98,6 @@ def relation_distillation_loss(a: Tensor, b: Tensor, teacher_a: Tensor, teacher_
         scale, teacher_scale: Each network's s; the inverse root of its ``d`` or ``D`` by default.
         softmax: Compare distributions, or the scaled products themselves.
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: Heads, tokens or batch differ.
     """
@@ -170,9 +170,6 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
         token: Of the student, projected to the teacher's width if need be, ``(B, D)``.
         teacher_token: Of the teacher, ``(B, D)``; no gradient flows there.
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes differ.
     """
@@ -224,9 +221,6 @@ def feature_distillation_loss(tokens: Tensor, teacher_tokens: Tensor, beta: floa
         teacher_tokens: Of the teacher, ``(B, N, D)``; no gradient flows there.
         beta: Below this distance the loss is quadratic.
         eps: Added to the variance.
-
-    Returns:
-        Tensor: ``(B,)``.
 
     Raises:
         UserError: The shapes differ.

@@ -25,16 +25,14 @@ __all__ = ['TinyMIM']
 class TinyMIM(BaseSelfSupervisor):
     """Pretraining by distillation from a vision transformer, with no labels.
 
-    The teacher is held outside the module tree: it is not in the state dict, the optimiser, DDP or an EMA's copy, and
-    follows the device of the images. It is built when training begins. Parameters of the student that the losses do
-    not reach are frozen, so that DDP does not wait for them; for relations at the last block of a vision transformer
-    these are ten tensors. They stay in the checkpoint as they were initialised, as in the original.
+    The teacher is a :class:`TokenTeacher`, outside the module tree. Parameters of the student that the losses do not
+    reach are frozen, so that DDP does not wait for them; for relations at the last block of a vision transformer these
+    are ten tensors. They stay in the checkpoint as they were initialised, as in the original.
 
     Args:
         backbone: The student: a mmpretrain ``VisionTransformer`` or ``MAEViT``, whose tapped block has as many heads as
             the teacher's (``layer_cfgs``), or a ``mmtinyvit.TinyViT``.
-        teacher: ``backbone``, a vision transformer; ``checkpoint``, its weights under the names of MAE, timm or
-            mmpretrain; ``block``, the target block from 1, the last by default.
+        teacher: Arguments of :class:`TokenTeacher`.
         losses: Configs of the losses; relations QK and VV by default.
         block: The student's block to tap, from 1; the last by default. Not for TinyViT.
         stages: The stages of a TinyViT to tap, from 1; (3, 4) by default. See
