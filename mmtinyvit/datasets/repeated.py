@@ -70,8 +70,7 @@ class RepeatAugSampler(DefaultSampler):
     """Repeated augmentation (Hoffer et al., CVPR 2020; Berman et al., MultiGrain, 2019), as DeiT trains with it.
 
     All processes together read as many images in an epoch as there are, but only a third of them (with three repeats),
-    each three times. The copies of an image follow each other in one list that is dealt out to the processes in turn:
-    they land in different processes, in the same step.
+    each three times. The copies of an image land in different processes, in the same step.
 
     In one process, the original repeats nothing: every image is read once. So it is here, unless ``repeat_when_alone``
     is set. mmpretrain's sampler of the same name repeats there too, and does not round the length.

@@ -90,14 +90,12 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
             mixed, keep = self.mixing(data['inputs'].float(), names)
             data = data | dict(inputs=mixed)
         data = super().forward(data, training)
-        if mixes:
-            samples = data['data_samples']
-            if 'gt_score' in samples[0]:
-                score = torch.stack([s.gt_score for s in samples])  # (B, C)
-                swapped = score.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
-                score = keep[:, None] * score + (1 - keep[:, None]) * swapped
-                for sample, row in zip(samples, score, strict=True):
-                    sample.set_gt_score(row)
+        if mixes and 'gt_score' in samples[0]:
+            score = torch.stack([s.gt_score for s in samples])  # (B, C)
+            swapped = score.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+            score = keep[:, None] * score + (1 - keep[:, None]) * swapped
+            for sample, row in zip(samples, score, strict=True):
+                sample.set_gt_score(row)
         if self.input_size and data['inputs'].shape[-2:] != (self.input_size, self.input_size):
             data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
                                            antialias=True)

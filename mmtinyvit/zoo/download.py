@@ -155,8 +155,9 @@ def download(url: str, part: Path, file: BinaryIO, report: Report | None = None)
                                 'address.') from error
             reason = f'HTTP {error.code} {error.reason}'
         except (URLError, HTTPException, ConnectionError) as error:
-            reason = str(getattr(error, 'reason', None) or error or type(error).__name__)
-            if isinstance(getattr(error, 'reason', None), (socket.gaierror, ConnectionRefusedError)):
+            cause = getattr(error, 'reason', error)
+            reason = str(cause) or type(error).__name__
+            if isinstance(cause, (socket.gaierror, ConnectionRefusedError)):
                 raise UserError(f'{url} cannot be reached ({reason}): is this machine online? Name a mirror, or bring '
                                 'the file from another machine.') from error
         failures = 1 if file.seek(0, os.SEEK_END) > before else failures + 1

@@ -367,17 +367,11 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning rate decay, by the rule of the original.
+        """Depth i of a parameter for layer-wise decay of the rate, and the number of depths D, as in the original.
 
-        With D blocks the i-th is scaled by ``decay ** (D - 1 - i)``. The stem counts as the first block, a
+        Depth i is scaled by ``decay ** (D - 1 - i)``. Each block is one; the stem counts as the first block, a
         down-sampling layer as the block before it, the final norm and everything behind the backbone as the last.
-
-        Args:
-            param_name: Full name of the parameter.
-            prefix: Prefix of the backbone in it, for example ``'backbone.'``.
-
-        Returns:
-            The depth and the number of depths D.
+        ``prefix`` is that of the backbone in the name, for example ``'backbone.'``.
         """
         num_depths = sum(self.depths)
         name = param_name.removeprefix(prefix).split('.')

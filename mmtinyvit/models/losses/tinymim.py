@@ -119,12 +119,11 @@ def _spell(a: Tensor, b: Tensor) -> str:
 
 @MODELS.register_module()
 class RelationDistillationLoss(nn.Module):
-    """The mean of :func:`relation_distillation_loss` over the batch, for each of a set of relations.
+    """The mean of :func:`relation_distillation_loss` over the batch, for each of some relations, times ``loss_weight``.
 
     Args:
         relations: Any of ``'qq'``, ``'kk'``, ``'vv'`` and ``'qk'``. The released code has ``('qk', 'vv')``.
         softmax, scale, teacher_scale: See :func:`relation_distillation_loss`.
-        loss_weight: Factor of each.
     """
     feature = 'qkv'
 
@@ -184,14 +183,13 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
 
 @MODELS.register_module()
 class ClassTokenDistillationLoss(nn.Module):
-    """The mean of :func:`class_token_distillation_loss` over the batch.
+    """The mean of :func:`class_token_distillation_loss` over the batch, times ``loss_weight``.
 
     Args:
         student_dims: Width of the student.
         teacher_dims: Width of the teacher; where it differs, a linear layer projects the student's token, which the
             student does not keep.
         feature: Where the token is taken, see :data:`FEATURES`; not from ``'qkv'``.
-        loss_weight: Factor.
     """
 
     def __init__(self, student_dims: int, teacher_dims: int, feature: str = 'block', loss_weight: float = 1.) -> None:
@@ -236,7 +234,7 @@ def feature_distillation_loss(tokens: Tensor, teacher_tokens: Tensor, beta: floa
 
 @MODELS.register_module()
 class FeatureDistillationLoss(nn.Module):
-    """The mean of :func:`feature_distillation_loss` over the batch.
+    """The mean of :func:`feature_distillation_loss` over the batch, times ``loss_weight``.
 
     Args:
         student_dims: Channels of the student's feature; three times its width for ``'qkv'``.
@@ -244,7 +242,6 @@ class FeatureDistillationLoss(nn.Module):
             equal; the student does not keep it.
         feature: Where the features are taken, one of :data:`FEATURES`.
         beta: See :func:`feature_distillation_loss`.
-        loss_weight: Factor.
     """
 
     def __init__(self, student_dims: int, teacher_dims: int, feature: str = 'block', beta: float = 2.,
