@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mmtinyvit.errors import UserError
@@ -38,9 +38,7 @@ def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> No
 
 def fact_table(facts: dict[str, Any]) -> Table:
     """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow='fold')
+    table = Table(Column(no_wrap=True), Column(overflow='fold'), show_header=False)
     for name, value in facts.items():
         if isinstance(value, list):
             value = spell_numbers(value)

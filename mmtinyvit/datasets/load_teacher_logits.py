@@ -135,10 +135,8 @@ class LoadTeacherLogits(BaseTransform):
         """What the stores say together about one view of some samples; None where that is left to the hook."""
         if self.mode == 'online':
             return None
-        if self.mode == 'auto' and not self._stores:  # asked again until the store is created
-            self.require_store()
-            if not Path(self.paths[0], MANIFEST_NAME).exists():
-                return None
+        if self.mode == 'auto' and self.paths and not self._stores and not Path(self.paths[0], MANIFEST_NAME).exists():
+            return None  # asked again until the store is created
         records = []
         for store in self.stores:
             for key, seed in zip(keys, seeds, strict=True):
