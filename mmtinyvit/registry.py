@@ -5,14 +5,15 @@ A config names our parts with the prefix, ``type='mmtinyvit.TinyViT'``, from any
 on first use. Only MMEngine is imported here.
 """
 from mmengine import registry as roots
+from mmengine.registry import Registry
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS'
 ]
 
 
-def _child(name: str, parent: roots.Registry, location: str) -> roots.Registry:
-    return roots.Registry(name, parent=parent, scope='mmtinyvit', locations=[location])
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmtinyvit', locations=[location])
 
 
 # ---------------------------------------------------------------- data: datasets, samplers, replayed transforms
