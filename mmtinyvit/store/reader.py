@@ -14,7 +14,7 @@ from .keys import KeyTable
 from .layout import check_view, shard_name, spell_numbers
 from .manifest import Manifest
 from .record import Record
-from .shard import Shard, block_records
+from .shard import Shard
 
 __all__ = ['Coverage', 'LogitStore']
 
@@ -134,7 +134,7 @@ class LogitStore:
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: where the samples ``keys`` stand in the store, -1 for those that it has not."""
-        return self._keys.find(keys)
+        return np.array(self._keys.find(keys), np.int64)
 
     def positions(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: where the samples ``keys`` stand in the store.
@@ -142,12 +142,12 @@ class LogitStore:
         Raises:
             StoreError: A key is not in the store.
         """
-        positions = self.find(keys)
-        if len(positions) and positions.min() < 0:
-            key = keys[int(positions.argmin())]
+        positions = self._keys.find(keys)
+        if -1 in positions:
+            key = keys[positions.index(-1)]
             raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
                              f'like {self._keys.key(0)!r}, relative to the data root.')
-        return positions
+        return np.array(positions, np.int64)
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``."""
@@ -192,23 +192,15 @@ class LogitStore:
         return packed
 
     def _check_positions(self, positions: Sequence[int] | np.ndarray) -> list[int]:
-        positions = np.asarray(positions, dtype=np.int64).reshape(-1)
-        if len(positions) and not (0 <= positions.min() and positions.max() < self.num_samples):
-            raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not '
-                             f'{positions.min()} to {positions.max()}.')
-        return positions.tolist()
+        positions = np.asarray(positions, dtype=np.int64).reshape(-1).tolist()
+        if positions and not (0 <= min(positions) and max(positions) < self.num_samples):
+            raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not {min(positions)} to '
+                             f'{max(positions)}.')
+        return positions
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
-        per_shard, per_block = self.manifest.samples_per_shard, block_records(self._codec.variable)
-        records, last, found, block = [], None, None, b''
-        for position in positions:
-            shard, local = divmod(position, per_shard)
-            number, slot = divmod(local, per_block)
-            if last != (shard, number):  # neighbours share the work of checking
-                found = self._shard(view, shard, position)
-                block = found.block(number)
-                last = shard, number
-            records.append(found.record(block, number, slot))
+        size = self.manifest.samples_per_shard
+        records = [self._shard(view, position // size, position).record(position % size) for position in positions]
         return np.frombuffer(b''.join(records), np.uint8).reshape(-1, self.record_bytes)
 
     def _shard(self, view: int, shard: int, position: int | None = None) -> Shard:

@@ -149,6 +149,7 @@ class Shard:
         self.path, self.unit = path, unit
         self._record_bytes, self._variable = manifest.record_bytes, manifest.record_codec.variable
         self._per_block = block_records(self._variable)
+        self._last = -1, b''  # the block that was read last: neighbours share the work of checking
         self._num_blocks = -(-unit.count // self._per_block)
         self._map = _open(path)
         fields = _HEADER.unpack(self._map[:_HEADER.size])
@@ -187,12 +188,8 @@ class Shard:
         """Whether the checksum at the end of a part of the file is right."""
         return zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) == _RESIDUE
 
-    def block(self, number: int) -> bytes:
-        """The records of one block, followed by their checksum, which was right.
-
-        Raises:
-            StoreError: It was not.
-        """
+    def _block(self, number: int) -> bytes:
+        """The records of one block, followed by their checksum. Raises :class:`StoreError` if that is wrong."""
         data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
         if not self._is_whole(data, number):
             first = self.unit.first + number * self._per_block
@@ -205,8 +202,17 @@ class Shard:
         """Records in one block."""
         return min(self._per_block, self.unit.count - number * self._per_block)
 
-    def record(self, block: bytes, number: int, slot: int) -> bytes:
-        """``record_bytes`` bytes: one of the records in what :meth:`block` returned for ``number``."""
+    def record(self, place: int) -> bytes:
+        """``record_bytes`` bytes: the record of the sample at ``place`` in the shard.
+
+        Raises:
+            StoreError: Its checksum is wrong.
+        """
+        number, slot = divmod(place, self._per_block)
+        last, block = self._last
+        if number != last:
+            block = self._block(number)
+            self._last = number, block
         size = self._record_bytes
         if not self._variable:
             return block[slot * size:slot * size + size]
@@ -220,11 +226,8 @@ class Shard:
 
     def records(self) -> np.ndarray:
         """``(count, record_bytes)`` uint8: all records."""
-        found = []
-        for number in range(self._num_blocks):
-            block = self.block(number)
-            found += [self.record(block, number, slot) for slot in range(self._count(number))]
-        return np.frombuffer(b''.join(found), np.uint8).reshape(-1, self._record_bytes)
+        found = b''.join(map(self.record, range(self.unit.count)))
+        return np.frombuffer(found, np.uint8).reshape(-1, self._record_bytes)
 
     def canaries(self) -> dict[int, bytes]:
         """The 16-byte digests of replayed samples by position in the store."""
@@ -235,7 +238,7 @@ class Shard:
 
     def faults(self) -> Iterator[str]:
         """One sentence per damaged part."""
-        for check in (*(partial(self.block, number) for number in range(self._num_blocks)), self.canaries):
+        for check in (*(partial(self._block, number) for number in range(self._num_blocks)), self.canaries):
             try:
                 check()
             except StoreError as error:
