@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .codecs import MAX_CLASSES, Codec, Reference, codec_names, is_relative, make_codec
+from .codecs import MAX_CLASSES, Codec, Reference, codec_names, make_codec
 from .errors import StoreError
 from .files import write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
@@ -93,7 +93,7 @@ class Manifest:
             fields['samples'] = SampleFiles(**fields['samples'])
         manifest = cls(**fields)
         manifest._check(origin)
-        if is_relative(manifest.codec) and manifest.reference_view is None:
+        if manifest.record_codec.relative and manifest.reference_view is None:
             return replace(manifest, reference_view=0)
         return manifest
 
@@ -120,7 +120,7 @@ class Manifest:
             and all(isinstance(text, str) and _HEX64.fullmatch(text)
                     for text in (self.samples.text_sha256, self.samples.index_sha256))),
              'two SHA-256 in hexadecimal and a salt')
-        if is_relative(self.codec):
+        if self.record_codec.relative:
             need_number('reference_view', 0, MAX_VIEW, optional=True)
         else:
             need('reference_view', self.reference_view is None, f'left out with codec {self.codec!r}')

@@ -9,7 +9,7 @@ from .smallest import SmallestCodec
 
 __all__ = [
     'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'Reference', 'SmallestCodec', 'codec_names', 'cut_lengths',
-    'is_relative', 'make_codec'
+    'make_codec'
 ]
 
 _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCodec)}
@@ -18,11 +18,6 @@ _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCod
 def codec_names() -> list[str]:
     """The names that ``codec=`` may take."""
     return sorted(_CODECS)
-
-
-def is_relative(name: str) -> bool:
-    """Whether a codec may code records relative to those of a reference view."""
-    return _CODECS[name].relative
 
 
 @lru_cache(maxsize=32)
