@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
-from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view, shard_path
+from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view, shard_name
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
@@ -75,15 +75,11 @@ class LocalFolder:
         """A folder that has both samples files."""
         return self.root
 
-    def views(self) -> list[int]:
-        """The views that have a folder, in order; one listing."""
-        found = (parse_view(path.name) for path in self.root.iterdir() if path.is_dir())
-        return sorted(view for view in found if view is not None)
-
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         """The shards of each view, in order; those that a store of this manifest has not are left out."""
         expected = set(range(manifest.shards_per_view))
-        return {view: list_shards(self.root, view) & expected for view in self.views()}
+        views = {parse_view(path.name) for path in self.root.iterdir() if path.is_dir()} - {None}
+        return {view: list_shards(self.root, view) & expected for view in sorted(views)}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file of the store's folder and its views; other folders are only named."""
@@ -134,7 +130,7 @@ class LocalFolder:
 
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
         """One shard; ``OSError`` if there is none."""
-        return Shard(shard_path(self.root, unit.view, unit.shard), manifest, unit)
+        return Shard(self.root / shard_name(unit.view, unit.shard), manifest, unit)
 
 
 class RemoteFolder:
@@ -174,11 +170,6 @@ class RemoteFolder:
                              'the URL, or put a store there with "python tools/logit_store.py copy".') from error
         return parse_manifest(data, self.where(MANIFEST_NAME))
 
-    def views(self) -> list[int]:
-        found = (parse_view(name) for name, info in self._list(maxdepth=1, withdirs=True).items()
-                 if info['type'] == 'directory')
-        return sorted(view for view in found if view is not None)
-
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         found: dict[int, set[int]] = {}
         for file in self.sizes():
@@ -192,16 +183,13 @@ class RemoteFolder:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file below the URL; one recursive listing."""
-        return {name: int(info['size'] or 0) for name, info in self._list().items()}
-
-    def _list(self, **options: Any) -> dict[str, dict[str, Any]]:
         try:
             with self._talking(f'list {self.root}') as system:
                 system.invalidate_cache()
-                found = system.find(self._path, detail=True, **options)
+                found = system.find(self._path, detail=True)
         except FileNotFoundError:
             return {}
-        return {name[len(self._path) + 1:].rstrip('/'): info for name, info in found.items()}
+        return {name[len(self._path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
 
     def head(self, file: str, size: int) -> bytes:
         with self._talking(f'read {self.where(file)}') as system:

@@ -10,7 +10,7 @@ from .errors import StoreError
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
     'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
-    'shard_name', 'shard_path', 'spell_numbers', 'view_name'
+    'shard_name', 'spell_numbers', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -77,11 +77,6 @@ def view_name(view: int) -> str:
 def shard_name(view: int, shard: int) -> str:
     """``'view-0007/shard-00012.logits'``."""
     return f'{view_name(view)}/shard-{shard:05d}.logits'
-
-
-def shard_path(root: Path, view: int, shard: int) -> Path:
-    """``root/view-0007/shard-00012.logits``."""
-    return root / shard_name(view, shard)
 
 
 def parse_view(name: str) -> int | None:

@@ -99,8 +99,8 @@ class LogitStore:
 
     @property
     def views(self) -> list[int]:
-        """The views that are present, complete or not, in order; looked up anew each time, without a look at shards."""
-        return self._folder.views()
+        """The views that are present, complete or not, in order; looked up anew each time, in every folder."""
+        return list(self.shards())
 
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""

@@ -12,7 +12,7 @@ from .errors import StoreError
 from .files import make_folder, refuse_foreign, translated, write_atomically
 from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
-from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards, shard_path
+from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards, shard_name
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
@@ -156,7 +156,7 @@ class LogitWriter:
         return meta.unit_number(unit)
 
     def _path(self, unit: Unit) -> Path:
-        return shard_path(self.root, unit.view, unit.shard)
+        return self.root / shard_name(unit.view, unit.shard)
 
     def _waits_for(self, unit: Unit) -> Path | None:
         """The shard that must be there before ``unit`` can be written, and is not."""
