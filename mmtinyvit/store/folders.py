@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
-from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view, shard_name
+from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
@@ -130,7 +130,7 @@ class LocalFolder:
 
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
         """One shard; ``OSError`` if there is none."""
-        return Shard(self.root / shard_name(unit.view, unit.shard), manifest, unit)
+        return Shard(self.root / unit.file, manifest, unit)
 
 
 class RemoteFolder:

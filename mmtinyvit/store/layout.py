@@ -10,7 +10,7 @@ from .errors import StoreError
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
     'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
-    'shard_name', 'spell_numbers', 'view_name'
+    'spell_numbers', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -39,6 +39,11 @@ class Unit:
     shard: int
     first: int
     count: int
+
+    @property
+    def file(self) -> str:
+        """Its file in the store: ``'view-0007/shard-00012.logits'``."""
+        return f'{view_name(self.view)}/shard-{self.shard:05d}.logits'
 
 
 def default_samples_per_shard(num_samples: int) -> int:
@@ -72,11 +77,6 @@ def check_view(view: int) -> int:
 def view_name(view: int) -> str:
     """``'view-0007'``."""
     return f'view-{view:04d}'
-
-
-def shard_name(view: int, shard: int) -> str:
-    """``'view-0007/shard-00012.logits'``."""
-    return f'{view_name(view)}/shard-{shard:05d}.logits'
 
 
 def parse_view(name: str) -> int | None:

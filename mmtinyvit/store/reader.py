@@ -11,7 +11,7 @@ from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
 from .folders import LocalFolder, is_url
 from .keys import KeyTable
-from .layout import check_view, shard_name, spell_numbers
+from .layout import check_view, spell_numbers
 from .manifest import Manifest
 from .record import Record
 from .shard import Shard
@@ -127,9 +127,8 @@ class LogitStore:
         """
         if not self._codec.variable:
             return float(self.record_bytes)
-        units = [self.manifest.unit(view, shard) for view, shards in self.shards().items() for shard in shards]
-        sizes = self._folder.sizes()
-        size = sum(sizes[shard_name(unit.view, unit.shard)] for unit in units)
+        units, sizes = self.manifest.units(self.shards()), self._folder.sizes()
+        size = sum(sizes[unit.file] for unit in units)
         return round(size / max(sum(unit.count for unit in units), 1), 1)
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
@@ -227,23 +226,22 @@ class LogitStore:
             StoreError: Their shard is not there, or another than the one that a shard of ``view`` was made with.
         """
         reference = self.manifest.reference
-        needed = reference.of(view)
-        if needed is None:
+        if reference.view in (None, view):
             return None
         for shard in {position // self.manifest.samples_per_shard for position in positions}:
             try:
-                found = self._shard(needed, shard)
+                found = self._shard(reference.view, shard)
             except StoreError as error:
-                raise StoreError(f'View {view} of the store {self.root} is coded relative to view {needed}, which '
-                                 f'cannot be read: {error}') from error
+                raise StoreError(f'View {view} of the store {self.root} is coded relative to view {reference.view}, '
+                                 f'which cannot be read: {error}') from error
             relative = self._shard(view, shard)
             reference.check(relative.path, relative.reference, found.content, found.path)
-        return self._codec.part(self._packed(needed, positions), self.mixing)[0]
+        return self._codec.part(self._packed(reference.view, positions), self.mixing)[0]
 
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
-            file = self._folder.where(shard_name(view, shard))
+            file = self._folder.where(self.manifest.unit(view, shard).file)
             return f'{file} cannot be opened{sample}: {error.strerror}.'
         views = self.views
         if view in views:
