@@ -151,17 +151,14 @@ def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:
 
 
 def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins: np.ndarray) -> None:
-    with open(path, 'rb') as file:
-        for twin in twins.tolist():
-            first, second = sorted(order[twin:twin + 2].tolist())
-            lines = []
-            for position in (first, second):
-                file.seek(int(offsets[position]))
-                lines.append(file.readline())
-            if lines[0] == lines[1]:
-                path.unlink()
-                raise StoreError(f'The key {lines[0][:-1].decode()!r} appears twice, as samples {first} and {second}: '
-                                 'every sample needs a key of its own.')
+    text = _map(path)
+    for twin in twins.tolist():
+        first, second = sorted(order[twin:twin + 2].tolist())
+        line = text[offsets[first]:offsets[first + 1]]
+        if line == text[offsets[second]:offsets[second + 1]]:
+            path.unlink()
+            raise StoreError(f'The key {line[:-1].decode()!r} appears twice, as samples {first} and {second}: every '
+                             'sample needs a key of its own.')
 
 
 # ---------------------------------------------------------------- looking up

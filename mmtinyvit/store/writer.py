@@ -109,7 +109,7 @@ class LogitWriter:
             StoreError: The views are to be coded relative to one that is neither wanted nor complete.
         """
         total, reference = self.manifest.shards_per_view, self.manifest.reference
-        views = reference.views_in_order(check_view(view) for view in views)
+        views = sorted(map(check_view, views), key=lambda view: view != reference.view)
         reference.refuse_without(views, f'The store {self.root}',
                                  lambda view: len(list_shards(self.root, view)) >= total)
         start = total * (rank % world_size) // world_size

@@ -6,7 +6,6 @@ import numpy as np
 from mmengine.dist import barrier, get_dist_info, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
@@ -72,15 +71,11 @@ class CacheLogitsHook(Hook):
         codec: See ``mmtinyvit/store/README.md``; ``compact`` by default.
         samples_per_shard: Of a store that is created here; by default it suits the dataset.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
-        keep_mass: As for ``SaveLogitsLoop``.
-        sampling: As for ``SaveLogitsLoop``.
-        reference_view: As for ``SaveLogitsLoop``.
+        keep_mass, sampling, reference_view: As for ``SaveLogitsLoop``.
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
-        num_canaries: As for ``SparseLogitDistillHook``.
-        teacher: As for ``SparseLogitDistillHook``.
+        num_canaries, teacher: As for ``SparseLogitDistillHook``.
     """
-    priority = 'NORMAL'
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
@@ -184,8 +179,10 @@ class CacheLogitsHook(Hook):
                             'was reading it: start again with --resume.')
         codec = make_codec(meta.codec, meta.topk, meta.num_classes)
         rounded = Record(*codec.decode(codec.encode(*record[:3])), record.partner_hash)
-        for i, row in enumerate(rows):
-            _attach(samples[row], rounded.row(i))
+        for i, row in enumerate(rows):  # where LoadTeacherLogits puts it
+            for name, value in zip(TEACHER_KEYS, rounded.row(i), strict=True):
+                if value is not None:
+                    samples[row].set_field(value, name)
 
     def after_train_epoch(self, runner: Runner) -> None:
         if self._view is not None:
@@ -286,10 +283,3 @@ def _fill(record: Record, rows: np.ndarray, answer: Record) -> None:
     for array, values in zip(record, answer, strict=True):
         if values is not None:
             array[rows] = values
-
-
-def _attach(sample: DataSample, record: Record) -> None:
-    """Put one row where ``LoadTeacherLogits`` puts it."""
-    for name, value in zip(TEACHER_KEYS, record, strict=True):
-        if value is not None:
-            sample.set_field(value, name)

@@ -34,7 +34,6 @@ class SparseLogitDistillHook(Hook):
         any_order: Whether the dataset may list all samples of the store in another order; for a store that was grown by
             merging.
     """
-    priority = 'NORMAL'
 
     def __init__(self, views: Sequence[int] | None = None, num_canaries: int = 8,
                  teacher: str | Sequence[str] | None = None, topk: int | Sequence[int] | None = None,

@@ -309,21 +309,11 @@ def _fill(sizes: _Sizes, index: np.ndarray, log_prob: np.ndarray, count: int, ta
     topk, num_classes = sizes[:2]
     share = tail / max(num_classes - count, 1)
     log_share = np.float32(math.log(max(share, _NOTHING)))
-    free, listed = 0, 0  # how many free classes come before the one looked at, and how many listed ones
-    missing = topk - count
-    while free < missing:
-        if listed < count and index[listed] == free + listed:
-            listed += 1
-        else:
-            free += 1
-    # So many listed classes lie among the free ones; from the back, so that nothing is overwritten before it is moved.
-    for k in range(count - 1, listed - 1, -1):
-        index[k + missing], log_prob[k + missing] = index[k], log_prob[k]
-    at = listed - 1
-    for k in range(listed + missing - 1, -1, -1):
-        if at >= 0 and index[at] == k:
-            index[k], log_prob[k] = index[at], log_prob[at]
-            at -= 1
+    listed, logs, at = index[:count].copy(), log_prob[:count].copy(), 0
+    for k in range(topk):  # all classes below k are listed or taken, until the places are taken
+        if at < count and (listed[at] == k or k - at == topk - count):
+            index[k], log_prob[k] = listed[at], logs[at]
+            at += 1
         else:
             index[k], log_prob[k] = k, log_share
     return share * (num_classes - topk)

@@ -1,5 +1,5 @@
 """The view of a store that its others are coded relative to."""
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,10 +41,6 @@ class Reference:
                 raise StoreError(f'View {unit.view}, shard {unit.shard} is coded relative to view {self.view}, shard '
                                  f'{unit.shard}, which no store has: copy it too.')
         return sorted(units, key=lambda unit: (unit.view != self.view, unit))
-
-    def views_in_order(self, views: Iterable[int]) -> list[int]:
-        """Views in an order in which they can be written: as they come, the reference view first."""
-        return sorted(views, key=lambda view: view != self.view)
 
     def refuse_without(self, views: Collection[int], place: Path | str,
                        has: Callable[[int], bool] = lambda view: False) -> None:
