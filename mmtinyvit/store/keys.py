@@ -6,7 +6,6 @@ order with the position of each. A key is found by a binary search over the mapp
 nothing is loaded per sample.
 """
 import hashlib
-import mmap
 import struct
 import zlib
 from bisect import bisect_left
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .files import file_sha256, write_atomically
+from .files import file_sha256, map_file, write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
 __all__ = [
@@ -151,7 +150,7 @@ def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:
 
 
 def _refuse_duplicates(path: Path, offsets: np.ndarray, order: np.ndarray, twins: np.ndarray) -> None:
-    text = _map(path)
+    text = map_file(path)
     for twin in twins.tolist():
         first, second = sorted(order[twin:twin + 2].tolist())
         line = text[offsets[first]:offsets[first + 1]]
@@ -177,8 +176,11 @@ class KeyTable:
     def __init__(self, root: Path, num_samples: int, salt: int) -> None:
         self.root = root
         self.salt = salt
-        self._text = _map(root / TEXT_NAME)
-        index = _map(root / INDEX_NAME)
+        try:
+            self._text, index = map_file(root / TEXT_NAME), map_file(root / INDEX_NAME)
+        except OSError as error:
+            raise StoreError(f'{error.filename} cannot be opened ({error.strerror}): copy it again from where the '
+                             'store was written.') from error
         self._num = num_samples
         start = INDEX_HEADER.size
         expected = start + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples
@@ -228,13 +230,3 @@ class KeyTable:
 
     def _line(self, position: int) -> bytes:
         return self._text[self._offsets[position]:self._offsets[position + 1]]
-
-
-def _map(path: Path) -> mmap.mmap:
-    try:
-        with open(path, 'rb') as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        reason = getattr(error, 'strerror', None) or 'it is empty'
-        raise StoreError(f'{path} cannot be opened ({reason}): copy it again from where the store was '
-                         'written.') from error

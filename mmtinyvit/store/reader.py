@@ -50,13 +50,7 @@ class LogitStore:
     Attributes:
         root: The store's folder, or its URL.
         manifest: The complete :class:`Manifest`, fingerprints included.
-        num_samples: Samples per view.
-        num_classes: The teacher's classes, C.
-        topk: Stored classes per record, K.
-        codec: The codec's name.
-        base_seed: The seed that names the views.
-        mixing: Whether records name the sample that each was mixed with.
-        reference_view: The view that the others are coded relative to; None if each is coded by itself.
+        num_samples, num_classes, topk, codec, base_seed, mixing, reference_view: Fields of the manifest.
         record_bytes: Bytes per record, without checksums: on disk, or at most on disk if the codec cuts off zeros.
 
     Raises:

@@ -7,7 +7,6 @@ depends on the header and the block's number, so a block in the wrong place is f
 1 leaves out the zero bytes at the ends of records; its table says where the blocks are.
 """
 import hashlib
-import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 
 from .codecs import cut_lengths
 from .errors import StoreError
+from .files import map_file
 from .layout import Unit
 from .manifest import Manifest
 
@@ -151,7 +151,10 @@ class Shard:
         self._per_block = block_records(self._variable)
         self._last = -1, b''  # the block that was read last: neighbours share the work of checking
         self._num_blocks = -(-unit.count // self._per_block)
-        self._map = _open(path)
+        self._map = map_file(path)
+        if len(self._map) < _HEADER.size:
+            raise StoreError(f'{path} has only {len(self._map)} bytes: it was cut off; delete it and save again, or '
+                             'copy it again.')
         fields = _HEADER.unpack(self._map[:_HEADER.size])
         head = self._map[:_HEADER.size - _CRC.size]
         num_canaries, store_id, self._head_crc = fields[8:]
@@ -253,15 +256,3 @@ def names_another_store(path: Path, store_id: bytes) -> bool:
     except OSError:
         return False
     return len(head) == _HEADER.size and zlib.crc32(head) == _RESIDUE and _HEADER.unpack(head)[9] != store_id
-
-
-def _open(path: Path) -> mmap.mmap:
-    with open(path, 'rb') as file:
-        try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            mapped = b''
-    if len(mapped) < _HEADER.size:
-        raise StoreError(f'{path} has only {len(mapped)} bytes: it was cut off; delete it and save again, or copy it '
-                         'again.')
-    return mapped

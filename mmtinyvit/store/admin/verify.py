@@ -73,11 +73,9 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
     """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
-        sound = True
-        for fault in shard.faults():
-            sound = False
-            yield fault
-        if sound and folder:
+        damage = list(shard.faults())
+        yield from damage
+        if folder and not damage:
             manifest.reference.check_file(path, unit, shard.reference, folder.head, folder.where)
     except StoreError as error:
         yield str(error)

@@ -7,10 +7,7 @@ from .exact import ExactCodec
 from .reference import Reference
 from .smallest import SmallestCodec
 
-__all__ = [
-    'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'Reference', 'SmallestCodec', 'codec_names', 'cut_lengths',
-    'make_codec'
-]
+__all__ = ['MAX_CLASSES', 'Codec', 'Reference', 'codec_names', 'cut_lengths', 'make_codec']
 
 _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCodec)}
 

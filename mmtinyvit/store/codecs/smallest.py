@@ -119,13 +119,9 @@ class SmallestCodec(Codec):
 
     def _compare(self, index: np.ndarray, listed: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``(n, K)`` bool twice: which of the reference's classes are listed here too, and which entries these are."""
-        rows, has = np.arange(len(index))[:, None], np.zeros((len(index), self.num_classes + 1), bool)
-        np.put_along_axis(has, np.where(listed, index, self.num_classes), True, axis=1)
-        has[:, self.num_classes] = False
-        shared = has[rows, known]
-        has[:] = False
-        np.put_along_axis(has, known, True, axis=1)
-        return shared, has[rows, index] & listed
+        rows = np.arange(len(index))[:, None] * (self.num_classes + 1)
+        index, known = index + rows, known + rows  # so that classes of different records differ
+        return np.isin(known, index[listed], kind='table'), np.isin(index, known, kind='table') & listed
 
     def _head(self, **values: np.ndarray) -> np.ndarray:
         """``(n, head bits)`` uint8: the fields of the head, in their order."""
