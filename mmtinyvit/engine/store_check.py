@@ -120,7 +120,6 @@ class StoreCheck:
         """Compare the stores that a training reads with its config, dataset, pipeline and model, and log what they are.
 
         Args:
-            runner: The training's.
             wanted: The views that must be complete; None for all that every store has completely.
 
         Returns:
@@ -239,8 +238,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
-        store: The store.
-        dataset: The training's.
+        store, dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
 

@@ -28,11 +28,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def refuse_url(path: str | Path) -> None:
-    """Refuses to write where there are no locks.
-
-    Raises:
-        StoreError: ``path`` is a URL.
-    """
+    """Raises :class:`StoreError` if ``path`` is a URL: there are no locks to write under."""
     if is_url(path) or _WAS_URL.match(str(path)):
         raise StoreError(f'A store is written in a folder of this machine, where processes can lock it, and not at '
                          f'{path}: write it to a folder, then run "python tools/logit_store.py copy FOLDER {path}".')
@@ -64,11 +60,7 @@ class LocalFolder:
         return self.root / file
 
     def manifest(self) -> Manifest:
-        """The store's manifest, checked.
-
-        Raises:
-            StoreError: There is none, or it is damaged, malformed, or of a newer format.
-        """
+        """The store's manifest, checked as by :func:`~mmtinyvit.store.read_manifest`."""
         return read_manifest(self.root)
 
     def samples(self, manifest: Manifest) -> Path:

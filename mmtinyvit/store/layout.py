@@ -64,11 +64,7 @@ def is_canary(position: int, samples_per_shard: int) -> bool:
 
 
 def check_view(view: int) -> int:
-    """``view`` as a plain int.
-
-    Raises:
-        StoreError: It is not a whole number from 0 to 999,999.
-    """
+    """``view`` as a plain int. Raises :class:`StoreError` if it is not a whole number from 0 to 999,999."""
     if isinstance(view, bool) or not hasattr(view, '__index__') or not 0 <= int(view) <= MAX_VIEW:
         raise StoreError(f'A view is a whole number from 0 to {MAX_VIEW}, not {view!r}.')
     return int(view)

@@ -249,11 +249,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:
-    """Checks the bytes of a ``manifest.json``, of which no more than ``MAX_BYTES + 1`` are needed.
-
-    Args:
-        data: The bytes.
-        origin: What to call them in errors.
+    """Checks the bytes of a ``manifest.json``, called ``origin``; no more than ``MAX_BYTES + 1`` are needed.
 
     Raises:
         StoreError: They are damaged, malformed, or of a newer format.

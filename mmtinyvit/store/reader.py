@@ -130,11 +130,7 @@ class LogitStore:
         return np.array(self._keys.find(keys), np.int64)
 
     def positions(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` int64: where the samples ``keys`` stand in the store.
-
-        Raises:
-            StoreError: A key is not in the store.
-        """
+        """As :meth:`find`. Raises :class:`StoreError` if a key is not in the store."""
         positions = self._keys.find(keys)
         if -1 in positions:
             key = keys[positions.index(-1)]
@@ -169,27 +165,25 @@ class LogitStore:
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
-        view, positions = check_view(view), self._check_positions(positions)
-        rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
+        packed, reference = self._read(view, positions)
+        rows, partner = self._codec.part(packed, self.mixing)
         try:
-            return Record(*self._codec.decode(rows, self._reference(view, positions)), partner)
+            return Record(*self._codec.decode(rows, reference), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""
-        view, positions = check_view(view), self._check_positions(positions)
-        packed = self._packed(view, positions)
-        self._reference(view, positions)
-        return packed
+        return self._read(view, positions)[0]
 
-    def _check_positions(self, positions: Sequence[int] | np.ndarray) -> list[int]:
-        positions = np.asarray(positions, dtype=np.int64).reshape(-1).tolist()
+    def _read(self, view: int, positions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The packed records, and those that they are coded relative to, if there are such."""
+        view, positions = check_view(view), np.asarray(positions, dtype=np.int64).reshape(-1).tolist()
         if positions and not (0 <= min(positions) and max(positions) < self.num_samples):
             raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not {min(positions)} to '
                              f'{max(positions)}.')
-        return positions
+        return self._packed(view, positions), self._reference(view, positions)
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
         size = self.manifest.samples_per_shard

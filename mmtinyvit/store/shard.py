@@ -206,11 +206,7 @@ class Shard:
         return min(self._per_block, self.unit.count - number * self._per_block)
 
     def record(self, place: int) -> bytes:
-        """``record_bytes`` bytes: the record of the sample at ``place`` in the shard.
-
-        Raises:
-            StoreError: Its checksum is wrong.
-        """
+        """``record_bytes`` bytes: the record at ``place`` in the shard. Raises :class:`StoreError` if it is damaged."""
         number, slot = divmod(place, self._per_block)
         last, block = self._last
         if number != last:

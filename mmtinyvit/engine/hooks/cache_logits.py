@@ -3,15 +3,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import barrier, get_dist_info, master_only
-from mmengine.hooks import Hook
+from mmengine.dist import barrier, get_dist_info
 from mmengine.runner import Runner
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest, store_identity
+from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
@@ -23,6 +22,7 @@ from mmtinyvit.store.record import check_record
 from mmtinyvit.store.writer import agree
 
 from .epoch_clock import advance_clock
+from .sparse_logit_distill import StoreHook
 
 __all__ = ['SAVING_SETTINGS', 'CacheLogitsHook', 'read_saving_config']
 
@@ -50,7 +50,7 @@ def read_saving_config(path: str) -> dict:
 
 
 @HOOKS.register_module()
-class CacheLogitsHook(Hook):
+class CacheLogitsHook(StoreHook):
     """A training with the store's teacher at hand. What it does follows ``mode`` of ``LoadTeacherLogits``:
 
     - ``stored``: the same as ``SparseLogitDistillHook``; no teacher is built.
@@ -195,32 +195,15 @@ class CacheLogitsHook(Hook):
             self._writer.close()
             self._writer = None
 
-    # ---------------------------------------------------------------- checkpoints
-    @master_only
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['teacher_store'] = self._identity(runner)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self.check.resumed(checkpoint, self._identity(runner))
-
     def _identity(self, runner: Runner) -> dict[str, str]:
-        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
-        if reader.mode == 'stored':
-            return store_identity(reader.stores, reader.weights)
+        if use_store(runner.train_dataloader.dataset, runner.cfg).mode == 'stored':
+            return super()._identity(runner)
         self._prepare(runner)
         return dict(path=str(self._place), store_id=self._manifest.store_id.hex())
 
 
 class _CachedView:
-    """What the teacher has said about one view, kept on disk until the store has it.
-
-    Args:
-        teacher: Asked about what nobody knows yet.
-        writer: Of the store.
-        view: The view.
-        flush_seconds: See :class:`~mmtinyvit.store.PendingRecords`.
-    """
+    """What the teacher has said about one view, kept on disk until the store has it; asks about what nobody knows."""
 
     def __init__(self, teacher: Teacher, writer: LogitWriter, view: int, flush_seconds: float) -> None:
         self.teacher, self.writer, self.view = teacher, writer, view

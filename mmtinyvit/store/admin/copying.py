@@ -63,7 +63,12 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     for view in views:
         if not have.get(view):
             raise StoreError(f'The store {origin} has no view {view} to copy: choose others with --views.')
-    _refuse_itself(origin, target)
+    if isinstance(origin, LocalFolder) and isinstance(target, LocalFolder):
+        place = target.root.resolve()
+        if origin.root.resolve() in (place, *place.parents):
+            raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
+    elif origin.root == target.root:
+        raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
     there = target.sizes()
     published = MANIFEST_NAME in there
     if published:
@@ -113,13 +118,3 @@ def _copy_file(origin: Folder, target: Folder, name: str, faults: Callable[[Path
         if any(file_faults(root / name, sent)):
             raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network '
                              'may be failing; delete it and copy again.')
-
-
-# ---------------------------------------------------------------- what is in the way
-def _refuse_itself(origin: Folder, target: Folder) -> None:
-    if isinstance(origin, LocalFolder) and isinstance(target, LocalFolder):
-        one, other = origin.root.resolve(), target.root.resolve()
-        if one == other or one in other.parents:
-            raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
-    elif origin.root == target.root:
-        raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')

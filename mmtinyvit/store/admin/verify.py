@@ -84,11 +84,7 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
 
 
 def check_written(out: Path) -> None:
-    """Reads a new store back.
-
-    Raises:
-        StoreError: A checksum is wrong.
-    """
+    """Reads a new store back. Raises :class:`StoreError` if a checksum is wrong."""
     for finding in verify_store(out):
         if finding.problem:
             raise StoreError(f'The new store did not survive its writing, so the disk or memory may be failing: '

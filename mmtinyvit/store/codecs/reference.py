@@ -48,7 +48,7 @@ class Reference:
 
         Args:
             views: The views.
-            place: The store.
+            place: What to call the store.
             has: Whether the store has a view already.
 
         Raises:
@@ -59,13 +59,7 @@ class Reference:
                              f'copy view {self.view} first, or among the others.')
 
     def check(self, shard: Path, wanted: bytes, found: bytes, file: Path | str) -> None:
-        """Refuses a shard that was coded relative to another shard than the one that is there.
-
-        Args:
-            shard: The shard's file.
-            wanted: Digest of the records that it was coded relative to.
-            found: Digest of those that are there.
-            file: Their file.
+        """Refuses a shard that was coded relative to records of the digest ``wanted``, not ``found``, as in ``file``.
 
         Raises:
             StoreError: The digests differ; names both files.
@@ -76,14 +70,11 @@ class Reference:
 
     def check_file(self, shard: Path, unit: Unit, wanted: bytes, head: Callable[[str, int], bytes],
                    where: Callable[[str], Path | str]) -> None:
-        """As :meth:`check`, with what the store has in the place of the other shard.
+        """As :meth:`check`, for the shard of ``unit``, with what the store has in the place of the other shard.
 
         Args:
-            shard: The shard's file.
-            unit: What it holds.
-            wanted: Digest of the records that it was coded relative to.
-            head: Reads the first bytes of a file of the store.
-            where: Names a file of the store.
+            shard, unit, wanted: The shard's file, what it holds, and the digest of what it was coded relative to.
+            head, where: Read the first bytes of a file of the store, and name it.
 
         Raises:
             StoreError: It is not there, cannot be read, or has other records.
