@@ -202,31 +202,36 @@ class KeyTable:
 
     def find(self, keys: Sequence[str]) -> list[int]:
         """The positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        return [self._find(key.encode(errors='surrogateescape')) for key in keys]
+        encoded = [key.encode(errors='surrogateescape') for key in keys]
+        hashes = [int.from_bytes(key_digest(key, self.salt), 'little') for key in encoded]
+        if len(keys) > 1:
+            slots = np.searchsorted(self._hashes, np.array(hashes, '<u8')).tolist()
+        else:  # NumPy's cost per call would be a third of what reading one record takes
+            slots = [bisect_left(self._hashes, hashed) for hashed in hashes]
+        found = []
+        for key, hashed, slot in zip(encoded, hashes, slots, strict=True):
+            position = self._at(slot, hashed)
+            if position >= 0 and self._line(position) != key + b'\n':
+                self.key(position)
+                position = -1  # that one is sound, so it is another key with the same hash
+            found.append(position)
+        return found
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``, checked against its hash."""
         if not 0 <= position < self._num:
             raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
         line = self._line(position)
-        if not line.endswith(b'\n') or self._with_hash_of(line[:-1]) != position:
+        hashed = key_hash(line[:-1], self.salt)
+        if not line.endswith(b'\n') or self._at(bisect_left(self._hashes, hashed), hashed) != position:
             raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
                              'again from where the store was written.')
         return line[:-1].decode()
 
-    def _find(self, key: bytes) -> int:
-        position = self._with_hash_of(key)
-        if position < 0 or self._line(position) == key + b'\n':
-            return position
-        self.key(position)
-        return -1  # that one is sound, so it is another key with the same hash
-
-    def _with_hash_of(self, key: bytes) -> int:
-        """The position of the one sample whose key has the hash of ``key``, or -1."""
-        wanted = key_hash(key, self.salt)
-        slot = bisect_left(self._hashes, wanted)
-        found = slot < self._num and self._hashes[slot] == wanted and self._positions[slot] < self._num
-        return self._positions[slot] if found else -1
+    def _at(self, slot: int, hashed: int) -> int:
+        """The position of the sample whose hash stands at ``slot``, -1 if that is not ``hashed``."""
+        known = slot < self._num and self._hashes[slot] == hashed and self._positions[slot] < self._num
+        return self._positions[slot] if known else -1
 
     def _line(self, position: int) -> bytes:
         return self._text[self._offsets[position]:self._offsets[position + 1]]
