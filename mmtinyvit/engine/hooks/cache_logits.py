@@ -105,7 +105,13 @@ class CacheLogitsHook(StoreHook):
         self._prepare(runner)
         self.check.config(runner, self._place, self._manifest)
         coming = sorted({self.views[epoch % len(self.views)] for epoch in range(runner.epoch, runner.max_epochs)})
-        stored = self._open(runner, coming) if mode == 'auto' else []
+        stored: list[int] = []
+        if mode == 'auto' and (self._place / MANIFEST_NAME).exists():
+            store = LogitStore(self._place)
+            stored = sorted(set(coming) & set(store.complete_views()))
+            self.check.content(runner, store, sorted(set(coming) & set(store.views)))
+        if mode == 'auto' and len(stored) < len(coming):
+            self._writer = join_store(self._place, self._request, self.teacher, coming)
         meta, teacher = self._manifest, self._manifest.fingerprints['teacher']
         runner.logger.info(
             f'Teacher store {self._place}, mode {mode}: {len(coming)} views are coming, {len(stored)} of them are '
@@ -143,17 +149,6 @@ class CacheLogitsHook(StoreHook):
             else:  # what would be created, but for the hash of the samples' index
                 text_sha, num_samples = text_sha256(keys)
                 self._manifest = manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0))
-
-    def _open(self, runner: Runner, coming: list[int]) -> list[int]:
-        """Create the store, or check the one that is there; returns those of the coming views that are complete."""
-        stored: list[int] = []
-        if (self._place / MANIFEST_NAME).exists():
-            store = LogitStore(self._place)
-            stored = sorted(set(coming) & set(store.complete_views()))
-            self.check.content(runner, store, sorted(set(coming) & set(store.views)))
-        if len(stored) < len(coming):
-            self._writer = join_store(self._place, self._request, self.teacher, coming)
-        return stored
 
     # ---------------------------------------------------------------- each epoch
     def before_train_epoch(self, runner: Runner) -> None:
