@@ -26,7 +26,6 @@ from teacher_outputs import sparsify, synthetic_outputs, synthetic_views
 
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, Record, codec_names, make_codec
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
-from mmtinyvit.store.layout import shard_path
 from mmtinyvit.store.manifest import write_manifest
 
 BATCH = 256
@@ -179,7 +178,7 @@ def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: i
         index.truncate(INDEX_HEADER.size + 8 * (num + 1) + 12 * num)
     for view in range(views):
         for shard in range(-(-num // request.samples_per_shard)):
-            path = shard_path(folder, view, shard)
+            path = folder / request.unit(view, shard).file
             path.parent.mkdir(exist_ok=True)
             path.touch()
     env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))

@@ -53,8 +53,11 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
         UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
             the codec does not suit the teacher's record rule.
     """
-    teacher.rule.check_codec(codec)
-    classes, topk = teacher.probe(view), teacher.rule.topk
+    rule = teacher.rule
+    if rule.keep_mass is not None and codec != 'smallest':
+        raise UserError(f'keep_mass={rule.keep_mass} saves no byte with codec={codec!r}, whose records all have the '
+                        "same width: set codec='smallest', or leave keep_mass out.")
+    classes, topk = teacher.probe(view), rule.topk
     if num_classes not in (None, classes):
         raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
     if topk > classes:
@@ -117,7 +120,6 @@ class StoreCheck:
         """Compare the stores that a training reads with its config, dataset, pipeline and model, and log what they are.
 
         Args:
-            runner: The training's.
             wanted: The views that must be complete; None for all that every store has completely.
 
         Returns:
@@ -236,8 +238,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
-        store: The store.
-        dataset: The training's.
+        store, dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
 

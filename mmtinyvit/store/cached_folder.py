@@ -13,7 +13,7 @@ from .admin.verify import file_faults, shard_faults
 from .errors import StoreError
 from .files import FULL, sync_folder
 from .folders import RemoteFolder
-from .layout import MANIFEST_NAME, Unit, shard_name
+from .layout import MANIFEST_NAME, Unit
 from .manifest import Manifest, write_manifest
 from .shard import Shard
 
@@ -100,7 +100,7 @@ class CachedFolder(RemoteFolder):
             StoreError: It is damaged there, or cannot be downloaded or kept.
         """
         for _ in range(_TRIES):
-            path = self._keep(shard_name(unit.view, unit.shard), partial(shard_faults, manifest=manifest, unit=unit))
+            path = self._keep(unit.file, partial(shard_faults, manifest=manifest, unit=unit))
             with suppress(FileNotFoundError):  # another process made room just now
                 return Shard(path, manifest, unit)
         raise StoreError(f'The cache {self.cache} is too small for what is read at once: give it more than '

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
-from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view, shard_path
+from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
@@ -28,11 +28,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def refuse_url(path: str | Path) -> None:
-    """Refuses to write where there are no locks.
-
-    Raises:
-        StoreError: ``path`` is a URL.
-    """
+    """Raises :class:`StoreError` if ``path`` is a URL: there are no locks to write under."""
     if is_url(path) or _WAS_URL.match(str(path)):
         raise StoreError(f'A store is written in a folder of this machine, where processes can lock it, and not at '
                          f'{path}: write it to a folder, then run "python tools/logit_store.py copy FOLDER {path}".')
@@ -64,26 +60,18 @@ class LocalFolder:
         return self.root / file
 
     def manifest(self) -> Manifest:
-        """The store's manifest, checked.
-
-        Raises:
-            StoreError: There is none, or it is damaged, malformed, or of a newer format.
-        """
+        """The store's manifest, checked as by :func:`~mmtinyvit.store.read_manifest`."""
         return read_manifest(self.root)
 
     def samples(self, manifest: Manifest) -> Path:
         """A folder that has both samples files."""
         return self.root
 
-    def views(self) -> list[int]:
-        """The views that have a folder, in order; one listing."""
-        found = (parse_view(path.name) for path in self.root.iterdir() if path.is_dir())
-        return sorted(view for view in found if view is not None)
-
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         """The shards of each view, in order; those that a store of this manifest has not are left out."""
         expected = set(range(manifest.shards_per_view))
-        return {view: list_shards(self.root, view) & expected for view in self.views()}
+        views = {parse_view(path.name) for path in self.root.iterdir() if path.is_dir()} - {None}
+        return {view: list_shards(self.root, view) & expected for view in sorted(views)}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file of the store's folder and its views; other folders are only named."""
@@ -134,7 +122,7 @@ class LocalFolder:
 
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
         """One shard; ``OSError`` if there is none."""
-        return Shard(shard_path(self.root, unit.view, unit.shard), manifest, unit)
+        return Shard(self.root / unit.file, manifest, unit)
 
 
 class RemoteFolder:
@@ -174,11 +162,6 @@ class RemoteFolder:
                              'the URL, or put a store there with "python tools/logit_store.py copy".') from error
         return parse_manifest(data, self.where(MANIFEST_NAME))
 
-    def views(self) -> list[int]:
-        found = (parse_view(name) for name, info in self._list(maxdepth=1, withdirs=True).items()
-                 if info['type'] == 'directory')
-        return sorted(view for view in found if view is not None)
-
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         found: dict[int, set[int]] = {}
         for file in self.sizes():
@@ -192,16 +175,13 @@ class RemoteFolder:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file below the URL; one recursive listing."""
-        return {name: int(info['size'] or 0) for name, info in self._list().items()}
-
-    def _list(self, **options: Any) -> dict[str, dict[str, Any]]:
         try:
             with self._talking(f'list {self.root}') as system:
                 system.invalidate_cache()
-                found = system.find(self._path, detail=True, **options)
+                found = system.find(self._path, detail=True)
         except FileNotFoundError:
             return {}
-        return {name[len(self._path) + 1:].rstrip('/'): info for name, info in found.items()}
+        return {name[len(self._path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
 
     def head(self, file: str, size: int) -> bytes:
         with self._talking(f'read {self.where(file)}') as system:
