@@ -1,4 +1,5 @@
 """Transforms of single images: loading, labels, and faster forms of mmpretrain's slowest augmentations."""
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from mmtinyvit.errors import UserError
@@ -22,14 +24,21 @@ __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', '
 
 _VALUES = np.arange(256, dtype=np.uint8)
 _VALUES.flags.writeable = False
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
     """Load an image as ``(H, W, 3)`` uint8 in BGR order, from a file, a URL of a file back end, or a zip member.
 
-    Greyscale, palette and alpha images are converted. What cannot be decoded is an error that names the file; nothing
-    is skipped, because a skipped sample would get another sample's teacher.
+    Greyscale, palette and alpha images are converted; ``docs/en/data.md`` has a table of what each kind of file
+    becomes. What cannot be decoded is an error that names the file; nothing is skipped, because a skipped sample would
+    get another sample's teacher.
+
+    With ``min_side``, a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size: the smallest whose shorter side still has
+    that many pixels. The decoder then computes fewer pixels (DCT scaling), which takes less time. The part depends on
+    the file alone, so views can be replayed. ``min_side`` belongs to the views: a store that was saved without it is
+    refused to a training with it, and the other way round.
 
     Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in a zip file.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
@@ -37,11 +46,17 @@ class LoadImage(LoadImageFromFile):
 
     Args:
         imdecode_backend: Decoder, as for ``mmcv.imfrombytes``.
+        min_side: Pixels that the shorter side keeps at least, with the decoder cv2; None decodes all at full size.
         backend_args: File back end, as for ``mmengine.fileio.get``.
     """
 
-    def __init__(self, imdecode_backend: str = 'cv2', *, backend_args: dict | None = None) -> None:
+    def __init__(self, imdecode_backend: str = 'cv2', *, min_side: int | None = None,
+                 backend_args: dict | None = None) -> None:
+        if min_side is not None and (imdecode_backend != 'cv2' or min_side < 1):
+            raise UserError(f'min_side={min_side} of mmtinyvit.LoadImage needs a positive number of pixels and '
+                            f"imdecode_backend='cv2', not {imdecode_backend!r}: correct it, or leave min_side out.")
         super().__init__(imdecode_backend=imdecode_backend, backend_args=backend_args)
+        self.min_side = min_side
 
     def transform(self, results: dict) -> dict:
         """Read and decode.
@@ -60,7 +75,7 @@ class LoadImage(LoadImageFromFile):
                             'images again.') from error
         image = cause = None
         try:
-            image = mmcv.imfrombytes(data, flag='color', backend=self.imdecode_backend)
+            image = mmcv.imfrombytes(data, flag=self._flag(data), backend=self.imdecode_backend)
         except Exception as error:  # each decoder has its own exceptions for bytes that are no image
             cause = error
         if image is None:
@@ -69,6 +84,14 @@ class LoadImage(LoadImageFromFile):
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
+
+    def _flag(self, data: bytes) -> str | int:
+        """How ``mmcv.imfrombytes`` is to decode an image: in full, or at which part of its size."""
+        if self.min_side is None or not data.startswith(b'\xff\xd8'):
+            return 'color'
+        with Image.open(io.BytesIO(data), formats=('JPEG', )) as image:  # reads the header only
+            shorter = min(image.size)
+        return next((_REDUCED[part] for part in (8, 4, 2) if -(-shorter // part) >= self.min_side), 'color')
 
 
 @TRANSFORMS.register_module()

@@ -224,7 +224,7 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     lines = []
     if augment.base_seed != manifest.base_seed:
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
-    ours = pipeline_identity(augment, mixing.config if mixing else None)
+    ours = pipeline_identity(loader.dataset, mixing.config if mixing else None)
     lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
     if mixing and not isinstance(loader.sampler, PairedSampler):
         lines.append(f'sampler: mmtinyvit.PairedSampler != {type(loader.sampler).__name__}')
