@@ -1,9 +1,9 @@
 """Whether the bytes of a file are an image that training can use, found out before the training.
 
-Decoders are lenient: OpenCV fills with grey what a cut JPEG file does not hold, reports no error, and allocates
-whatever size a header names. So Pillow, which stops at both, decodes the bytes first, and the decoder that trains must
-then give the same picture. No global setting of either library is changed. Images may be checked in threads, since
-decoding releases the GIL.
+Decoders are lenient: OpenCV allocates whatever size a header names, and some of its versions fill with grey what a cut
+JPEG file does not hold, without an error. So Pillow, which stops at both, decodes the bytes first, and the decoder that
+trains must then give the same picture. No global setting of either library is changed. Images may be checked in threads,
+since decoding releases the GIL.
 """
 import io
 import os
@@ -50,7 +50,7 @@ def check_image(data: bytes, name: str, backend: str = 'cv2', max_pixels: int = 
     """Decode an image as training would, and as Pillow does.
 
     The size is read from the header before anything is decoded. Memory stays below 16 bytes per pixel, for most images
-    below 8, and so bounded by ``max_pixels``.
+    below 8, and so is bounded by ``max_pixels``; hostile TIFF directories take up to 20 times the file.
 
     Args:
         data: The content of the file.
@@ -167,7 +167,10 @@ def _damaged(data: bytes, error: Exception) -> str:
 def _is_cut(data: bytes) -> bool:
     """Whether bytes are missing at the end, by what each format says of itself."""
     if data.startswith(b'\xff\xd8'):
-        return b'\xff\xda' not in data  # no scan
+        at = 2
+        while data[at:at + 1] == b'\xff' and data[at + 1:at + 2] != b'\xda':  # up to the first scan
+            at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
+        return at + 1 >= len(data)
     if data.startswith(b'\x89PNG'):
         return b'IEND' not in data[-1024:]
     if data.startswith(b'RIFF'):
