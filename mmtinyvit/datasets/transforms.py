@@ -80,7 +80,8 @@ class LoadImage(LoadImageFromFile):
             cause = error
         if image is None:
             raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
-                            'not take for an image): replace the file.') from cause
+                            'not take for an image): replace the file, or leave all such files out with '
+                            '`tools/dataset_converters/index_images.py --check`.') from cause
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

@@ -70,6 +70,11 @@ def test_what_would_be_garbage_is_refused(backend, kind):
     assert check_image(KINDS[kind](), 'x.png', backend)
 
 
+@pytest.mark.parametrize('backend, mode, suffix', [('pillow', 'LA', 'PNG'), ('cv2', 'RGBA', 'TIFF')])
+def test_opaque_alpha_is_fine_where_transparency_is_refused(backend, mode, suffix):
+    assert check_image(encoded(Image.fromarray(RGB).convert(mode), suffix), 'x', backend) is None
+
+
 @pytest.mark.parametrize('kind', ['PNG alpha', 'WebP lossless, alpha', 'PNG palette, translucent'])
 def test_transparency_is_left_out(tmp_path, kind):
     """The colours are those that the file holds under its transparent pixels, as Pillow's ``convert('RGB')`` has it."""
