@@ -102,6 +102,9 @@ _palette = _rgb.convert('P', palette=Image.Palette.ADAPTIVE)
 _frames = dict(save_all=True, append_images=[_rgb.rotate(180)], duration=100)
 _dot = Image.new('RGB', (1, 1), (200, 10, 40))
 
+_XMP = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>')
+
 KINDS: dict[str, Callable[[], bytes]] = {
     'JPEG': lambda: encoded(_rgb, 'JPEG'),
     'JPEG 4:4:4': lambda: encoded(_rgb, 'JPEG', subsampling=0),
@@ -170,6 +173,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     'AVIF under another name': lambda: encoded(_rgb, 'AVIF'),
     'JPEG 2000 under another name': lambda: encoded(_rgb, 'JPEG2000'),
     **{f'JPEG EXIF {n}': lambda n=n: encoded(_rgb, 'JPEG', exif=orientation(n)) for n in range(1, 9)},
+    'JPEG turned by XMP alone': lambda: encoded(_rgb, 'JPEG', xmp=_XMP),
     **{f'PNG EXIF {n}': lambda n=n: encoded(_rgb, 'PNG', exif=orientation(n)) for n in range(1, 9)},
     **{f'WebP EXIF {n}': lambda n=n: encoded(_rgb, 'WEBP', lossless=True, exif=orientation(n)) for n in range(1, 9)},
     **{f'TIFF EXIF {n}': lambda n=n: encoded(_rgb, 'TIFF', tiffinfo={0x0112: n}) for n in range(1, 9)},

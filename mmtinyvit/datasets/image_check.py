@@ -23,6 +23,7 @@ MAX_PIXELS = 89_478_485  # Pillow's own limit for a warning: a quarter of a giga
 
 # What decoders of photos read. Others are not opened at all: Pillow would run Ghostscript for PostScript.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'TIFF', 'GIF', 'JPEG2000', 'AVIF')
+_JPEG = ('JPEG', 'MPO')  # MPO: several pictures in a JPEG file, the first of which counts
 _SIGNATURES = {  # how files begin; for the reason alone
     b'\xff\xd8\xff': 'JPEG', b'\x89PNG\r\n\x1a\n': 'PNG', b'GIF8': 'GIF', b'II*\0': 'TIFF', b'MM\0*': 'TIFF',
     b'BM': 'BMP', b'%PDF': 'PDF', b'%!PS': 'PostScript', b'8BPS': 'PSD', b'PK\3\4': 'zip', b'\x1f\x8b': 'gzip',
@@ -31,6 +32,7 @@ _SIGNATURES = {  # how files begin; for the reason alone
 _BRANDS = {b'avif': 'AVIF', b'avis': 'AVIF', b'heic': 'HEIC', b'heix': 'HEIC', b'mif1': 'HEIC'}
 _SAMPLE_SIDE = 64  # the most rows and columns in which two decoders are compared
 _SAME_WITHIN = 8  # mean difference in levels; two JPEG decoders differ by less than 1
+_MOST_SCANS = 500  # a progressive file has about ten; each goes through all pixels, so thousands would take hours
 _ZERO_FILL = 512  # so many zero bytes are no image data of a compressed format
 
 
@@ -78,13 +80,15 @@ def check_image(data: bytes, name: str, backend: str = 'cv2', max_pixels: int = 
             kind = image.format
             if image.width * image.height > max_pixels:
                 return f'too large ({image.width} x {image.height} pixels)'
+            if kind in _JPEG and data.count(b'\xff\xda') > _MOST_SCANS:
+                return f'too large (more than {_MOST_SCANS} scans)'
             image.load()
             if image.mode == 'F' or (image.mode, kind) == ('I', 'TIFF'):
                 return 'values of 32 bits, which have no fixed range'
             shape, expected = _sampled(image)
     except UnidentifiedImageError:
         return _unidentified(data)
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where these are errors
         return 'too large (more pixels than Pillow opens)'
     except MemoryError:
         return 'too large (out of memory)'
@@ -188,4 +192,4 @@ def _is_filled_up(data: bytes, kind: str) -> bool:
         return False
     if kind == 'WEBP':
         return int.from_bytes(data[4:8], 'little') + 8 >= len(data)  # else they follow the image
-    return kind in ('JPEG', 'MPO') and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')  # the last scan has no end
+    return kind in _JPEG and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')  # the last scan has no end

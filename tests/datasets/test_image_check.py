@@ -192,6 +192,11 @@ def repeat_scan(data: bytes, times: int) -> bytes:
     return data[:-2] + data[data.rindex(b'\xff\xda'):-2] * times + data[-2:]
 
 
+def test_a_jpeg_file_of_thousands_of_scans_is_not_decoded():
+    assert check_image(repeat_scan(FILES['progressive JPEG'], 600), 'x.jpg') == 'too large (more than 500 scans)'
+    assert check_image(repeat_scan(FILES['progressive JPEG'], 100), 'x.jpg') is None
+
+
 BIG = Image.new('RGB', (2500, 2000), (200, 10, 40))
 LARGE = {
     'PNG': lambda: encoded(BIG, 'PNG'),
@@ -237,6 +242,13 @@ def test_the_limit_does_not_depend_on_that_of_pillow(monkeypatch, limit):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
     data = with_jpeg_size(FILES['JPEG'], 65_500, 65_500)
     assert check_image(data, 'x.jpg') == 'too large (65500 x 65500 pixels)' and MAX_PIXELS < 10**8
+
+
+def test_where_warnings_are_errors():
+    data = with_jpeg_size(FILES['JPEG'], 10_000, 10_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert check_image(data, 'x.jpg') == 'too large (more pixels than Pillow opens)'
 
 
 @pytest.mark.parametrize('error, reason', [

@@ -17,6 +17,7 @@ TURNED = 'gives other colours or another orientation|gives .* pixels instead of'
 REFUSED = {
     'cv2': {
         **{f'WebP EXIF {n}': TURNED for n in range(2, 9)},
+        'JPEG turned by XMP alone': TURNED,
         'TIFF alpha': 'other colours',
         'TIFF CIELAB': 'other colours',
         'TIFF 32 bits': '32 bits',
