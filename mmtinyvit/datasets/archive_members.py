@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import UserError
-from ..store.folders import is_url
+from .archive_listing import MAX_IMAGE_BYTES
 from .byte_cache import image_cache
+from .data_root import is_url
 from .remote_bytes import ByteRange, fetch_ranges, remote_size
 
-__all__ = ['ArchiveMember', 'check_archive', 'read_files', 'read_member', 'read_members']
+__all__ = ['ArchiveMember', 'read_files', 'read_member', 'read_members', 'require_size']
 
 _INDEX_AGAIN = 'write the image index again with tools/dataset_converters/index_images.py'
-_LARGEST_IMAGE = 2**29  # bytes after decompression: what a few thousand bytes unpack to has no other bound
 
 
 class ArchiveMember(NamedTuple):
@@ -72,9 +72,15 @@ def read_files(urls: Sequence[str]) -> list[bytes]:
     return fetch_ranges([ByteRange(url) for url in urls])
 
 
-def check_archive(member: ArchiveMember) -> None:
-    """Raise :class:`UserError` if the archive of ``member`` at a URL is missing, or has another size than indexed."""
-    _require_size(member, remote_size(member.archive))
+def require_size(member: ArchiveMember, archive_bytes: int | None) -> None:
+    """Raise :class:`UserError` if the archive of ``member`` has another size than when it was indexed.
+
+    Args:
+        archive_bytes: Its size now; None if nobody knows.
+    """
+    if archive_bytes not in (None, member.archive_bytes):
+        raise UserError(f'{member.archive} has {archive_bytes} bytes, but had {member.archive_bytes} when it was '
+                        f'indexed: {_INDEX_AGAIN}.')
 
 
 def _read_local(member: ArchiveMember, name: str) -> bytes:
@@ -85,7 +91,7 @@ def _read_local(member: ArchiveMember, name: str) -> bytes:
     except OSError as error:
         raise UserError(f'The image {name} cannot be read ({error.strerror}): bring {member.archive} back, or '
                         f'{_INDEX_AGAIN}.') from error
-    _require_size(member, archive_bytes)
+    require_size(member, archive_bytes)
     content = _content(member, name, data)
     if content is None:
         raise UserError(f'The image {name} fails the checksum of its archive: fetch {member.archive} again.')
@@ -110,16 +116,10 @@ def _read_remote(members: Sequence[ArchiveMember], names: Sequence[str]) -> list
                 cache.put(keys[i], data)
     for member, name, content in zip(members, names, contents, strict=True):
         if content is None:
-            check_archive(member)
+            require_size(member, remote_size(member.archive))
             raise UserError(f'The image {name} fails its checksum each time it is fetched: put {member.archive} there '
                             f'as it was indexed, or {_INDEX_AGAIN}.')
     return contents
-
-
-def _require_size(member: ArchiveMember, archive_bytes: int | None) -> None:
-    if archive_bytes not in (None, member.archive_bytes):
-        raise UserError(f'{member.archive} has {archive_bytes} bytes, but had {member.archive_bytes} when it was '
-                        f'indexed: {_INDEX_AGAIN}.')
 
 
 def _content(member: ArchiveMember, name: str, data: bytes) -> bytes | None:
@@ -129,11 +129,11 @@ def _content(member: ArchiveMember, name: str, data: bytes) -> bytes | None:
     if member.method == zipfile.ZIP_DEFLATED:
         unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            data = unpacking.decompress(data, _LARGEST_IMAGE)
+            data = unpacking.decompress(data, MAX_IMAGE_BYTES)
         except zlib.error:
             return None
         if unpacking.unconsumed_tail:
-            raise UserError(f'The image {name} unpacks to more than {_LARGEST_IMAGE} bytes: take it out of '
+            raise UserError(f'The image {name} unpacks to more than {MAX_IMAGE_BYTES} bytes: take it out of '
                             f'{member.archive}, and {_INDEX_AGAIN}.')
         if not unpacking.eof:
             return None
