@@ -76,7 +76,7 @@ class ByteCache:
                 if path.exists():
                     taken = max(taken - path.stat().st_size, 0)
                 if taken + size > share and time.time() - listed > _LIST_EVERY:
-                    taken, listed = _make_room(path.parent, size, share), int(time.time())
+                    taken, listed = _make_room(path.parent, share), int(time.time())
                 fits = taken + size <= share
                 os.pwrite(count, _COUNTED.pack(taken + fits * size, listed), 0)  # first: a crash counts too much
                 if fits:
@@ -99,12 +99,12 @@ def image_cache() -> ByteCache | None:
     return None if limit is None else ByteCache(cache_folder().absolute() / 'images', limit)
 
 
-def _make_room(folder: Path, size: int, share: int) -> int:
-    """Remove what is unused, the oldest first, until ``size`` fits in; returns the bytes that are left."""
+def _make_room(folder: Path, share: int) -> int:
+    """Remove all that is unused, and the oldest of what is more than ``share``; returns the bytes that are left."""
     entries = [(entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name != _COUNT]
     taken, now = sum(status.st_size for status, _ in entries), time.time()
     for status, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
-        if taken + size <= share or (taken <= share and now - status.st_mtime < _UNUSED):
+        if taken <= share and now - status.st_mtime < _UNUSED:
             break
         os.unlink(path)
         taken -= status.st_size

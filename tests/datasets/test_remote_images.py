@@ -42,7 +42,7 @@ def upload(folder: Path, url: str) -> None:
     system, path = fsspec.core.url_to_fs(url)
     for file in sorted(folder.rglob('*')):
         if file.is_file():
-            system.put_file(str(file), f'{path}/{file.relative_to(folder)}')
+            system.pipe_file(f'{path}/{file.relative_to(folder)}', file.read_bytes())
 
 
 @pytest.fixture
@@ -284,13 +284,35 @@ def test_no_credentials(url, monkeypatch):
         system.clear_instance_cache()
 
 
-def test_a_server_that_knows_no_ranges(zips, impatient):
+def test_a_web_server(zips, impatient):
     with file_server() as server:
         server.files = {f'/{path.name}': path.read_bytes() for path in zips.iterdir()}
-        server.ranges = False
         there = load(server.url)
+        server.statuses = [503, 500, 429]
+        assert same_images(there.__getitems__(range(14)), list(load(zips)))
+        for status, words in ((404, 'There is no'), (403, 'not allowed to read'), (401, 'not allowed to read'),
+                              (410, 'failed to read')):
+            server.statuses, server.requests = [status], []
+            with pytest.raises(UserError, match=f'{words}.* {server.url}/class_0.zip'):
+                there[3]
+            assert len(server.requests) == 1
+        server.drop_after = [10] * 3
+        assert same_images(there.__getitems__(range(14)), list(load(zips)))
+        server.ranges = False
         with pytest.raises(UserError, match='whether the server knows ranges'):
             there[3]
+
+
+@pytest.mark.parametrize('protocol', ['memory', 'file'])
+def test_other_protocols(zips, tmp_path, monkeypatch, protocol):
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    url = f'{protocol}://{tmp_path}/data'
+    (tmp_path / 'data').mkdir()
+    upload(zips, url)
+    there = load(url)
+    assert same_images(there.__getitems__(range(14)), list(load(zips)))
+    with pytest.raises(UserError, match=f'There is no {url}/nothing'):
+        fetch_ranges([ByteRange(f'{url}/nothing', 0, 10)])
 
 
 # ---------------------------------------------------------------- what is kept here
