@@ -15,6 +15,7 @@ __all__ = ['ByteRange', 'fetch_ranges', 'remote_size']
 _LARGEST_GAP = 2**16
 _LARGEST_READ = 2**23  # bytes; one connection is as fast as it gets, and a failure repeats no more than that
 _TRIES = 4
+_PATIENCE = 60  # seconds; the protocol's library may have tried many times by then
 _FIRST_PAUSE = 0.25  # seconds; doubled each time
 _PAUSES = random.SystemRandom()  # not the generators that views are made with
 _PASSING = {408, 425, 429}  # HTTP statuses from 400 to 499 that may be gone at the next try
@@ -45,13 +46,14 @@ def fetch_ranges(ranges: Sequence[ByteRange]) -> list[bytes]:
 
     Neighbours in a file come with one request, and all requests are on their way at the same time, as many as the
     library of the protocol allows. What fails for a reason that may pass (time-outs, lost connections, an overloaded
-    server, fewer bytes than were asked for) is asked for again, after pauses that double.
+    server, fewer bytes than were asked for) is asked for again, after pauses that double: four times, unless a minute
+    has gone by.
 
     Raises:
         UserError: A file is missing, may not be read or is shorter, or the last try failed; names the URL.
     """
     contents = [b''] * len(ranges)
-    waiting = _merged(ranges)
+    waiting, start_time = _merged(ranges), time.monotonic()
     for attempt in range(1, _TRIES + 1):
         failed: list[tuple[_Read, Exception]] = []
         for read, data in zip(waiting, _ask(waiting), strict=True):
@@ -63,8 +65,9 @@ def fetch_ranges(ranges: Sequence[ByteRange]) -> list[bytes]:
                 contents[place] = data if end is None else data[start - read.start:end - read.start]
         if not failed:
             return contents
+        last = attempt == _TRIES or time.monotonic() - start_time > _PATIENCE
         for read, error in failed:
-            if attempt == _TRIES or _lasts(error):
+            if last or _lasts(error):
                 raise UserError(_sentence(read, error, attempt)) from error
         time.sleep(_FIRST_PAUSE * 2**(attempt - 1) * _PAUSES.uniform(0.5, 1.5))
         waiting = [read for read, _ in failed]

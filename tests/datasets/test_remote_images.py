@@ -284,7 +284,7 @@ def test_no_credentials(url, monkeypatch):
         system.clear_instance_cache()
 
 
-def test_a_web_server(zips, impatient):
+def test_a_web_server(zips, impatient, monkeypatch):
     with file_server() as server:
         server.files = {f'/{path.name}': path.read_bytes() for path in zips.iterdir()}
         there = load(server.url)
@@ -298,6 +298,10 @@ def test_a_web_server(zips, impatient):
             assert len(server.requests) == 1
         server.drop_after = [10] * 3
         assert same_images(there.__getitems__(range(14)), list(load(zips)))
+        server.statuses = [503]
+        monkeypatch.setattr(remote_bytes, '_PATIENCE', -1)  # a minute has gone by
+        with pytest.raises(UserError, match='failed to read bytes .* of http.*503'):
+            there[3]
         server.ranges = False
         with pytest.raises(UserError, match='whether the server knows ranges'):
             there[3]
