@@ -1,7 +1,10 @@
 """Images in a bucket: the same views, stores and weights as from this machine, whatever the way there is like."""
+import os
 import shutil
+import signal
 import time
 import zipfile
+from multiprocessing import get_context
 from pathlib import Path
 
 import fsspec
@@ -396,6 +399,27 @@ def test_a_cache_keeps_what_it_has_and_stays_within_its_limit(tmp_path, monkeypa
     assert not any(map(smaller.get, kept)) and smaller.limit // 2 < stored(smaller) <= smaller.limit
     smaller.put('large', bytes(smaller.limit // 256))
     assert smaller.get('large') is None
+
+
+def fill(cache: ByteCache, seed: int) -> None:
+    for i in np.random.default_rng(seed).permutation(1200).tolist():
+        data = bytes([i % 256]) * 1000
+        if cache.get(f'image {i}') not in (None, data):
+            os._exit(1)
+        cache.put(f'image {i}', data)
+
+
+def test_processes_that_fill_a_cache_together_keep_to_its_limit(tmp_path):
+    cache = ByteCache(tmp_path / 'images', 256 * 1004 * 3)
+    processes = [get_context('fork').Process(target=fill, args=(cache, seed)) for seed in range(4)]
+    for process in processes:
+        process.start()
+    os.kill(processes[0].pid, signal.SIGKILL)
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0, 0, 0]
+    assert cache.limit // 2 < stored(cache) <= cache.limit
+    assert all(cache.get(f'image {i}') in (None, bytes([i % 256]) * 1000) for i in range(1200))
 
 
 def stored(cache: ByteCache) -> int:
