@@ -26,7 +26,7 @@ from rich.console import Console
 
 from mmtinyvit.apis.networks import count_macs, count_parameters
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import build_runner, build_teacher_runner
+from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def save_store(setting: Setting, weights: Path) -> None:
     cfg = setting.read('save_logits')
     cfg.test_cfg.update(store=str(setting.out / 'store'), views=(0, setting.views))
     cfg.work_dir, cfg.load_from = str(setting.out / 'saving'), str(weights)
-    build_teacher_runner(cfg).test()
+    build_runner(cfg, TeacherRunner).test()
 
 
 def student(setting: Setting, name: str, run: str) -> Config:

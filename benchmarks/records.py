@@ -24,7 +24,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import build_teacher_runner, use_checkpoint
+from mmtinyvit.cli.runner import TeacherRunner, build_runner, use_checkpoint
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
@@ -141,7 +141,8 @@ def main() -> None:
     cfg = Config.fromfile(mim_root() / 'configs/imagenette/save_logits.py')
     cfg.work_dir = 'work_dirs/records'
     use_checkpoint(cfg, str(next(Path(data, 'teacher_mobilenetv2').glob('*.pth'))))
-    model, dataset, index = build_teacher_runner(cfg).model, cfg.test_dataloader.dataset, list(cfg.imagenet_index)
+    model = build_runner(cfg, TeacherRunner).model
+    dataset, index = cfg.test_dataloader.dataset, list(cfg.imagenet_index)
     init_default_scope('mmpretrain')
     photos = Photos(Teacher(model, dataset), args.photos, args.views, index)
     unseen = Photos(Teacher(model, dataset | dict(data_prefix='val')), args.photos // 3, 1, index)

@@ -4,43 +4,31 @@ A config names our parts with the prefix, ``type='mmtinyvit.TinyViT'``, from any
 ``custom_imports``: MMEngine imports this module when it meets the prefix, and each registry imports its ``locations``
 on first use. Only MMEngine is imported here.
 """
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import EVALUATOR as MMENGINE_EVALUATOR
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine import registry as roots
 from mmengine.registry import Registry
 
 __all__ = [
-    'DATASETS', 'DATA_SAMPLERS', 'EVALUATOR', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS',
-    'TASK_UTILS', 'TRANSFORMS'
+    'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS'
 ]
 
 
-def _child(name: str, parent: Registry, *locations: str) -> Registry:
-    return Registry(name, parent=parent, scope='mmtinyvit', locations=list(locations))
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmtinyvit', locations=[location])
 
 
 # ---------------------------------------------------------------- data: datasets, samplers, replayed transforms
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'mmtinyvit.datasets')
-DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'mmtinyvit.datasets')
-TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'mmtinyvit.datasets')
+DATASETS = _child('dataset', roots.DATASETS, 'mmtinyvit.datasets')
+DATA_SAMPLERS = _child('data sampler', roots.DATA_SAMPLERS, 'mmtinyvit.datasets')
+TRANSFORMS = _child('transform', roots.TRANSFORMS, 'mmtinyvit.datasets')
 
 # ---------------------------------------------------------------- models: backbones, heads, losses, classifiers
-MODELS = _child('model', MMENGINE_MODELS, 'mmtinyvit.models')
-TASK_UTILS = _child('task util', MMENGINE_TASK_UTILS, 'mmtinyvit.models')
+MODELS = _child('model', roots.MODELS, 'mmtinyvit.models')
 
 # ---------------------------------------------------------------- engine: hooks, loops, optimisation
-HOOKS = _child('hook', MMENGINE_HOOKS, 'mmtinyvit.engine')
-LOOPS = _child('loop', MMENGINE_LOOPS, 'mmtinyvit.engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+HOOKS = _child('hook', roots.HOOKS, 'mmtinyvit.engine')
+LOOPS = _child('loop', roots.LOOPS, 'mmtinyvit.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('optimizer wrapper constructor', roots.OPTIM_WRAPPER_CONSTRUCTORS,
                                     'mmtinyvit.engine')
 
 # ---------------------------------------------------------------- evaluation
-METRICS = _child('metric', MMENGINE_METRICS, 'mmtinyvit.evaluation')
-EVALUATOR = _child('evaluator', MMENGINE_EVALUATOR, 'mmtinyvit.evaluation')
+METRICS = _child('metric', roots.METRICS, 'mmtinyvit.evaluation')

@@ -44,26 +44,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        version, start = f'"{hashlib.sha256(content).hexdigest()[:8]}"', 0
-        if self.server.ranges and wanted and self.headers.get('If-Range') == version:
-            start = int(wanted.removeprefix('bytes=').removesuffix('-'))
+        version, start, end = f'"{hashlib.sha256(content).hexdigest()[:8]}"', 0, len(content)
+        if self.server.ranges and wanted and self.headers.get('If-Range', version) == version:
+            first, _, last = wanted.removeprefix('bytes=').partition('-')
+            start, end = int(first), min(int(last or end) + 1, end)
             if start >= len(content):
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
+            self.send_header('Content-Range', f'bytes {start}-{end - 1}/{len(content)}')
         else:
             self.send_response(200)
         self.send_header('ETag', version)
-        self.send_header('Content-Length', str(len(content) - start))
+        self.send_header('Content-Length', str(end - start))
         self.end_headers()
-        content = content[start:]
+        content = content[start:end]
         if self.server.drop_after:
             content = content[:self.server.drop_after.pop(0)]
         for piece in range(0, len(content), 1000 if self.server.pause else 2**20):
             self.wfile.write(content[piece:piece + (1000 if self.server.pause else 2**20)])
             time.sleep(self.server.pause)
         self.close_connection = True
+
+    def do_HEAD(self) -> None:
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(content)))
+        self.end_headers()
 
     def log_message(self, *_) -> None:
         pass

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.runner import add_common_flags, build_teacher_runner, check_data, load_config
+from mmtinyvit.cli.runner import TeacherRunner, add_common_flags, build_runner, check_data, load_config
 from mmtinyvit.config import saving_loop
 from mmtinyvit.store.folders import refuse_url
 
@@ -47,7 +47,7 @@ def main() -> None:
         loop.join = True
     refuse_url(loop.get('store', ''))
     check_data(cfg, 'test_dataloader')
-    runner = build_teacher_runner(cfg)
+    runner = build_runner(cfg, TeacherRunner)
     summary = runner.test()
     if runner.rank == 0:
         table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')

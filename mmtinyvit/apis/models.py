@@ -41,11 +41,7 @@ TRUSTED = re.compile(r'mmpretrain\.models\.(backbones|classifiers|heads|losses|n
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """Names of the published models that this library knows.
-
-    Args:
-        pattern: Wildcards as in ``mmpretrain.list_models``; any ending matches: ``'*21m'``.
-    """
+    """Names of the published models; ``pattern`` is as in ``mmpretrain.list_models``, and any ending matches it."""
     return sorted(entry.name for entry in find_entries(pattern))
 
 

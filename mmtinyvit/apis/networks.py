@@ -14,7 +14,7 @@ __all__ = ['count_macs', 'count_parameters', 'pre_logits']
 
 
 def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Input of the last layer of an mmpretrain ``ImageClassifier`` or ``TimmClassifier``, ``(B, D)``.
+    """Input of the last layer, ``(B, D)``, of an mmpretrain ``ImageClassifier`` or ``TimmClassifier``.
 
     Args:
         model: The classifier.

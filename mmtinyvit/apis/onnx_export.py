@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 
 
 class Exported(NamedTuple):
-    """What :func:`export_onnx` wrote: names and shapes of the outputs, how far they are off, and the opset."""
+    """Names and shapes of the outputs, their largest absolute difference to PyTorch, opset and size of the file."""
     outputs: list[tuple[str, list]]
     difference: float
     opset: int
@@ -54,9 +54,6 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
         path: The file.
         size: Height and width in pixels.
         features: Instead of ``logits`` ``(B, C)``, the maps behind the stages of a TinyViT, ``stage0`` and so on.
-
-    Returns:
-        Exported: The outputs, and the largest absolute difference to PyTorch on images of unit variance.
 
     Raises:
         UserError: ``onnx`` and its companions are not installed, ``features`` are wanted of another network, the file

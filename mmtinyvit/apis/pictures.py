@@ -55,11 +55,7 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
 
 
 def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
-    """Draw mass against K, accuracy by view, and the histograms of entropy and of the label's probability.
-
-    Args:
-        stats: From :func:`~mmtinyvit.apis.store_stats.measure_store`.
-        out: File to write, PNG or PDF.
+    """Draw what :func:`~mmtinyvit.apis.store_stats.measure_store` found into ``out``, a PNG or PDF.
 
     Raises:
         UserError: ``out`` cannot be written.

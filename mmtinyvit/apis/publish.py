@@ -39,8 +39,8 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
     """Write a student without what only training needs.
 
     The file holds a plain state dict, as mmpretrain's ``ImageClassifier`` takes it, and as plain values the model, the
-    test pipeline, the names of the classes, and the provenance: recipe, checkpoint, store, teacher, versions. So
-    ``mmtinyvit.get_model`` needs nothing else, and runs no code from it. Paths of this machine are left out.
+    test pipeline, the names of the classes, and the provenance: recipe, checkpoint, store, teacher, versions. Paths of
+    this machine are left out. ``mmtinyvit.get_model`` needs nothing else.
 
     Args:
         cfg: The config that the checkpoint was trained with.
@@ -48,9 +48,6 @@ def publish(cfg: Config, checkpoint: str, destination: Path, store: str | None =
         destination: ``folder/name.pth`` or ``folder/name.safetensors``; the file becomes ``folder/name-HASH.pth``, with
             the first digits of its own SHA-256.
         store: The store that it was distilled from, if that has moved since.
-
-    Returns:
-        Published: What was written.
 
     Raises:
         UserError: The checkpoint does not fill the model, the store is another one, or the file cannot be written.
@@ -94,11 +91,11 @@ def _store(recorded: dict | None, given: str | None) -> dict[str, Any] | None:
         return known  # moved, or several: their identity is all that the checkpoint has
     found = LogitStore(where)
     store_id = found.manifest.store_id.hex()
-    if store_id != recorded['store_id'] and given:
+    if store_id != recorded['store_id']:
+        if not given:
+            return known
         raise UserError(f"The student was distilled from the store {recorded['store_id'][:12]}, and {given} is "
                         f'{store_id[:12]}: name the right one.')
-    if store_id != recorded['store_id']:
-        return known
     prints = found.manifest.fingerprints
     return known | dict(samples=found.num_samples, views=len(found.views), topk=found.topk,
                         classes=found.num_classes, codec=found.codec, teacher=prints.get('teacher'),

@@ -145,8 +145,7 @@ def recommend_views(views: int, total_bytes: int, hours: float, max_bytes: int, 
                     ) -> dict[str, Any]:
     """As many views as there is room and time for, at most those that are wanted.
 
-    Views are read in turn, and with fewer views than epochs each is read more often. How few suffice is not known
-    before a training; ``docs/en/store_tools.md`` has what was published.
+    How few suffice is not known before a training; ``docs/en/store_tools.md`` has what was published.
 
     Args:
         views: The views that are wanted: one per epoch, at most.

@@ -17,7 +17,7 @@ from mmtinyvit.models.classifiers import build_teacher
 
 from .command import add_config_options
 
-__all__ = ['add_common_flags', 'build_dataset', 'build_runner', 'build_teacher_runner', 'check_data', 'load_config',
+__all__ = ['TeacherRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config',
            'use_checkpoint']
 
 
@@ -32,11 +32,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge the flags that the command has.
-
-    Args:
-        args: ``config`` and ``cfg_options``; and ``checkpoint``, ``work_dir``, ``launcher`` and ``local_rank``, where
-            there are such flags.
+    """Read the config that ``args`` names and merge its flags: those of :func:`add_common_flags`, and ``checkpoint``.
 
     Raises:
         UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.
@@ -113,8 +109,8 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
-class _TeacherRunner(Runner):
-    """A runner whose model is a teacher: with all of its weights from ``load_from``, and never trained."""
+class TeacherRunner(Runner):
+    """A runner whose model is a teacher: with all of its weights from ``load_from``, where set, and never trained."""
 
     def build_model(self, model: dict) -> nn.Module:
         checkpoint, self._load_from = self._load_from, None
@@ -130,7 +126,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
 
     Raises:
-        UserError: The work folder cannot be written to.
+        UserError: The work folder cannot be written to, or a teacher's checkpoint does not fill it.
     """
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
@@ -147,12 +143,3 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
     return kind.from_cfg(cfg)
-
-
-def build_teacher_runner(cfg: Config) -> Runner:
-    """The runner of a teacher, with all of its weights from ``cfg.load_from``, if that is set.
-
-    Raises:
-        UserError: The checkpoint is damaged, or another model's; or as :func:`build_runner`.
-    """
-    return build_runner(cfg, _TeacherRunner)

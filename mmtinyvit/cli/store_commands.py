@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mmtinyvit.errors import UserError
@@ -38,9 +38,7 @@ def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> No
 
 def fact_table(facts: dict[str, Any]) -> Table:
     """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow='fold')
+    table = Table(Column(no_wrap=True), Column(overflow='fold'), show_header=False)
     for name, value in facts.items():
         if isinstance(value, list):
             value = spell_numbers(value)
@@ -139,13 +137,13 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config
+        from .runner import TeacherRunner, build_runner, check_data, load_config
 
         cfg = load_config(args)
         check_data(cfg, 'test_dataloader')
         saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
                                               num_records=args.records)
-        return build_teacher_runner(cfg).test()
+        return build_runner(cfg, TeacherRunner).test()
 
 
 def show(args: argparse.Namespace) -> None:
@@ -193,10 +191,10 @@ def stats(args: argparse.Namespace) -> None:
         'mean entropy': f"{measured['entropy']:.3f} nats",
         'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
         'plots': args.out})]
-    pairs = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    table = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
     for row in measured['confusions']:
-        pairs.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
-    tables.append(pairs)
+        table.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
+    tables.append(table)
     for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
                          ('hardest', 'The teacher is least sure: hard samples')):
         table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
@@ -245,14 +243,14 @@ def plan(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
 
-        from .runner import build_teacher_runner, check_data, load_config
+        from .runner import TeacherRunner, build_runner, check_data, load_config
 
         cfg = load_config(args)
         loop = saving_loop(cfg, args.config)
         room = free_bytes(loop.get('store', '.')) if args.disk is None else int(args.disk * 2**30)
         check_limits(room, args.hours)
         check_data(cfg, 'test_dataloader')
-        planned = plan_store(cfg, build_teacher_runner(cfg).model, args.images, args.views, args.max_kl)
+        planned = plan_store(cfg, build_runner(cfg, TeacherRunner).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
     table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',
@@ -270,9 +268,9 @@ def plan(args: argparse.Namespace) -> None:
         'measured rate': f"{planned['per_second']:,.1f} images per second",
         'time for all views': f"{planned['hours']:,.2f} hours on one such device",
         'recommended': f"topk={best['topk']}, codec='{best['codec']}': {size(best['total_bytes'])}, mean KL "
-                       f"{best['mean_kl']:.3g} nats{far}"}), fact_table({
-                           'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): "
-                                                f"{advice['bytes'] / 2**30:,.2f} GiB, {advice['hours']:,.2f} hours"}))
+                       f"{best['mean_kl']:.3g} nats{far}",
+        'recommended views': f"{advice['views']} ({reasons[advice['limit']]}): {size(advice['bytes'])}, "
+                             f"{advice['hours']:,.2f} hours"}))
 
 
 # ---------------------------------------------------------------- mending

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .views import SeededAugment, find_pipeline, sample_key
+from .transforms import LoadImage
+from .views import find_pipeline, find_seeded_augment, iter_transforms, sample_key
 
 __all__ = ['canary_digest', 'classes_hash', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions',
            'pipeline_identity', 'plain_json']
@@ -48,12 +49,17 @@ def classes_hash(classes: Sequence[str] | None) -> str | None:
     return None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
 
 
-def pipeline_identity(augment: SeededAugment, mixing: dict | None) -> dict:
-    """The transforms that make a view, and how views are mixed, as plain JSON.
+def pipeline_identity(dataset: Any, mixing: dict | None) -> dict:
+    """The transforms that make a view, and how views are mixed, as plain JSON; ``min_side`` where images are reduced.
 
-    What comes before (the decoder) and the libraries' versions show in the canaries, not here.
+    The decoder and the libraries' versions show in the canaries, not here. The size at which images are decoded does
+    not show there if the canaries are small images, which are not reduced.
     """
-    return dict(transforms=plain_json(augment.transforms_cfg), mixing=plain_json(mixing))
+    identity = dict(transforms=plain_json(find_seeded_augment(dataset).transforms_cfg), mixing=plain_json(mixing))
+    sides = [load.min_side for load in iter_transforms(dataset) if isinstance(load, LoadImage)]
+    if not any(sides):
+        return identity  # as in stores that were saved before there was min_side
+    return identity | {'min_side': sides[0] if len(set(sides)) == 1 else sides}
 
 
 def plain_json(value: Any) -> Any:

@@ -12,7 +12,11 @@ from mmpretrain.datasets import ImageNet as _ImageNet
 
 from ..errors import UserError
 from ..registry import DATASETS
+from .archive_members import require_size
+from .data_root import is_url, join_root
 from .image_index import ImageIndex
+from .remote_bytes import remote_size
+from .remote_index import local_index
 from .views import load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
@@ -68,7 +72,15 @@ class _Folders(NamedSamples):
 
     def __init__(self, *, source: str = '', **kwargs) -> None:
         self.source = source
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except ImportError as error:  # mmengine needs other libraries for URLs
+            places = [kwargs.get(name) or '' for name in ('data_root', 'data_prefix')]
+            place = next((place for place in places if isinstance(place, str) and is_url(place)), None)
+            if place is None:
+                raise
+            raise UserError(f'The folders at {place} cannot be listed anew for each run: list them once with '
+                            'tools/dataset_converters/index_images.py and use mmtinyvit.IndexedImages.') from error
 
     def load_data_list(self) -> list[dict]:
         """Scan the folders. A missing one, one without images or a wrong number of classes is a :class:`UserError`."""
@@ -101,7 +113,8 @@ class IndexedImages(NamedSamples, BaseDataset):
     positions.
 
     Args:
-        ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
+        ann_file: The index, absolute, at a URL or below ``data_root``; `tools/dataset_converters/index_images.py`
+            writes it. One at a URL is fetched once and kept, see :mod:`.remote_index`.
         data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
@@ -123,7 +136,7 @@ class IndexedImages(NamedSamples, BaseDataset):
         if self._fully_initialized:
             return
         require_folder(self.img_prefix, self.source)
-        self.index = ImageIndex(self.ann_file)
+        self.index = ImageIndex(local_index(self.ann_file))
         if self.num_classes not in (None, len(self.index.classes)):
             raise UserError(f'The image index {self.ann_file} has {len(self.index.classes)} classes, but '
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
@@ -133,13 +146,34 @@ class IndexedImages(NamedSamples, BaseDataset):
         if self._indices is not None:
             self._positions = self._selected(self._indices)
         self._fully_initialized = True
-        if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
-            first = self.get_data_info(0)
-            path = first['archive_member'].archive if self.index.archives else first['img_path']
-            if '://' not in path and not os.path.exists(path):
+        if len(self._positions):
+            try:
+                self._require_first()
+            except UserError:
                 self._fully_initialized = False
-                raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
-                                'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+                raise
+
+    def _require_first(self) -> None:
+        """One look at the disk or bucket, so that a moved data root is told before any work is done."""
+        first = self.get_data_info(0)
+        member = first.get('archive_member')
+        path = first['img_path'] if member is None else member.archive
+        if is_url(path):
+            size = remote_size(path)
+            if member is not None:
+                require_size(member, size)
+        elif not os.path.exists(path):
+            raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
+                            'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+
+    def _join_prefix(self) -> None:
+        """Put ``data_root`` before what is relative, as mmengine does, which needs other libraries for URLs."""
+        def joined(path: str) -> str:
+            relative = self.data_root and not is_url(path) and not os.path.isabs(path)
+            return join_root(self.data_root, path) if relative else path
+
+        self.ann_file = joined(self.ann_file) if self.ann_file else self.ann_file
+        self.data_prefix = {name: joined(prefix) for name, prefix in self.data_prefix.items()}
 
     def get_data_info(self, idx: int) -> dict:
         """The sample at ``idx``, made from the index on the spot."""

@@ -41,14 +41,14 @@ class LoadTeacherLogits(BaseTransform):
     - teacher_partner (np.ndarray): ``()`` uint64, the key hash of the sample that the teacher saw mixed in; only from
       a store that was saved with mixing.
 
-    Of several stores, the record is the weighted mean of what their teachers say, and K the sum of theirs; see
+    Of several stores, the record is the weighted mean of what their teachers say, see
     :func:`~mmtinyvit.store.mix_logits`.
 
     A recipe names store, mode and weights at its top level, as ``store``, ``mode`` and ``store_weights``, and
     :func:`use_store` passes them on; what is set here comes first.
 
     Args:
-        store: Folder of the store, or several folders; None for the config's ``store``.
+        store: Folder of the store, or several folders.
         mode: ``'stored'``, the default, reads every record. ``'auto'`` leaves a view that is not stored yet to
             ``CacheLogitsHook``, whose teacher answers and adds it to the store; nothing is added here. ``'online'``
             reads nothing, and the teacher answers every time.
@@ -135,10 +135,8 @@ class LoadTeacherLogits(BaseTransform):
         """What the stores say together about one view of some samples; None where that is left to the hook."""
         if self.mode == 'online':
             return None
-        if self.mode == 'auto' and not self._stores:  # asked again until the store is created
-            self.require_store()
-            if not Path(self.paths[0], MANIFEST_NAME).exists():
-                return None
+        if self.mode == 'auto' and self.paths and not self._stores and not Path(self.paths[0], MANIFEST_NAME).exists():
+            return None  # asked again until the store is created
         records = []
         for store in self.stores:
             for key, seed in zip(keys, seeds, strict=True):
@@ -191,10 +189,9 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     """Give the ``LoadTeacherLogits`` of a dataset what its config ``cfg`` names at the top level, and return it.
 
-    ``store`` (a folder or several), ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...
-    mode=...`` works with every tool. What the transform was given in the pipeline is kept, with a warning if the config
-    says something else at its top level; weights belong to the stores that are named beside them. To be called before
-    workers are started.
+    ``store``, ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works with every tool.
+    What the transform was given in the pipeline is kept, with a warning if the config says something else; weights
+    belong to the stores that are named beside them. To be called before workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.

@@ -25,16 +25,7 @@ def pairs_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
 
 
 def partners_of_view(num_samples: int, base_seed: int, view: int) -> np.ndarray:
-    """The partner of every sample, an involution: ``partners[partners[i]] == i``.
-
-    Args:
-        num_samples: Samples in the dataset, N.
-        base_seed: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
-        view: The view.
-
-    Returns:
-        np.ndarray: ``(N,)`` int64.
-    """
+    """The partner of each of N samples in a view, ``(N,)`` int64; an involution: ``partners[partners[i]] == i``."""
     pairs = pairs_of_view(num_samples, base_seed, view)
     partners = np.empty(num_samples, np.int64)
     partners[pairs] = pairs[:, ::-1]
@@ -57,15 +48,14 @@ def draw_mix(key_a: str, key_b: str, base_seed: int, view: int, height: int, wid
     """Draw the coefficient and the box of one pair, the same for both orders of its keys.
 
     Mixup: Zhang et al., ICLR 2018. CutMix: Yun et al., ICCV 2019, with the share corrected for what the image's edge
-    cuts off. ``switch_prob`` is the probability of CutMix where both are on, as in timm.
+    cuts off.
 
     Args:
         key_a, key_b: Keys of the two samples.
         base_seed, view: As for :func:`~mmtinyvit.datasets.seeding.derive_seed`.
         height, width: Of the images, in pixels.
-        mixup_alpha: Both parameters of Mixup's Beta distribution; 0 turns Mixup off.
-        cutmix_alpha: Likewise for CutMix.
-        switch_prob: Probability of CutMix.
+        mixup_alpha, cutmix_alpha: Both parameters of the Beta distribution; 0 turns Mixup or CutMix off.
+        switch_prob: Probability of CutMix where both are on, as in timm.
     """
     first, second = sorted((key_a, key_b))
     seed = derive_seed(base_seed, view, f'mix\n{first}\n{second}')

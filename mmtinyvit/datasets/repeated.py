@@ -46,7 +46,6 @@ class RepeatedViews(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """That of the dataset."""
         return self.dataset.metainfo
 
     def __len__(self) -> int:
@@ -71,15 +70,13 @@ class RepeatAugSampler(DefaultSampler):
     """Repeated augmentation (Hoffer et al., CVPR 2020; Berman et al., MultiGrain, 2019), as DeiT trains with it.
 
     All processes together read as many images in an epoch as there are, but only a third of them (with three repeats),
-    each three times. The copies of an image follow each other in one list that is dealt out to the processes in turn:
-    they land in different processes, in the same step. The images of a step are therefore the same for any number of
-    processes, if their batches together are as large.
+    each three times. The copies of an image land in different processes, in the same step.
 
     In one process, the original repeats nothing: every image is read once. So it is here, unless ``repeat_when_alone``
-    is set. mmpretrain's sampler of the same name repeats there too, without saying so, and does not round the length.
+    is set. mmpretrain's sampler of the same name repeats there too, and does not round the length.
 
-    A pipeline with ``SeededAugment`` would give the copies the very same pixels; wrap its dataset in
-    :class:`~mmtinyvit.datasets.RepeatedViews`, which gives each copy a view of its own.
+    A dataset with ``SeededAugment`` needs :class:`~mmtinyvit.datasets.RepeatedViews` around it, which gives each copy a
+    view of its own.
 
     Args:
         dataset: Its length is what counts.

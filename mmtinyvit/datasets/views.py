@@ -5,7 +5,7 @@ and :class:`ViewsAtOnce` ask for views by number.
 """
 import copy
 import os.path as osp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -224,13 +224,20 @@ def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
 def load_batch(dataset: Any, infos: Sequence[dict]) -> list[dict]:
     """The samples of a batch. Each transform that has ``prepare_batch(infos)`` is called first, in order.
 
-    Reading a record takes several times as long between two images, because they push its code and data out of the
-    processor's caches. So the records of a batch are read before its first image.
+    Remote images are fetched at once, because each alone would wait for its answer. Reading a record takes several
+    times as long between two images, because they push its code and data out of the processor's caches. So the records
+    of a batch are read before its first image.
     """
-    for transform in iter_transforms(dataset):
+    prepare_batch(iter_transforms(dataset), infos)
+    pipeline = find_pipeline(dataset)
+    return [load_sample(pipeline, info) for info in infos]
+
+
+def prepare_batch(transforms: Iterable[Callable], infos: Sequence[dict]) -> None:
+    """Call ``prepare_batch(infos)`` of each transform that has it."""
+    for transform in transforms:
         if hasattr(transform, 'prepare_batch'):
             transform.prepare_batch(infos)
-    return [load_sample(dataset.pipeline, info) for info in infos]
 
 
 class ViewDataset(Dataset):
@@ -256,8 +263,14 @@ class ViewDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
-        view, index = item
-        return load_sample(self.pipeline, dict(self.dataset.get_data_info(index), view=view))
+        return load_sample(self.pipeline, self._info(*item))
+
+    def __getitems__(self, items: Sequence[tuple[int, int]]) -> list[dict]:
+        """The items of a batch, the same as one by one, which the loader asks for."""
+        return load_batch(self.dataset, [self._info(*item) for item in items])
+
+    def _info(self, view: int, index: int) -> dict:
+        return dict(self.dataset.get_data_info(index), view=view)
 
 
 class ViewsAtOnce(Dataset):
@@ -273,13 +286,22 @@ class ViewsAtOnce(Dataset):
         return len(self.single)
 
     def __getitem__(self, item: tuple[Sequence[int], int]) -> list[dict]:
-        views, index = item
-        if len(views) == 1:
-            return [self.single[views[0], index]]
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[tuple[Sequence[int], int]]) -> list[list[dict]]:
+        """The items of a batch, the same as one by one, which the loader asks for."""
+        if all(len(views) == 1 for views, _ in items):
+            return [[sample] for sample in self.single.__getitems__([(views[0], index) for views, index in items])]
         transforms = self.single.pipeline.transforms
         found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
         if len(found) != 1:
             raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '
                             'inside another transform: take it out, or set views_at_once=1.')
-        loaded = load_sample(Compose(transforms[:found[0]]), self.single.dataset.get_data_info(index))
-        return [load_sample(Compose(transforms[found[0]:]), copy.deepcopy(loaded) | dict(view=view)) for view in views]
+        before, after = Compose(transforms[:found[0]]), Compose(transforms[found[0]:])
+        infos = [self.single.dataset.get_data_info(index) for _, index in items]
+        prepare_batch(before.transforms, infos)
+        samples = []
+        for (views, _), info in zip(items, infos, strict=True):  # one decoded image at a time
+            loaded = load_sample(before, info)
+            samples.append([load_sample(after, copy.deepcopy(loaded) | dict(view=view)) for view in views])
+        return samples

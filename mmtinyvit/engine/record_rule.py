@@ -53,12 +53,6 @@ class RecordRule:
             return dict(records=dict(sampling=dict(draws=self.draws, power=self.power)))
         return {} if self.keep_mass is None else dict(records=dict(keep_mass=self.keep_mass))
 
-    def check_codec(self, codec: str) -> None:
-        """Raises :class:`UserError` if records are cut short, and ``codec`` would fill them up again."""
-        if self.keep_mass is not None and codec != 'smallest':
-            raise UserError(f'keep_mass={self.keep_mass} saves no byte with codec={codec!r}, whose records all have '
-                            "the same width: set codec='smallest', or leave keep_mass out.")
-
     def __call__(self, logits: Tensor, base_seed: int, view: int, keys: Sequence[str]) -> Record:
         """The records of a batch, ``B`` rows as :func:`sparsify` gives them.
 

@@ -54,12 +54,15 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
         UserError: Images are repeated, the views cannot be replayed, K is more than the teacher's classes, they are not
             ``num_classes``, or the codec does not suit the teacher's record rule.
     """
-    teacher.rule.check_codec(codec)
+    rule = teacher.rule
+    if rule.keep_mass is not None and codec != 'smallest':
+        raise UserError(f'keep_mass={rule.keep_mass} saves no byte with codec={codec!r}, whose records all have the '
+                        "same width: set codec='smallest', or leave keep_mass out.")
     if hasattr(teacher.dataset.dataset, 'dataset'):
         name = type(teacher.dataset.dataset).__name__
         raise UserError(f'{name} has some images several times, and a store has each once: save the dataset inside it, '
                         f'without the wrapper; a training that only reads the store may have {name}.')
-    classes, topk = teacher.probe(view), teacher.rule.topk
+    classes, topk = teacher.probe(view), rule.topk
     if num_classes not in (None, classes):
         raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
     if topk > classes:
@@ -122,7 +125,6 @@ class StoreCheck:
         """Compare the stores that a training reads with its config, dataset, pipeline and model, and log what they are.
 
         Args:
-            runner: The training's.
             wanted: The views that must be complete; None for all that every store has completely.
 
         Returns:
@@ -234,7 +236,7 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     lines = []
     if augment.base_seed != manifest.base_seed:
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
-    ours = pipeline_identity(augment, mixing.config if mixing else None)
+    ours = pipeline_identity(loader.dataset, mixing.config if mixing else None)
     lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
     if mixing and not isinstance(loader.sampler, PairedSampler):
         lines.append(f'sampler: mmtinyvit.PairedSampler != {type(loader.sampler).__name__}')
@@ -265,8 +267,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
-        store: The store.
-        dataset: The training's.
+        store, dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
         labels: Whether labels are read. Only then must the class list be the one that the store was saved with.

@@ -6,7 +6,7 @@ this library); and where the final norm and the classifier sit. The other networ
 """
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from mmtinyvit.errors import UserError
 
 __all__ = [
-    'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_in_place', 'convert_state_dict',
-    'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases', 'is_official_clip',
-    'is_official_deit', 'unwrap_checkpoint'
+    'MARKS', 'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_in_place',
+    'convert_state_dict', 'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases',
+    'unwrap_checkpoint'
 ]
 
 
@@ -42,14 +42,14 @@ LAYOUTS = {
     'Cream': Layout(('seq.0', 'seq.2'), 'layers.', True, 'c', 'bn', 'norm_head', 'head'),
     'mmpretrain': Layout(('seq.0', 'seq.2'), 'stages.', True, 'conv2d', 'bn2d', 'norm{last}', 'head.fc'),
 }
-MARKS = (('patch_embed.seq.0.c.weight', 'Cream'), ('patch_embed.seq.0.conv2d.weight', 'mmpretrain'),
-         ('head.norm.weight', 'timm'), ('stages_0.blocks.0.conv1.conv.weight', 'timm features'),
-         ('patch_embed.conv1.conv.weight', 'mmtinyvit'))
+MARKS = {'patch_embed.seq.0.c.weight': 'Cream', 'patch_embed.seq.0.conv2d.weight': 'mmpretrain',
+         'head.norm.weight': 'timm', 'stages_0.blocks.0.conv1.conv.weight': 'timm features',
+         'patch_embed.conv1.conv.weight': 'mmtinyvit'}
 
 
 def detect_layout(keys: Collection[str], prefix: str = '') -> str | None:
     """Name of the layout whose backbone is found under ``prefix``, or None."""
-    return next((layout for mark, layout in MARKS if prefix + mark in keys), None)
+    return next((layout for mark, layout in MARKS.items() if prefix + mark in keys), None)
 
 
 def find_tiny_vit(state_dict: Mapping, source: str, prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
@@ -182,14 +182,15 @@ def unwrap_checkpoint(checkpoint: Mapping) -> Mapping:
                 checkpoint)
 
 
-def convert_in_place(state_dict: MutableMapping, prefix: str, *_, is_foreign: Callable[[Mapping], bool],
+def convert_in_place(state_dict: MutableMapping, prefix: str, *_, marks: Iterable[str],
                      convert: Callable[[Mapping], Mapping]) -> None:
     """A backbone's ``_checkpoint_filter``, which an mmpretrain ``ImageClassifier`` around it runs before loading.
 
-    Published checkpoints hold a whole classifier without ``backbone.``, perhaps under ``model``.
+    Published checkpoints, which have one of the tensors ``marks``, hold a whole classifier without ``backbone.``,
+    perhaps under ``model``.
     """
     bare = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    if is_foreign(bare.get('model', bare)):
+    if any(mark in bare.get('model', bare) for mark in marks):
         for key in bare:
             del state_dict[prefix + key]
         state_dict.update({prefix + key: value for key, value in convert(bare).items()})
@@ -250,7 +251,6 @@ def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpr
     if layout not in ('mmpretrain', 'timm'):
         raise UserError(f'There is no layout {layout!r} of vision transformers: choose mmpretrain or timm.')
     names = [(name, pair[layout == 'mmpretrain']) for pair in VIT_NAMES for name in pair]
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     whole = any(key.startswith('backbone.') for key in state_dict)
     wanted = {key.removeprefix('backbone.'): value for key, value in state_dict.items()
               if (key.startswith('backbone.') if whole else not key.startswith(NOT_THE_VIT))}
@@ -261,24 +261,11 @@ def convert_vit_state_dict(state_dict: Mapping[str, Tensor], layout: str = 'mmpr
     return {prefix + key: value for key, value in renamed.items()}
 
 
-def is_official_deit(state_dict: Mapping) -> bool:
-    """Whether the tensors carry the names of the original DeiT."""
-    return 'patch_embed.proj.weight' in state_dict and 'blocks.0.attn.qkv.weight' in state_dict
-
-
-def is_official_clip(state_dict: Mapping) -> bool:
-    """Whether the tensors carry the names of CLIP's published visual tower."""
-    return 'visual.conv1.weight' in state_dict
-
-
 def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
     """Rename the tensors of an official or timm DeiT checkpoint to those of an mmpretrain ``ImageClassifier``.
 
     Args:
         state_dict: The tensors, or a checkpoint that holds them as ``'model'``.
-
-    Returns:
-        The same tensors under ``backbone.`` and ``head.layers.``.
 
     Raises:
         UserError: A name is not one of DeiT's.
@@ -291,11 +278,11 @@ def convert_deit_state_dict(state_dict: Mapping) -> dict[str, Tensor]:
 
 
 def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of CLIP-ViT-L/14 finetuned on ImageNet-22k, ``clip_vit_large_patch14_22k.pth``.
+    """Rename the tensors of CLIP-ViT-L/14 finetuned on ImageNet-22k, of any width and depth.
 
     Args:
-        state_dict: Tensors under the published names (https://github.com/wkcn/TinyViT-model-zoo, release
-            pretrained_teacher), of any width and depth.
+        state_dict: Tensors under the names of ``clip_vit_large_patch14_22k.pth``
+            (https://github.com/wkcn/TinyViT-model-zoo, release pretrained_teacher).
 
     Returns:
         The same tensors as float32, for an ``ImageClassifier`` of a ``CLIPVisionTower`` and a ``LinearClsHead``.
@@ -303,11 +290,9 @@ def convert_clip_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tenso
     Raises:
         UserError: If a tensor is missing or unknown.
     """
-    state_dict = {key.removeprefix('module.'): value for key, value in state_dict.items()}
     renamed, unknown = _rename_by_table(state_dict, CLIP_NAMES)
     depth = len({key.split('.')[2] for key in renamed if key.startswith('backbone.blocks.')})
-    missing = {name for _, name in CLIP_NAMES[:4]} - renamed.keys()
-    if unknown or missing or len(renamed) != 10 + depth * 12:  # 12 tensors in each block
+    if unknown or len(renamed) != 10 + depth * 12:  # 12 tensors in each block
         detail = f'does not know {unknown[0]}' if unknown else f'found {len(renamed)} tensors in {depth} blocks'
         raise UserError("This is not CLIP's visual tower with a linear head, as in clip_vit_large_patch14_22k.pth: the "
                         f'converter {detail}.')

@@ -12,7 +12,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store import key_hash
 
-__all__ = ['Renormalise', 'ReplayDataPreprocessor', 'SeededMixing', 'view_names']
+__all__ = ['ReplayDataPreprocessor', 'SeededMixing', 'renormalise', 'view_names']
 
 
 class SeededMixing:
@@ -29,14 +29,7 @@ class SeededMixing:
         self.base_seed = base_seed
 
     def __call__(self, inputs: Tensor, names: Sequence[ViewName]) -> tuple[Tensor, Tensor]:
-        """Mix a batch of pairs.
-
-        Args:
-            inputs: ``(B, 3, H, W)`` float, B even.
-            names: ``B`` names, of the same view.
-
-        Returns:
-            tuple: Mixed images ``(B, 3, H, W)``, and ``(B,)`` the share that each keeps of itself.
+        """Mixed images ``(B, 3, H, W)`` of float ``inputs``, and ``(B,)`` the share that each keeps of itself.
 
         Raises:
             UserError: B is odd, or the views have another ``base_seed`` than the mixing was given.
@@ -97,15 +90,15 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
             mixed, keep = self.mixing(data['inputs'].float(), names)
             data = data | dict(inputs=mixed)
         data = super().forward(data, training)
-        if mixes:
-            samples = data['data_samples']
-            if 'gt_score' in samples[0]:
-                score = torch.stack([s.gt_score for s in samples])  # (B, C)
-                swapped = score.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
-                score = keep[:, None] * score + (1 - keep[:, None]) * swapped
-                for sample, row in zip(samples, score, strict=True):
-                    sample.set_gt_score(row)
-        data['inputs'] = _resize(data['inputs'], self.input_size)
+        if mixes and 'gt_score' in samples[0]:
+            score = torch.stack([s.gt_score for s in samples])  # (B, C)
+            swapped = score.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+            score = keep[:, None] * score + (1 - keep[:, None]) * swapped
+            for sample, row in zip(samples, score, strict=True):
+                sample.set_gt_score(row)
+        if self.input_size and data['inputs'].shape[-2:] != (self.input_size, self.input_size):
+            data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
+                                           antialias=True)
         return data
 
 
@@ -117,50 +110,22 @@ def view_names(samples: Sequence[DataSample]) -> list[ViewName]:
     return [ViewName(sample.base_seed, sample.view, sample.sample_key) for sample in samples]
 
 
-class Renormalise:
-    """Change batches from one data preprocessor's normalisation, channel order and size to another's.
-
-    The statistics are read once, so that no batch waits for the device.
+def renormalise(inputs: Tensor, source: nn.Module, target: nn.Module) -> Tensor:
+    """A batch that one data preprocessor has normalised, as another one normalises the same pixels.
 
     Args:
-        source: What made the batches: ``mmpretrain.ClsDataPreprocessor``, or one derived from it.
-        target: What they shall look like; with ``input_size`` (see ``ReplayDataPreprocessor``), they are resized too.
+        inputs: ``(B, 3, H, W)``, as ``source`` gave them; they may have been mixed since, which is linear.
+        source: ``mmpretrain.ClsDataPreprocessor``, or one derived from it.
+        target: Likewise; one with ``input_size`` (see :class:`ReplayDataPreprocessor`) resizes them, too.
 
     Raises:
         UserError: One of them is of another type.
     """
-
-    def __init__(self, source: nn.Module, target: nn.Module) -> None:
-        (source_mean, source_std), (target_mean, target_std) = _statistics(source), _statistics(target)
-        self.swapped = bool(source.to_rgb) != bool(target.to_rgb)
-        if self.swapped:  # the target's channels in the source's order
-            target_mean, target_std = target_mean.flip(0), target_std.flip(0)
-        self.scale = (source_std / target_std)[:, None, None]  # (3, 1, 1) float64
-        self.shift = ((source_mean - target_mean) / target_std)[:, None, None]
-        self.changed = bool((self.scale != 1).any() or (self.shift != 0).any())
-        self.input_size = getattr(target, 'input_size', None)
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` to ``(B, 3, H', W')``; ``inputs`` itself if nothing differs."""
-        if self.changed:
-            inputs = inputs * self.scale.to(inputs) + self.shift.to(inputs)
-        if self.swapped:
-            inputs = inputs.flip(1)
-        return _resize(inputs, self.input_size)
-
-
-def _resize(inputs: Tensor, size: int | None) -> Tensor:
-    if size is None or inputs.shape[-2:] == (size, size):
-        return inputs
-    return F.interpolate(inputs, (size, size), mode='bicubic', antialias=True)
-
-
-def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each ``(3,)`` float64 on the host."""
-    if not isinstance(preprocessor, ClsDataPreprocessor):
-        raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and student '
-                        'need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
-                        'mmtinyvit.ReplayDataPreprocessor.')
-    if not preprocessor._enable_normalize:
-        return torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    return tuple(getattr(preprocessor, name).flatten().double().cpu().expand(3) for name in ('mean', 'std'))
+    for preprocessor in (source, target):
+        if not isinstance(preprocessor, ClsDataPreprocessor):
+            raise UserError(f'A {type(preprocessor).__name__} does not say how images are normalised: teacher and '
+                            'student need a data_preprocessor of type mmpretrain.ClsDataPreprocessor or '
+                            'mmtinyvit.ReplayDataPreprocessor.')
+    if source._enable_normalize:
+        inputs = inputs * source.std.to(inputs) + source.mean.to(inputs)
+    return target(dict(inputs=inputs.flip(1) if source.to_rgb else inputs), False)['inputs']

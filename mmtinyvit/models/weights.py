@@ -50,23 +50,22 @@ HARMLESS = [
 
 
 def read_state_dict(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, read without running code from it.
+    """The tensors of :func:`read_checkpoint`."""
+    return read_checkpoint(source)[0]
+
+
+def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a checkpoint, and what it says about itself, read without running code from it.
 
     Args:
         source: A file, a ``.safetensors`` file, a URL, see :func:`fetch_weights`, or an address of fsspec such as
             ``s3://``. The tensors may be bare, or lie under ``'state_dict'`` or ``'model'``.
 
-    Raises:
-        UserError: It cannot be had, is damaged, or holds no state dict.
-    """
-    return read_checkpoint(source)[0]
-
-
-def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Like :func:`read_state_dict`, and what the checkpoint says about itself.
-
     Returns:
         tuple: The tensors, and the checkpoint's ``'meta'``, with ``'teacher_store'`` if it was trained from a store.
+
+    Raises:
+        UserError: It cannot be had, is damaged, or holds no state dict.
     """
     source = str(source)
     checkpoint = _load(fetch_weights(source) if source.startswith(('http://', 'https://')) else source, source)
@@ -194,15 +193,12 @@ def _count(names: list[str], what: str) -> str:
 class PretrainedMixin:
     """For a backbone: ``init_cfg=dict(type='Pretrained', ...)`` fills every tensor, or is an error.
 
-    It stands before MMEngine's ``BaseModule`` among the bases. MMEngine itself only warns of what does not match.
+    It stands before MMEngine's ``BaseModule`` among the bases. ``load_pretrained(checkpoint, prefix)`` of the backbone
+    fills it from a file or URL, or raises :class:`UserError`.
     """
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any.
-
-        Raises:
-            UserError: The checkpoint does not fill the backbone.
-        """
+        """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any."""
         if self.is_init:
             return
         configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
@@ -216,10 +212,6 @@ class PretrainedMixin:
     def draw_weights(self) -> None:
         """Initialise by what is left of ``init_cfg``; a backbone may add what that cannot describe."""
         super().init_weights()
-
-    def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
-        """Fill the backbone from a file or URL, in which it lies under ``prefix``, or raise :class:`UserError`."""
-        raise NotImplementedError
 
     def note_weights(self, origin: str) -> None:
         """Let MMEngine's log say where the weights come from."""

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and operating system errors turned into sentences."""
 import errno
 import hashlib
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 from .errors import StoreError
 from .layout import INDEX_NAME, LOCK_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, parse_shard, parse_view
 
-__all__ = ['FULL', 'file_sha256', 'make_folder', 'refuse_foreign', 'sync_folder', 'translated', 'write_atomically']
+__all__ = ['FULL', 'file_sha256', 'make_folder', 'map_file', 'refuse_foreign', 'sync_folder', 'translated',
+           'write_atomically']
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -77,6 +79,15 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
         raise
     sync_folder(path.parent)
     return size
+
+
+def map_file(path: Path) -> mmap.mmap | bytes:
+    """The bytes of a file, memory-mapped where it has any; ``OSError`` if it cannot be opened."""
+    with open(path, 'rb') as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            return b''
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ from .errors import StoreError
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
     'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
-    'shard_name', 'shard_path', 'spell_numbers', 'view_name'
+    'spell_numbers', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -40,6 +40,11 @@ class Unit:
     first: int
     count: int
 
+    @property
+    def file(self) -> str:
+        """Its file in the store: ``'view-0007/shard-00012.logits'``."""
+        return f'{view_name(self.view)}/shard-{self.shard:05d}.logits'
+
 
 def default_samples_per_shard(num_samples: int) -> int:
     """A power of two between 64 and 65,536 that cuts a view into at most 256 shards, if that is possible.
@@ -59,11 +64,7 @@ def is_canary(position: int, samples_per_shard: int) -> bool:
 
 
 def check_view(view: int) -> int:
-    """``view`` as a plain int.
-
-    Raises:
-        StoreError: It is not a whole number from 0 to 999,999.
-    """
+    """``view`` as a plain int. Raises :class:`StoreError` if it is not a whole number from 0 to 999,999."""
     if isinstance(view, bool) or not hasattr(view, '__index__') or not 0 <= int(view) <= MAX_VIEW:
         raise StoreError(f'A view is a whole number from 0 to {MAX_VIEW}, not {view!r}.')
     return int(view)
@@ -72,16 +73,6 @@ def check_view(view: int) -> int:
 def view_name(view: int) -> str:
     """``'view-0007'``."""
     return f'view-{view:04d}'
-
-
-def shard_name(view: int, shard: int) -> str:
-    """``'view-0007/shard-00012.logits'``."""
-    return f'{view_name(view)}/shard-{shard:05d}.logits'
-
-
-def shard_path(root: Path, view: int, shard: int) -> Path:
-    """``root/view-0007/shard-00012.logits``."""
-    return root / shard_name(view, shard)
 
 
 def parse_view(name: str) -> int | None:

@@ -8,13 +8,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .codecs import MAX_CLASSES, Codec, Reference, codec_names, is_relative, make_codec
+from .codecs import MAX_CLASSES, Codec, Reference, codec_names, make_codec
 from .errors import StoreError
 from .files import write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
@@ -26,6 +27,7 @@ FORMAT = 1
 MAX_BYTES = 16 * 2**20
 MAX_SAMPLES_PER_SHARD = 2**24
 _MAX_DEPTH = 32
+_ABSENT = object()
 _HEX64 = re.compile(r'[0-9a-f]{64}')
 
 
@@ -93,7 +95,7 @@ class Manifest:
             fields['samples'] = SampleFiles(**fields['samples'])
         manifest = cls(**fields)
         manifest._check(origin)
-        if is_relative(manifest.codec) and manifest.reference_view is None:
+        if manifest.record_codec.relative and manifest.reference_view is None:
             return replace(manifest, reference_view=0)
         return manifest
 
@@ -120,7 +122,7 @@ class Manifest:
             and all(isinstance(text, str) and _HEX64.fullmatch(text)
                     for text in (self.samples.text_sha256, self.samples.index_sha256))),
              'two SHA-256 in hexadecimal and a salt')
-        if is_relative(self.codec):
+        if self.record_codec.relative:
             need_number('reference_view', 0, MAX_VIEW, optional=True)
         else:
             need('reference_view', self.reference_view is None, f'left out with codec {self.codec!r}')
@@ -198,6 +200,10 @@ class Manifest:
         first = shard * self.samples_per_shard
         return Unit(view, shard, first, min(self.samples_per_shard, self.num_samples - first))
 
+    def units(self, shards: Mapping[int, Iterable[int]]) -> list[Unit]:
+        """The units behind some shards of each view, in the order of the views and then of the shards."""
+        return [self.unit(view, shard) for view, some in shards.items() for shard in sorted(some)]
+
     def unit_number(self, unit: Unit) -> int:
         """The number under which writers lock a unit."""
         return unit.view * self.shards_per_view + unit.shard
@@ -252,11 +258,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:
-    """Checks the bytes of a ``manifest.json``, of which no more than ``MAX_BYTES + 1`` are needed.
-
-    Args:
-        data: The bytes.
-        origin: What to call them in errors.
+    """Checks the bytes of a ``manifest.json``, called ``origin``; no more than ``MAX_BYTES + 1`` are needed.
 
     Raises:
         StoreError: They are damaged, malformed, or of a newer format.
@@ -304,34 +306,22 @@ def diff_fingerprints(a: Any, b: Any, name: str = '') -> list[str]:
         lists without objects in them are compared whole.
     """
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        lines = []
-        for key in sorted(set(a) | set(b)):
-            path = f'{name}.{key}' if name else key
-            if key in a and key in b:
-                lines += diff_fingerprints(a[key], b[key], path)
-            else:
-                lines.append(f'{path}: {_item(a, key)} != {_item(b, key)}')
-        return lines
+        return [line for key in sorted(set(a) | set(b)) for line in diff_fingerprints(
+            a.get(key, _ABSENT), b.get(key, _ABSENT), f'{name}.{key}' if name else key)]
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         nested = any(isinstance(item, Mapping | list | tuple) for item in (*a, *b))
         if len(a) == len(b) and (nested or len(a) > 8):
             return [line for i in range(len(a)) for line in diff_fingerprints(a[i], b[i], f'{name}[{i}]')]
         if nested:
-            first = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-            return [f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]: '
-                    f'{_item(a, first)} != {_item(b, first)}']
+            pairs = enumerate(zip_longest(a, b, fillvalue=_ABSENT))
+            first, (x, y) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+            return [f'{name}: {len(a)} items != {len(b)} items, first difference at [{first}]: {_short(x)} != '
+                    f'{_short(y)}']
         a, b = list(a), list(b)
     same = a == b and isinstance(a, bool) == isinstance(b, bool)
     return [] if same else [f'{name}: {_short(a)} != {_short(b)}']
 
 
-def _item(items: Any, key: Any) -> str:
-    try:
-        return _short(items[key])
-    except LookupError:
-        return '(absent)'
-
-
 def _short(value: Any) -> str:
-    text = json.dumps(value, default=str, sort_keys=True)
+    text = '(absent)' if value is _ABSENT else json.dumps(value, default=str, sort_keys=True)
     return text if len(text) <= 120 else f'{text[:117]}...'

@@ -37,11 +37,8 @@ class PendingRecords:
     record is stands in memory, 16 bytes for each.
 
     Args:
-        root: The store's folder.
-        store_id: 16 bytes.
+        root, store_id, topk, samples_per_shard: Those of the store.
         view: The view.
-        topk: K.
-        samples_per_shard: The store's.
         rank: This process.
         flush_seconds: Rows go to disk together, at the latest after this time: what a kill may cost.
     """

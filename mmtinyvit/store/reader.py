@@ -11,10 +11,10 @@ from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
 from .folders import LocalFolder, is_url
 from .keys import KeyTable
-from .layout import check_view, shard_name, spell_numbers
+from .layout import check_view, spell_numbers
 from .manifest import Manifest
 from .record import Record
-from .shard import Shard, block_records
+from .shard import Shard
 
 __all__ = ['Coverage', 'LogitStore']
 
@@ -50,13 +50,7 @@ class LogitStore:
     Attributes:
         root: The store's folder, or its URL.
         manifest: The complete :class:`Manifest`, fingerprints included.
-        num_samples: Samples per view.
-        num_classes: The teacher's classes, C.
-        topk: Stored classes per record, K.
-        codec: The codec's name.
-        base_seed: The seed that names the views.
-        mixing: Whether records name the sample that each was mixed with.
-        reference_view: The view that the others are coded relative to; None if each is coded by itself.
+        num_samples, num_classes, topk, codec, base_seed, mixing, reference_view: Fields of the manifest.
         record_bytes: Bytes per record, without checksums: on disk, or at most on disk if the codec cuts off zeros.
 
     Raises:
@@ -99,8 +93,8 @@ class LogitStore:
 
     @property
     def views(self) -> list[int]:
-        """The views that are present, complete or not, in order; looked up anew each time, without a look at shards."""
-        return self._folder.views()
+        """The views that are present, complete or not, in order; looked up anew each time, in every folder."""
+        return list(self.shards())
 
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""
@@ -127,27 +121,22 @@ class LogitStore:
         """
         if not self._codec.variable:
             return float(self.record_bytes)
-        units = [self.manifest.unit(view, shard) for view, shards in self.shards().items() for shard in shards]
-        sizes = self._folder.sizes()
-        size = sum(sizes[shard_name(unit.view, unit.shard)] for unit in units)
+        units, sizes = self.manifest.units(self.shards()), self._folder.sizes()
+        size = sum(sizes[unit.file] for unit in units)
         return round(size / max(sum(unit.count for unit in units), 1), 1)
 
     def find(self, keys: Sequence[str]) -> np.ndarray:
         """``(n,)`` int64: where the samples ``keys`` stand in the store, -1 for those that it has not."""
-        return self._keys.find(keys)
+        return np.array(self._keys.find(keys), np.int64)
 
     def positions(self, keys: Sequence[str]) -> np.ndarray:
-        """``(n,)`` int64: where the samples ``keys`` stand in the store.
-
-        Raises:
-            StoreError: A key is not in the store.
-        """
-        positions = self.find(keys)
-        if len(positions) and positions.min() < 0:
-            key = keys[int(positions.argmin())]
+        """As :meth:`find`. Raises :class:`StoreError` if a key is not in the store."""
+        positions = self._keys.find(keys)
+        if -1 in positions:
+            key = keys[positions.index(-1)]
             raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
                              f'like {self._keys.key(0)!r}, relative to the data root.')
-        return positions
+        return np.array(positions, np.int64)
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``."""
@@ -176,39 +165,29 @@ class LogitStore:
 
     def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
-        view, positions = check_view(view), self._check_positions(positions)
-        rows, partner = self._codec.part(self._packed(view, positions), self.mixing)
+        packed, reference = self._read(view, positions)
+        rows, partner = self._codec.part(packed, self.mixing)
         try:
-            return Record(*self._codec.decode(rows, self._reference(view, positions)), partner)
+            return Record(*self._codec.decode(rows, reference), partner)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""
-        view, positions = check_view(view), self._check_positions(positions)
-        packed = self._packed(view, positions)
-        self._reference(view, positions)
-        return packed
+        return self._read(view, positions)[0]
 
-    def _check_positions(self, positions: Sequence[int] | np.ndarray) -> list[int]:
-        positions = np.asarray(positions, dtype=np.int64).reshape(-1)
-        if len(positions) and not (0 <= positions.min() and positions.max() < self.num_samples):
-            raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not '
-                             f'{positions.min()} to {positions.max()}.')
-        return positions.tolist()
+    def _read(self, view: int, positions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The packed records, and those that they are coded relative to, if there are such."""
+        view, positions = check_view(view), np.asarray(positions, dtype=np.int64).reshape(-1).tolist()
+        if positions and not (0 <= min(positions) and max(positions) < self.num_samples):
+            raise StoreError(f'The store {self.root} has samples 0 to {self.num_samples - 1}, not {min(positions)} to '
+                             f'{max(positions)}.')
+        return self._packed(view, positions), self._reference(view, positions)
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
-        per_shard, per_block = self.manifest.samples_per_shard, block_records(self._codec.variable)
-        records, last, found, block = [], None, None, b''
-        for position in positions:
-            shard, local = divmod(position, per_shard)
-            number, slot = divmod(local, per_block)
-            if last != (shard, number):  # neighbours share the work of checking
-                found = self._shard(view, shard, position)
-                block = found.block(number)
-                last = shard, number
-            records.append(found.record(block, number, slot))
+        size = self.manifest.samples_per_shard
+        records = [self._shard(view, position // size, position).record(position % size) for position in positions]
         return np.frombuffer(b''.join(records), np.uint8).reshape(-1, self.record_bytes)
 
     def _shard(self, view: int, shard: int, position: int | None = None) -> Shard:
@@ -235,23 +214,22 @@ class LogitStore:
             StoreError: Their shard is not there, or another than the one that a shard of ``view`` was made with.
         """
         reference = self.manifest.reference
-        needed = reference.of(view)
-        if needed is None:
+        if reference.view in (None, view):
             return None
         for shard in {position // self.manifest.samples_per_shard for position in positions}:
             try:
-                found = self._shard(needed, shard)
+                found = self._shard(reference.view, shard)
             except StoreError as error:
-                raise StoreError(f'View {view} of the store {self.root} is coded relative to view {needed}, which '
-                                 f'cannot be read: {error}') from error
+                raise StoreError(f'View {view} of the store {self.root} is coded relative to view {reference.view}, '
+                                 f'which cannot be read: {error}') from error
             relative = self._shard(view, shard)
             reference.check(relative.path, relative.reference, found.content, found.path)
-        return self._codec.part(self._packed(needed, positions), self.mixing)[0]
+        return self._codec.part(self._packed(reference.view, positions), self.mixing)[0]
 
     def _absence(self, view: int, shard: int, position: int | None, error: OSError) -> str:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
-            file = self._folder.where(shard_name(view, shard))
+            file = self._folder.where(self.manifest.unit(view, shard).file)
             return f'{file} cannot be opened{sample}: {error.strerror}.'
         views = self.views
         if view in views:

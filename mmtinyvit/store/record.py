@@ -141,11 +141,9 @@ def mix_logits(records: Sequence[Record], weights: Sequence[float], num_classes:
         StoreError: The teachers saw a sample mixed with different partners.
     """
     partner = records[0].partner_hash
-    for other in records[1:]:
-        if (partner is None) != (other.partner_hash is None) or (partner is not None
-                                                                 and (partner != other.partner_hash).any()):
-            raise StoreError('The stores hold views that were mixed with different partners: combine stores of the '
-                             'same dataset, base_seed and mixing.')
+    if not all(np.array_equal(partner, other.partner_hash) for other in records[1:]):
+        raise StoreError('The stores hold views that were mixed with different partners: combine stores of the same '
+                         'dataset, base_seed and mixing.')
     slots = min(sum(record.index.shape[1] for record in records), num_classes)
     count = len(records[0].index)
     index = np.empty((count, slots), np.int64)

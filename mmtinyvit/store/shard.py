@@ -7,7 +7,6 @@ depends on the header and the block's number, so a block in the wrong place is f
 1 leaves out the zero bytes at the ends of records; its table says where the blocks are.
 """
 import hashlib
-import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 
 from .codecs import cut_lengths
 from .errors import StoreError
+from .files import map_file
 from .layout import Unit
 from .manifest import Manifest
 
@@ -149,8 +149,12 @@ class Shard:
         self.path, self.unit = path, unit
         self._record_bytes, self._variable = manifest.record_bytes, manifest.record_codec.variable
         self._per_block = block_records(self._variable)
+        self._last = -1, b''  # the block that was read last: neighbours share the work of checking
         self._num_blocks = -(-unit.count // self._per_block)
-        self._map = _open(path)
+        self._map = map_file(path)
+        if len(self._map) < _HEADER.size:
+            raise StoreError(f'{path} has only {len(self._map)} bytes: it was cut off; delete it and save again, or '
+                             'copy it again.')
         fields = _HEADER.unpack(self._map[:_HEADER.size])
         head = self._map[:_HEADER.size - _CRC.size]
         num_canaries, store_id, self._head_crc = fields[8:]
@@ -187,12 +191,8 @@ class Shard:
         """Whether the checksum at the end of a part of the file is right."""
         return zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) == _RESIDUE
 
-    def block(self, number: int) -> bytes:
-        """The records of one block, followed by their checksum, which was right.
-
-        Raises:
-            StoreError: It was not.
-        """
+    def _block(self, number: int) -> bytes:
+        """The records of one block, followed by their checksum. Raises :class:`StoreError` if that is wrong."""
         data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
         if not self._is_whole(data, number):
             first = self.unit.first + number * self._per_block
@@ -205,8 +205,13 @@ class Shard:
         """Records in one block."""
         return min(self._per_block, self.unit.count - number * self._per_block)
 
-    def record(self, block: bytes, number: int, slot: int) -> bytes:
-        """``record_bytes`` bytes: one of the records in what :meth:`block` returned for ``number``."""
+    def record(self, place: int) -> bytes:
+        """``record_bytes`` bytes: the record at ``place`` in the shard. Raises :class:`StoreError` if it is damaged."""
+        number, slot = divmod(place, self._per_block)
+        last, block = self._last
+        if number != last:
+            block = self._block(number)
+            self._last = number, block
         size = self._record_bytes
         if not self._variable:
             return block[slot * size:slot * size + size]
@@ -220,11 +225,8 @@ class Shard:
 
     def records(self) -> np.ndarray:
         """``(count, record_bytes)`` uint8: all records."""
-        found = []
-        for number in range(self._num_blocks):
-            block = self.block(number)
-            found += [self.record(block, number, slot) for slot in range(self._count(number))]
-        return np.frombuffer(b''.join(found), np.uint8).reshape(-1, self._record_bytes)
+        found = b''.join(map(self.record, range(self.unit.count)))
+        return np.frombuffer(found, np.uint8).reshape(-1, self._record_bytes)
 
     def canaries(self) -> dict[int, bytes]:
         """The 16-byte digests of replayed samples by position in the store."""
@@ -235,7 +237,7 @@ class Shard:
 
     def faults(self) -> Iterator[str]:
         """One sentence per damaged part."""
-        for check in (*(partial(self.block, number) for number in range(self._num_blocks)), self.canaries):
+        for check in (*(partial(self._block, number) for number in range(self._num_blocks)), self.canaries):
             try:
                 check()
             except StoreError as error:
@@ -250,15 +252,3 @@ def names_another_store(path: Path, store_id: bytes) -> bool:
     except OSError:
         return False
     return len(head) == _HEADER.size and zlib.crc32(head) == _RESIDUE and _HEADER.unpack(head)[9] != store_id
-
-
-def _open(path: Path) -> mmap.mmap:
-    with open(path, 'rb') as file:
-        try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            mapped = b''
-    if len(mapped) < _HEADER.size:
-        raise StoreError(f'{path} has only {len(mapped)} bytes: it was cut off; delete it and save again, or copy it '
-                         'again.')
-    return mapped

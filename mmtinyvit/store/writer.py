@@ -12,7 +12,7 @@ from .errors import StoreError
 from .files import make_folder, refuse_foreign, translated, write_atomically
 from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
-from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards, shard_path
+from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
@@ -109,7 +109,7 @@ class LogitWriter:
             StoreError: The views are to be coded relative to one that is neither wanted nor complete.
         """
         total, reference = self.manifest.shards_per_view, self.manifest.reference
-        views = reference.views_in_order(check_view(view) for view in views)
+        views = sorted(map(check_view, views), key=lambda view: view != reference.view)
         reference.refuse_without(views, f'The store {self.root}',
                                  lambda view: len(list_shards(self.root, view)) >= total)
         start = total * (rank % world_size) // world_size
@@ -140,7 +140,7 @@ class LogitWriter:
             return True
         if self._waits_for(unit) or not self._lock.claim_unit(self._number(unit)):
             return False
-        if self._path(unit).exists():  # finished by another process since missing() looked
+        if (self.root / unit.file).exists():  # finished by another process since missing() looked
             self.release(unit)
             return False
         return True
@@ -155,18 +155,10 @@ class LogitWriter:
             raise StoreError(f'{unit} is not a unit of the store {self.root}.')
         return meta.unit_number(unit)
 
-    def _path(self, unit: Unit) -> Path:
-        return shard_path(self.root, unit.view, unit.shard)
-
     def _waits_for(self, unit: Unit) -> Path | None:
         """The shard that must be there before ``unit`` can be written, and is not."""
-        needed = self._needed(unit)
-        return None if needed is None or self._path(needed).exists() else self._path(needed)
-
-    def _needed(self, unit: Unit) -> Unit | None:
-        """The unit that ``unit`` is coded relative to."""
-        view = self.manifest.reference.of(unit.view)
-        return None if view is None else self.unit(view, unit.shard)
+        needed = self.manifest.reference.of(unit)
+        return self.root / needed.file if needed and not (self.root / needed.file).exists() else None
 
     # ---------------------------------------------------------------- writing
     def write_shard(self, unit: Unit, record: Record, canaries: Mapping[int, bytes] | None = None) -> None:
@@ -206,9 +198,9 @@ class LogitWriter:
         if not self.claim(unit):
             needed = self._waits_for(unit)
             if needed:
-                raise StoreError(f'{self._path(unit)} is coded relative to {needed}, which is not there: write that '
-                                 'first.')
-            raise StoreError(f'{self._path(unit)} is written already, or is being written by another process.')
+                raise StoreError(f'{self.root / unit.file} is coded relative to {needed}, which is not there: write '
+                                 'that first.')
+            raise StoreError(f'{self.root / unit.file} is written already, or is being written by another process.')
         try:
             yield
         finally:
@@ -216,14 +208,14 @@ class LogitWriter:
 
     def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
         with translated(self.root, sum(map(len, pieces))):
-            make_folder(self._path(unit).parent)
-            write_atomically(self._path(unit), pieces)
+            make_folder((self.root / unit.file).parent)
+            write_atomically(self.root / unit.file, pieces)
         self._written += 1
 
     def _reference(self, unit: Unit) -> Shard | None:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
-        needed = self._needed(unit)
-        return needed and Shard(self._path(needed), self.manifest, needed)
+        needed = self.manifest.reference.of(unit)
+        return needed and Shard(self.root / needed.file, self.manifest, needed)
 
     def _pack(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.store.cached_folder import cache_folder
+from mmtinyvit.store.cache import cache_folder
 from mmtinyvit.store.files import FULL, file_sha256, write_atomically
 
 from .index import entry_at
@@ -62,9 +62,9 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
           check: Callable[[Path], object] | None = None) -> Path:
     """The file at ``url``, downloaded to ``path`` unless it is there already.
 
-    It arrives under another name, is checked, and only then gets its own. Its checksum is recorded beside it in the
-    form of ``sha256sum``, before that; a file that is there is held to its record, and downloaded again if it has
-    changed. Several processes may ask for the same file: one downloads it.
+    It arrives under another name, is checked, its checksum is recorded beside it in the form of ``sha256sum``, and only
+    then it gets its own. A file that is there is held to its record, and downloaded again if it has changed. Several
+    processes may ask for the same file: one downloads it.
 
     Args:
         url: An ``http`` or ``https`` address.
@@ -141,8 +141,7 @@ def download(url: str, part: Path, file: BinaryIO, report: Report | None = None)
     """Bring ``file``, open at the path ``part``, to the end of what is at ``url``, starting from what it holds.
 
     What is there is only kept if the server says that it is still the beginning of the same file (``If-Range``). The
-    server's name for that version lies beside it, under the name of ``part`` with ``.version``. What has arrived stays
-    after an error.
+    server's name for that version lies beside it, under the name of ``part`` with ``.version``.
     """
     failures = 0
     while True:
@@ -156,15 +155,11 @@ def download(url: str, part: Path, file: BinaryIO, report: Report | None = None)
                                 'address.') from error
             reason = f'HTTP {error.code} {error.reason}'
         except (URLError, HTTPException, ConnectionError) as error:
-            reason = str(getattr(error, 'reason', None) or error or type(error).__name__)
-            if isinstance(getattr(error, 'reason', None), (socket.gaierror, ConnectionRefusedError)):
+            cause = getattr(error, 'reason', error)
+            reason = str(cause) or type(error).__name__
+            if isinstance(cause, (socket.gaierror, ConnectionRefusedError)):
                 raise UserError(f'{url} cannot be reached ({reason}): is this machine online? Name a mirror, or bring '
                                 'the file from another machine.') from error
-        except OSError as error:
-            if error.errno in FULL:
-                raise UserError(f'The disk is full ({error.strerror}) while downloading {url}: free some room, or name '
-                                'another folder; what has arrived is kept.') from error
-            raise
         failures = 1 if file.seek(0, os.SEEK_END) > before else failures + 1
         if failures == TRIES:
             raise UserError(f'{url} cannot be downloaded ({reason}): check the connection and run it again, it goes '

@@ -1,7 +1,7 @@
 """The published models in mmpretrain's own list, once both libraries are imported, in either order.
 
-mmpretrain reads its own index alone and asks nobody else for models, and importing it from here would take seconds: so
-an import hook waits until the user imports it, and goes.
+mmpretrain asks nobody else for models, and importing it from here would take seconds: so an import hook waits until the
+user does.
 """
 import importlib.util
 import sys
@@ -18,7 +18,7 @@ HUB = 'mmpretrain.apis.model'
 
 
 def join_model_hub() -> None:
-    """Add the metafiles to ``mmpretrain.list_models``: now, or when mmpretrain is imported, which takes seconds."""
+    """Add the metafiles to ``mmpretrain.list_models``: now, or when mmpretrain is imported."""
     if HUB in sys.modules:
         _join(sys.modules[HUB])
     else:

@@ -28,8 +28,7 @@ class Entry(NamedTuple):
         data: What it was trained on.
         parameters: Number of parameters, classifier included.
         macs: Multiply-adds of one image.
-        top1: Published accuracy on ImageNet-1K in per cent, or None.
-        top5: Likewise.
+        top1, top5: Published accuracies on ImageNet-1K in per cent, or None.
     """
     name: str
     config: str

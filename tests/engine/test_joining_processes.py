@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_flow import contents, saving
 
-from mmtinyvit.cli.runner import build_teacher_runner
+from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 
 DEADLINE = 120  # seconds
@@ -39,7 +39,7 @@ def holders(store) -> dict[int, set[int]]:
 def work(cfg: Config, environment: dict[str, str]) -> None:
     """A process that saves."""
     os.environ.update(environment)
-    build_teacher_runner(cfg).test()
+    build_runner(cfg, TeacherRunner).test()
 
 
 @pytest.fixture

@@ -86,6 +86,25 @@ def test_other_views(tmp_path, photos, saved_store, pipeline, names):
         train(photos, saved_store, tmp_path, **pipeline)
 
 
+def test_images_reduced_by_the_student_alone(tmp_path, photos, saved_store):
+    """The photos are PNG files, which are never reduced: the pixels are the same, and still the training is refused."""
+    cfg = distilling(photos, saved_store, tmp_path)
+    cfg.train_dataloader.dataset.pipeline[0].min_side = 20
+    with pytest.raises(UserError, match=r'pipeline.min_side: \(absent\) != 20'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_images_reduced_by_the_teacher(tmp_path, photos, teacher_checkpoint):
+    cfg = saving(photos, tmp_path / 'store', tmp_path / 'save', teacher_checkpoint)
+    cfg.test_dataloader.dataset.pipeline[0].min_side = 20
+    Runner.from_cfg(cfg).test()
+    with pytest.raises(UserError, match=r'pipeline.min_side: 20 != \(absent\)'):
+        train(photos, tmp_path / 'store', tmp_path / 'alone')
+    cfg = distilling(photos, tmp_path / 'store', tmp_path / 'both', epochs=1)
+    cfg.train_dataloader.dataset.pipeline[0].min_side = 20
+    Runner.from_cfg(cfg).train()
+
+
 @pytest.mark.parametrize('model', [
     student(11),
     dict(type='mmtinyvit.DistillTimmClassifier', model_name='test_efficientnet', num_classes=11),

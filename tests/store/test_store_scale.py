@@ -24,9 +24,9 @@ def private():
 before = private()
 sys.addaudithook(lambda event, args: opened.append(args[0]) if event in ('open', 'os.listdir', 'os.scandir') else None)
 store = LogitStore(sys.argv[1])
-assert len(store.views) == 90
 absent = [store.find([f'n01440764/absent_{i}.JPEG'])[0] for i in range(100)].count(-1)
 print(absent, len(opened), private() - before)
+assert len(store.views) == 90
 '''
 
 FORK = '''

@@ -263,7 +263,8 @@ def test_round_trip(tmp_path_factory, data):
             writer.write_shard(unit, Record(index[rows], log_prob[rows], tail[rows]))
     store = LogitStore(path)
     found = store.read(0, keys)
-    assert (found.index == np.sort(index, axis=1)).all()
+    if codec != 'smallest':  # that gives back others for classes that are as good as impossible
+        assert (found.index == np.sort(index, axis=1)).all()
     packing = make_codec(codec, topk, num_classes)
     expected = packing.decode(packing.encode(index, np.minimum(log_prob, 0), tail))
     assert all((a == b).all() for a, b in zip(found[:3], expected, strict=True))

@@ -3,16 +3,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import barrier, get_dist_info, master_only
-from mmengine.hooks import Hook
+from mmengine.dist import barrier, get_dist_info
 from mmengine.runner import Runner
-from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest, store_identity
+from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
@@ -24,6 +22,7 @@ from mmtinyvit.store.record import check_record
 from mmtinyvit.store.writer import agree
 
 from .epoch_clock import advance_clock
+from .sparse_logit_distill import StoreHook
 
 __all__ = ['SAVING_SETTINGS', 'CacheLogitsHook', 'read_saving_config']
 
@@ -51,7 +50,7 @@ def read_saving_config(path: str) -> dict:
 
 
 @HOOKS.register_module()
-class CacheLogitsHook(Hook):
+class CacheLogitsHook(StoreHook):
     """A training with the store's teacher at hand. What it does follows ``mode`` of ``LoadTeacherLogits``:
 
     - ``stored``: the same as ``SparseLogitDistillHook``; no teacher is built.
@@ -72,15 +71,11 @@ class CacheLogitsHook(Hook):
         codec: See ``mmtinyvit/store/README.md``; ``compact`` by default.
         samples_per_shard: Of a store that is created here; by default it suits the dataset.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
-        keep_mass: As for ``SaveLogitsLoop``.
-        sampling: As for ``SaveLogitsLoop``.
-        reference_view: As for ``SaveLogitsLoop``.
+        keep_mass, sampling, reference_view: As for ``SaveLogitsLoop``.
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
-        num_canaries: As for ``SparseLogitDistillHook``.
-        teacher: As for ``SparseLogitDistillHook``.
+        num_canaries, teacher: As for ``SparseLogitDistillHook``.
     """
-    priority = 'NORMAL'
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
@@ -110,7 +105,13 @@ class CacheLogitsHook(Hook):
         self._prepare(runner)
         self.check.config(runner, self._place, self._manifest)
         coming = sorted({self.views[epoch % len(self.views)] for epoch in range(runner.epoch, runner.max_epochs)})
-        stored = self._open(runner, coming) if mode == 'auto' else []
+        stored: list[int] = []
+        if mode == 'auto' and (self._place / MANIFEST_NAME).exists():
+            store = LogitStore(self._place)
+            stored = sorted(set(coming) & set(store.complete_views()))
+            self.check.content(runner, store, sorted(set(coming) & set(store.views)))
+        if mode == 'auto' and len(stored) < len(coming):
+            self._writer = join_store(self._place, self._request, self.teacher, coming)
         meta, teacher = self._manifest, self._manifest.fingerprints['teacher']
         runner.logger.info(
             f'Teacher store {self._place}, mode {mode}: {len(coming)} views are coming, {len(stored)} of them are '
@@ -149,17 +150,6 @@ class CacheLogitsHook(Hook):
                 text_sha, num_samples = text_sha256(keys)
                 self._manifest = manifest.settle(num_samples, SampleFiles(text_sha, '0' * 64, 0))
 
-    def _open(self, runner: Runner, coming: list[int]) -> list[int]:
-        """Create the store, or check the one that is there; returns those of the coming views that are complete."""
-        stored: list[int] = []
-        if (self._place / MANIFEST_NAME).exists():
-            store = LogitStore(self._place)
-            stored = sorted(set(coming) & set(store.complete_views()))
-            self.check.content(runner, store, sorted(set(coming) & set(store.views)))
-        if len(stored) < len(coming):
-            self._writer = join_store(self._place, self._request, self.teacher, coming)
-        return stored
-
     # ---------------------------------------------------------------- each epoch
     def before_train_epoch(self, runner: Runner) -> None:
         view = advance_clock(runner, self.views)
@@ -184,8 +174,10 @@ class CacheLogitsHook(Hook):
                             'was reading it: start again with --resume.')
         codec = make_codec(meta.codec, meta.topk, meta.num_classes)
         rounded = Record(*codec.decode(codec.encode(*record[:3])), record.partner_hash)
-        for i, row in enumerate(rows):
-            _attach(samples[row], rounded.row(i))
+        for i, row in enumerate(rows):  # where LoadTeacherLogits puts it
+            for name, value in zip(TEACHER_KEYS, rounded.row(i), strict=True):
+                if value is not None:
+                    samples[row].set_field(value, name)
 
     def after_train_epoch(self, runner: Runner) -> None:
         if self._view is not None:
@@ -198,32 +190,15 @@ class CacheLogitsHook(Hook):
             self._writer.close()
             self._writer = None
 
-    # ---------------------------------------------------------------- checkpoints
-    @master_only
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['teacher_store'] = self._identity(runner)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self.check.resumed(checkpoint, self._identity(runner))
-
     def _identity(self, runner: Runner) -> dict[str, str]:
-        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
-        if reader.mode == 'stored':
-            return store_identity(reader.stores, reader.weights)
+        if use_store(runner.train_dataloader.dataset, runner.cfg).mode == 'stored':
+            return super()._identity(runner)
         self._prepare(runner)
         return dict(path=str(self._place), store_id=self._manifest.store_id.hex())
 
 
 class _CachedView:
-    """What the teacher has said about one view, kept on disk until the store has it.
-
-    Args:
-        teacher: Asked about what nobody knows yet.
-        writer: Of the store.
-        view: The view.
-        flush_seconds: See :class:`~mmtinyvit.store.PendingRecords`.
-    """
+    """What the teacher has said about one view, kept on disk until the store has it; asks about what nobody knows."""
 
     def __init__(self, teacher: Teacher, writer: LogitWriter, view: int, flush_seconds: float) -> None:
         self.teacher, self.writer, self.view = teacher, writer, view
@@ -286,10 +261,3 @@ def _fill(record: Record, rows: np.ndarray, answer: Record) -> None:
     for array, values in zip(record, answer, strict=True):
         if values is not None:
             array[rows] = values
-
-
-def _attach(sample: DataSample, record: Record) -> None:
-    """Put one row where ``LoadTeacherLogits`` puts it."""
-    for name, value in zip(TEACHER_KEYS, record, strict=True):
-        if value is not None:
-            sample.set_field(value, name)

@@ -42,7 +42,6 @@ class EpochClockHook(Hook):
     Args:
         num_views: Repeat the views after this many epochs; None never does.
     """
-    priority = 'NORMAL'
 
     def __init__(self, num_views: int | None = None) -> None:
         self.views = None if num_views is None else range(num_views)

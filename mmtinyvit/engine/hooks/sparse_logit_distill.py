@@ -12,11 +12,28 @@ from mmtinyvit.registry import HOOKS
 
 from .epoch_clock import advance_clock
 
-__all__ = ['SparseLogitDistillHook']
+__all__ = ['SparseLogitDistillHook', 'StoreHook']
+
+
+class StoreHook(Hook):
+    """When saving a checkpoint: writes the identity of the training's store into it; when resuming: compares it."""
+    check: StoreCheck
+
+    @master_only
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['teacher_store'] = self._identity(runner)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.check.resumed(checkpoint, self._identity(runner))
+
+    def _identity(self, runner: Runner) -> dict[str, str]:
+        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
+        return store_identity(reader.stores, reader.weights)
 
 
 @HOOKS.register_module()
-class SparseLogitDistillHook(Hook):
+class SparseLogitDistillHook(StoreHook):
     """Hold a training to the store, or the stores, that its pipeline reads.
 
     Before training: compares each store with the config's dataset, pipeline and model, replays a few canaries, and
@@ -34,7 +51,6 @@ class SparseLogitDistillHook(Hook):
         any_order: Whether the dataset may list all samples of the store in another order; for a store that was grown by
             merging.
     """
-    priority = 'NORMAL'
 
     def __init__(self, views: Sequence[int] | None = None, num_canaries: int = 8,
                  teacher: str | Sequence[str] | None = None, topk: int | Sequence[int] | None = None,
@@ -52,16 +68,3 @@ class SparseLogitDistillHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         advance_clock(runner, self.views)
-
-    @master_only
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['teacher_store'] = self._identity(runner)
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self.check.resumed(checkpoint, self._identity(runner))
-
-    @staticmethod
-    def _identity(runner: Runner) -> dict[str, str]:
-        reader = use_store(runner.train_dataloader.dataset, runner.cfg)
-        return store_identity(reader.stores, reader.weights)

@@ -101,56 +101,44 @@ class SaveLogitsLoop(BaseLoop):
         Returns:
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
-        rank, world_size = get_dist_info()
         request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
         start = time.perf_counter()
-        writer = join_store(self.store_path, request, self.teacher, self.views, self.join)
-        with writer:
-            self._check_replay()
-            with _Progress(self.runner.logger, rank, world_size, self._missing(writer)) as progress:
-                saved = self._save_all(writer, progress, rank, world_size)
+        with join_store(self.store_path, request, self.teacher, self.views, self.join) as writer:
+            store = LogitStore(self.store_path)
+            done = store.complete_views()
+            if done:  # going on with a store: the libraries must still make the same pixels
+                check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
+            with _Progress(self.runner.logger, self._missing(writer)) as progress:
+                # What other processes hold is waited for, in case they die.
+                for unit in writer.missing(self.views, *get_dist_info(), wait=True):
+                    if writer.claim(unit):  # there is something to do, at least this
+                        self._save_claimable(writer, progress)
         seconds = time.perf_counter() - start
-        size = LogitStore(self.store_path).bytes_per_view
-        self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
-                                f's, {size:g} bytes each')
-        return dict(samples=saved, seconds=seconds, bytes_per_view=size)
-
-    def _check_replay(self) -> None:
-        """Going on with a store: the libraries must still make the same pixels."""
-        store = LogitStore(self.store_path)
-        done = store.complete_views()
-        if done:
-            check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
-
-    def _save_all(self, writer: LogitWriter, progress: '_Progress', rank: int, world_size: int) -> int:
-        """Claim and save until nothing is missing; another process's shards are waited for, in case it dies."""
-        saved = 0
-        for unit in writer.missing(self.views, rank, world_size, wait=True):
-            if writer.claim(unit):  # there is something to do, at least this
-                saved += self._save_claimable(writer, progress, rank, world_size)
-        return saved
+        size = store.bytes_per_view
+        self.runner.logger.info(f'{self.store_path}: {progress.saved:,} views of samples saved by this process in '
+                                f'{seconds:.0f} s, {size:g} bytes each')
+        return dict(samples=progress.saved, seconds=seconds, bytes_per_view=size)
 
     def _missing(self, writer: LogitWriter) -> int:
         """Views of samples that the store lacks."""
         return sum(unit.count for unit in set(writer.missing(self.views)))  # a set: shards that end meanwhile repeat it
 
-    def _save_claimable(self, writer: LogitWriter, progress: '_Progress', rank: int, world_size: int) -> int:
+    def _save_claimable(self, writer: LogitWriter, progress: '_Progress') -> None:
         """One round over the shards that nobody else holds."""
         plan: deque[tuple[list[_Shard], np.ndarray]] = deque()
         loader = DataLoader(
             ViewsAtOnce(self.teacher.dataset),
-            batch_sampler=self._batches(writer, plan, rank, world_size),
+            batch_sampler=self._batches(writer, plan),
             num_workers=self.num_workers,
             collate_fn=self.teacher.collate_views,
             pin_memory=torch.cuda.is_available())
-        saved, per_shard = 0, writer.manifest.samples_per_shard
         writing: deque[Future] = deque()
         with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
             for batches in loader:
                 shards, positions = plan.popleft()
                 for shard, batch in zip(shards, batches, strict=True):
                     shard.records.append(self.teacher.ask(batch))
-                    shard.canaries |= self.teacher.canaries(batch, positions, per_shard)
+                    shard.canaries |= self.teacher.canaries(batch, positions, writer.manifest.samples_per_shard)
                     if positions[-1] + 1 == shard.unit.first + shard.unit.count:
                         while len(writing) >= self.views_at_once:
                             writing.popleft().result()
@@ -159,16 +147,14 @@ class SaveLogitsLoop(BaseLoop):
                         shard.records.clear()
                         if self.join:
                             progress.look(partial(self._missing, writer))
-                    saved += len(positions)
                     progress.count(len(positions))
             for shard in writing:
                 shard.result()
-        return saved
 
-    def _batches(self, writer: LogitWriter, plan: deque, rank: int, world_size: int) -> Iterator[list[tuple]]:
+    def _batches(self, writer: LogitWriter, plan: deque) -> Iterator[list[tuple]]:
         """Items of the dataset, batch by batch, of the shards that this process gets; notes them in ``plan``."""
         groups: dict[tuple[int, int], list[Unit]] = {}  # by the views that go together, and by shard
-        for unit in dict.fromkeys(writer.missing(self.views, rank, world_size)):
+        for unit in dict.fromkeys(writer.missing(self.views, *get_dist_info())):
             groups.setdefault((self.views.index(unit.view) // self.views_at_once, unit.shard), []).append(unit)
         for group in groups.values():
             shards = [_Shard(unit) for unit in group if writer.claim(unit)]
@@ -195,22 +181,22 @@ class _Progress(Progress):
 
     Args:
         logger: For runs without a terminal.
-        rank: This process.
-        world_size: Processes that share the work; the others are taken to be as fast as this one.
-        total: Views of samples to go, over all processes.
+        total: Views of samples to go, over all processes; the others are taken to be as fast as this one.
     """
 
-    def __init__(self, logger: logging.Logger, rank: int, world_size: int, total: int) -> None:
-        console = Console(stderr=True)
+    def __init__(self, logger: logging.Logger, total: int) -> None:
+        console, (rank, self.world_size) = Console(stderr=True), get_dist_info()
         count, rate = '{task.completed:,.0f}/{task.total:,.0f} views', '{task.fields[rate]:,.0f}/s'
         super().__init__(TextColumn('saving'), BarColumn(), TextColumn(count), TextColumn(rate), TimeElapsedColumn(),
                          TimeRemainingColumn(), console=console, disable=rank != 0 or not console.is_terminal)
-        self.logger, self.logs, self.world_size = logger, rank == 0 and self.disable, world_size
-        self.total, self.done, self.task = total, 0, self.add_task('saving', total=total, rate=0.)
+        self.logger, self.logs = logger, rank == 0 and self.disable
+        self.total, self.task = total, self.add_task('saving', total=total, rate=0.)
+        self.saved = self.done = 0  # by this process; by all
         self.begun = self.logged = self.looked = time.monotonic()
 
     def count(self, saved: int) -> None:
         """Count ``saved`` more views of samples, saved by this process."""
+        self.saved += saved
         self.done = min(self.done + saved * self.world_size, self.total)
         now = time.monotonic()
         rate = self.done / max(now - self.begun, 1e-9)

@@ -42,8 +42,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         """Fill ``params`` with groups, one for each combination of rate, weight decay and other settings.
 
-        Each group has ``lr``, ``lr_scale`` (its share of the full rate by depth) and ``param_names``. MMEngine's own
-        method, which fills a group per parameter, recurses into the modules by their ``prefix``.
+        Each group has ``lr``, ``lr_scale`` (its share of the full rate by depth) and ``param_names``. MMEngine's method
+        makes a group per parameter.
 
         Raises:
             UserError: No part of the model has ``get_layer_depth``, or nothing in it is to be trained.

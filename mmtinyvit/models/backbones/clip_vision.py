@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_clip_state_dict, convert_in_place, is_official_clip
+from ..checkpoint_keys import convert_clip_state_dict, convert_in_place
 
 __all__ = ['CLIPVisionTower']
 
@@ -84,13 +84,7 @@ class CLIPVisionTower(BaseModule):
         self.projection = nn.Parameter(std * torch.randn(width, out_channels))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Project the class token.
-
-        Args:
-            x: Images ``(B, 3, img_size, img_size)``.
-
-        Returns:
-            One tensor ``(B, out_channels)``.
+        """The projected class token ``(B, out_channels)`` of images ``(B, 3, img_size, img_size)``.
 
         Raises:
             UserError: If the images have another size.
@@ -105,5 +99,5 @@ class CLIPVisionTower(BaseModule):
             x = block(x)
         return (self.ln_post(x[:, 0]) @ self.projection, )
 
-    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_clip,
+    _checkpoint_filter = staticmethod(partial(convert_in_place, marks=['visual.conv1.weight'],
                                               convert=convert_clip_state_dict))

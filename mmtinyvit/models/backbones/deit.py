@@ -13,7 +13,7 @@ from torch import nn
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import convert_deit_state_dict, convert_in_place, is_official_deit
+from ..checkpoint_keys import convert_deit_state_dict, convert_in_place
 
 __all__ = ['DeiT', 'DistilledDeiT']
 
@@ -67,7 +67,7 @@ class _DeiTMixin:
                                 'mmtinyvit.DistilledDeiT, one without distillation to mmtinyvit.DeiT.')
         super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
 
-    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=is_official_deit,
+    _checkpoint_filter = staticmethod(partial(convert_in_place, marks=['blocks.0.attn.qkv.weight'],
                                               convert=convert_deit_state_dict))
 
 
@@ -77,8 +77,7 @@ class DeiT(_DeiTMixin, VisionTransformer):
 
     Args:
         arch: ``'deit-tiny'``, ``'deit-small'``, ``'deit-base'``, or a dict as for mmpretrain's ``VisionTransformer``.
-        *args: Of ``VisionTransformer``.
-        **kwargs: Of ``VisionTransformer``.
+        *args, **kwargs: Of ``VisionTransformer``.
     """
 
 
@@ -88,6 +87,5 @@ class DistilledDeiT(_DeiTMixin, DistilledVisionTransformer):
 
     Args:
         arch: As for :class:`DeiT`.
-        *args: Of mmpretrain's ``DistilledVisionTransformer``.
-        **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
+        *args, **kwargs: Of mmpretrain's ``DistilledVisionTransformer``.
     """

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
-from ..checkpoint_keys import adapt_state_dict, convert_in_place, convert_state_dict, detect_layout, find_tiny_vit
+from ..checkpoint_keys import MARKS, adapt_state_dict, convert_in_place, convert_state_dict, find_tiny_vit
 from ..weights import PretrainedMixin, fill_module, read_state_dict
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViT', 'TinyViTBlock',
@@ -39,15 +39,9 @@ PER_STAGE = ('embed_dims', 'num_heads', 'depths', 'window_sizes')
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, and BatchNorm.
+    """Convolution without bias, padded by half of its kernel, and BatchNorm.
 
-    Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
-        kernel_size: Side of the kernel; the padding is half of it.
-        stride: Stride.
-        groups: Groups, ``in_channels`` for a depthwise convolution.
-        norm_weight: Initial weight of the norm; 0 starts a residual branch as the identity.
+    The norm's weight starts at ``norm_weight``; 0 makes a residual branch the identity.
     """
 
     def __init__(self,
@@ -373,17 +367,11 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         return self
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning rate decay, by the rule of the original.
+        """Depth i of a parameter for layer-wise decay of the rate, and the number of depths D, as in the original.
 
-        With D blocks the i-th is scaled by ``decay ** (D - 1 - i)``. The stem counts as the first block, a
+        Depth i is scaled by ``decay ** (D - 1 - i)``. Each block is one; the stem counts as the first block, a
         down-sampling layer as the block before it, the final norm and everything behind the backbone as the last.
-
-        Args:
-            param_name: Full name of the parameter.
-            prefix: Prefix of the backbone in it, for example ``'backbone.'``.
-
-        Returns:
-            The depth and the number of depths D.
+        ``prefix`` is that of the backbone in the name, for example ``'backbone.'``.
         """
         num_depths = sum(self.depths)
         name = param_name.removeprefix(prefix).split('.')
@@ -398,7 +386,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         """Before loading: take the checkpoints of Cream, timm and mmpretrain, for any window."""
         adapt_state_dict(state_dict, self.state_dict(), prefix)
 
-    _checkpoint_filter = staticmethod(partial(convert_in_place, is_foreign=detect_layout,
+    _checkpoint_filter = staticmethod(partial(convert_in_place, marks=MARKS,
                                               convert=partial(convert_state_dict, prefix='backbone.')))
 
     def _freeze(self) -> None:
@@ -411,11 +399,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
 
 
 def resolve_arch(arch: str | dict, overrides: dict) -> dict:
-    """An architecture with all its settings, from its name or a dict, as :class:`TinyViT` describes them.
-
-    Args:
-        arch: Name or dict.
-        overrides: Settings that replace the arch's, where they are not None.
+    """An architecture with all its settings, from its name or a dict; ``overrides`` replace them where not None.
 
     Raises:
         UserError: If they make no sense.

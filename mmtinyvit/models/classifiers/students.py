@@ -47,11 +47,7 @@ class _DistillMixin:
         return self.label_weight > 0
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised.
-            data_samples: One per image, with the teacher's record, and with labels if ``label_weight`` is above 0.
+        """Losses of normalised images ``(B, 3, H, W)``, whose samples have the teacher's record.
 
         Returns:
             dict: ``loss_teacher``, ``loss_label`` if it has weight, and ``teacher_agreement``, the percentage of images
@@ -75,10 +71,9 @@ class DistillClassifier(_DistillMixin, ImageClassifier):
     """``mmpretrain.ImageClassifier`` that learns from a store. Its checkpoint is a plain ``ImageClassifier``'s.
 
     Args:
-        *args: Of ``ImageClassifier``.
+        *args, **kwargs: Of ``ImageClassifier``.
         distill: Config of the loss; :class:`~mmtinyvit.models.losses.SparseSoftTargetLoss` by default.
         label_weight: Share of the label loss, in [0, 1]. At 0, the default, labels are not read.
-        **kwargs: Of ``ImageClassifier``.
     """
 
 
@@ -87,9 +82,7 @@ class DistillTimmClassifier(_DistillMixin, TimmClassifier):
     """``mmpretrain.TimmClassifier`` that learns from a store. Its checkpoint is a plain ``TimmClassifier``'s.
 
     Args:
-        *args: Of ``TimmClassifier``.
-        **kwargs: Of ``TimmClassifier``, among them ``model_name``; ``distill`` and ``label_weight`` of
-            :class:`DistillClassifier`.
+        *args, **kwargs: Of ``TimmClassifier``, and ``distill`` and ``label_weight`` of :class:`DistillClassifier`.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -104,23 +97,17 @@ class DeiTDistillHead(DeiTClsHead):
     learns from the teacher. A backbone without tokens, such as TinyViT, gives one pooled feature, which both heads
     read. mmpretrain's ``DeiTClsHead``, whose parameters have the same names, cannot be trained.
 
-    ``forward`` returns the mean of both logits, in training too; :meth:`separate` returns them one by one, for
-    :class:`DeiTDistillClassifier`.
-
     Args:
-        *args: Of mmpretrain's ``DeiTClsHead``.
+        *args, **kwargs: Of ``DeiTClsHead``: ``num_classes`` (C, of labels and teacher alike), ``in_channels``,
+            ``hidden_dim`` (width of a hidden layer before both heads; None has none) and others.
         loss: Config of the label loss, on the class head.
         init_cfg: Initialisation of MMEngine; by default the original's.
-        **kwargs: Of ``DeiTClsHead``: ``num_classes`` (C, of labels and teacher alike), ``in_channels``, ``hidden_dim``
-            (width of a hidden layer before both heads; None has none) and others.
     """
 
     def __init__(self, *args, loss: dict | None = None, init_cfg: dict | list[dict] | None = None, **kwargs) -> None:
-        super().__init__(
-            *args,
-            loss=loss or dict(type='mmpretrain.CrossEntropyLoss'),
-            init_cfg=init_cfg or dict(type='TruncNormal', layer='Linear', std=.02, bias=0.),
-            **kwargs)
+        loss = loss or dict(type='mmpretrain.CrossEntropyLoss')
+        init_cfg = init_cfg or dict(type='TruncNormal', layer='Linear', std=.02, bias=0.)
+        super().__init__(*args, loss=loss, init_cfg=init_cfg, **kwargs)
         self._register_load_state_dict_pre_hook(self._adapt)
 
     def pre_logits(self, feats: Sequence) -> tuple[Tensor, Tensor]:
@@ -158,19 +145,16 @@ class DeiTDistillClassifier(ImageClassifier):
     L = (1 - alpha) * label loss of the class head + alpha * distillation loss of the distillation head. The label loss
     gives no gradient to the distillation head, nor the distillation loss to the class head; both train the backbone.
 
-    Without ``teacher``, the targets are the records that ``LoadTeacherLogits`` reads from a store. With one, it is
-    asked about the very batch that the student sees, mixed images included.
-
     The checkpoint is a plain ``ImageClassifier``'s: the same backbone with ``DeiTDistillHead``, or mmpretrain's
     ``DistilledVisionTransformer`` with ``DeiTClsHead``, takes it.
 
     Args:
-        *args: Of ``ImageClassifier``. The head is a :class:`DeiTDistillHead`.
-        teacher: Arguments of :class:`~mmtinyvit.models.classifiers.FrozenTeacher`, or one; None reads a store.
+        *args, **kwargs: Of ``ImageClassifier``. The head is a :class:`DeiTDistillHead`.
+        teacher: Arguments of :class:`~mmtinyvit.models.classifiers.FrozenTeacher`, or one, which is asked about the
+            very batch that the student sees; None takes the records that ``LoadTeacherLogits`` reads from a store.
         distill: Config of the distillation loss; :class:`~mmtinyvit.models.losses.HardDistillationLoss` by default.
         alpha: Share of the distillation, in [0, 1]. At 0 nothing is distilled: no teacher is needed, and the
             distillation head is frozen as it is. At 1 labels are not read, and the class head is frozen.
-        **kwargs: Of ``ImageClassifier``.
 
     Raises:
         UserError: ``alpha`` or the type of the head makes no sense.
@@ -205,12 +189,7 @@ class DeiTDistillClassifier(ImageClassifier):
             self.teacher.load()
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            inputs: ``(B, 3, H, W)``, normalised.
-            data_samples: One per image, with labels if ``alpha`` is below 1, and with the teacher's record if ``alpha``
-                is above 0 and there is no ``teacher``.
+        """Losses of normalised images ``(B, 3, H, W)``.
 
         Returns:
             dict: ``loss_label``, ``loss_distill`` (each with its share), and ``teacher_agreement``, the percentage of

@@ -15,7 +15,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.record import check_weights
 
-from ..data_preprocessors import Renormalise
+from ..data_preprocessors import renormalise
 from ..weights import fill_module, read_state_dict
 
 __all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits']
@@ -61,14 +61,13 @@ def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 class FrozenTeacher:
-    """A teacher for training with a teacher beside the student, or for whoever else needs its answers.
+    """A teacher beside the student.
 
-    It is no ``nn.Module``, and a module that holds one does not own it: the teacher is not in its ``state_dict()``,
-    ``parameters()`` or ``modules()``, so that no optimiser, DDP wrapper or checkpoint sees it, and a deep copy, as
-    ``EMAHook`` makes of the student, shares it. It stays in eval mode, computes without gradients, under the caller's
-    autocast, and follows the device of what it is asked about. The model is built when :meth:`load` is called or the
-    first question comes, on random numbers of its own: the student starts from the same weights with any teacher, and
-    testing builds none.
+    It is no ``nn.Module``, and a module that holds one does not own it: no ``state_dict()``, optimiser, DDP wrapper or
+    checkpoint sees it, and a deep copy, as ``EMAHook`` makes of the student, shares it. It stays in eval mode, computes
+    without gradients, under the caller's autocast, and follows the device of what it is asked about. The model is built
+    when :meth:`load` is called or the first question comes, on random numbers of its own: the student starts from the
+    same weights with any teacher, and testing builds none.
 
     Args:
         model: Config of an mmpretrain or timm classifier with a ``data_preprocessor`` of its own, or a built model. For
@@ -80,7 +79,6 @@ class FrozenTeacher:
         self.config = model
         self.checkpoint = checkpoint
         self._model: nn.Module | None = None
-        self._renormalise: tuple[nn.Module, Renormalise] | None = None
 
     def load(self) -> nn.Module:
         """The model; builds it at the first call.
@@ -99,25 +97,17 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, preprocessor: nn.Module) -> Tensor:
-        """Ask about a batch as the student gets it: augmented, mixed and normalised for the student.
-
-        Mixing is linear, so changing the normalisation afterwards gives what mixing under the teacher's own
-        normalisation gives, up to the rounding of one multiplication; with equal normalisation nothing is changed.
+        """Logits ``(B, C)``, without gradient, of a batch as the student gets it.
 
         Args:
-            inputs: ``(B, 3, H, W)``, as ``preprocessor`` gave it.
-            preprocessor: The student's.
-
-        Returns:
-            Tensor: Logits ``(B, C)``, without gradient.
+            inputs: ``(B, 3, H, W)``, augmented, mixed and normalised for the student.
+            preprocessor: The student's, which did it.
 
         Raises:
             UserError: The teacher gives something else.
         """
         model = self.load().to(inputs.device)
-        if self._renormalise is None or self._renormalise[0] is not preprocessor:
-            self._renormalise = preprocessor, Renormalise(preprocessor, model.data_preprocessor)
-        return class_logits(model, self._renormalise[1](inputs))
+        return class_logits(model, renormalise(inputs, preprocessor, model.data_preprocessor))
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self

@@ -1,6 +1,7 @@
 """Distillation of a classifier: its logits against what a teacher says, as a record of the store or as logits.
 
-Functions give one value per image, ``(B,)``; modules their mean over the batch. All compute in float32 or better.
+Functions give one value per image, ``(B,)`` in nats; modules their mean over the batch. All compute in float32 or
+better.
 """
 import math
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ __all__ = [
     'soft_distillation_loss', 'sparse_soft_target_loss', 'teacher_class'
 ]
 
-BLOCK = 2**20  # logits worked on together on a CPU: what is needed besides the gradient stays small, and in the cache
+BLOCK = 2**19  # logits worked on together on a CPU: what is needed besides the gradient stays small, and in the cache
 
 
 # ---------------------------------------------------------------- what a teacher says
@@ -30,21 +31,17 @@ def teacher_class(teacher: Tensor | Record) -> Tensor:
     return teacher.argmax(1)
 
 
-def recovered_target(log_prob: Tensor, tail_mass: Tensor, others: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """The distribution that a record stands for, flattened by a temperature.
+def recovered_target(record: Record, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The distribution that a record stands for, flattened by a temperature, for a student's ``logits`` ``(B, C)``.
 
     It is p_k on the K stored classes and the tail mass spread evenly on the others; a temperature raises each
     probability to the power of its inverse and makes the sum 1 again.
 
-    Args:
-        log_prob: Log-probabilities of the stored classes, ``(B, K)``.
-        tail_mass: Probability of all other classes together, ``(B,)``.
-        others: How many other classes there are, C - K.
-        temperature: Above 0; 1 changes nothing.
-
     Returns:
         tuple: Probability of each stored class ``(B, K)``, and of each other class ``(B,)``, 0 if there is none.
     """
+    dtype, others = torch.promote_types(logits.dtype, torch.float32), logits.shape[1] - record.index.shape[1]
+    log_prob, tail_mass = record.log_prob.to(dtype), record.tail_mass.to(dtype)
     if temperature == 1:
         prob, rest = log_prob.exp(), tail_mass / max(others, 1)
     else:
@@ -55,23 +52,24 @@ def recovered_target(log_prob: Tensor, tail_mass: Tensor, others: int, temperatu
     return prob, rest if others else torch.zeros_like(rest)
 
 
-def _float(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """``logits / temperature`` in float32 or better."""
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return z if temperature == 1 else z / temperature
 
 
 def _check_classes(logits: Tensor, teacher: Tensor | Record) -> None:
     """Refuses a teacher of another batch or of other classes."""
-    theirs = teacher.index if isinstance(teacher, Record) else teacher
-    fits = logits.ndim == theirs.ndim == 2 and len(theirs) == len(logits)
     if isinstance(teacher, Record):
-        fits &= (teacher.log_prob.shape == theirs.shape and teacher.tail_mass.shape == logits.shape[:1]
-                 and theirs.shape[1] <= logits.shape[1])
+        given = dict(index=teacher.index, log_prob=teacher.log_prob, tail_mass=teacher.tail_mass)
+        B, C = logits.shape if logits.ndim == 2 else (None, 0)
+        K = teacher.index.shape[-1]
+        fits = K <= C and teacher.index.shape == teacher.log_prob.shape == (B, K) and teacher.tail_mass.shape == (B, )
     else:
-        fits &= theirs.shape == logits.shape
+        given = dict(logits=teacher)
+        fits = logits.ndim == 2 and teacher.shape == logits.shape
     if not fits:
-        shapes = ', '.join(f'{name} {tuple(part.shape)}' for name, part in (
-            zip(('index', 'log_prob', 'tail_mass'), teacher, strict=False) if isinstance(teacher, Record) else
-            [('logits', teacher)]))
+        shapes = ', '.join(f'{name} {tuple(part.shape)}' for name, part in given.items())
         raise UserError(f'The student gives logits {tuple(logits.shape)}, which do not fit what the teacher gives '
                         f"({shapes}): both must have the same classes, so set num_classes of the student's head to the "
                         "teacher's.")
@@ -79,13 +77,10 @@ def _check_classes(logits: Tensor, teacher: Tensor | Record) -> None:
 
 # ---------------------------------------------------------------- the loss against a record
 def _cross_entropy(z: Tensor, index: Tensor, excess: Tensor, rest: Tensor) -> Tensor:
-    """L_b = s_b logsumexp(z_b) - sum_k e_bk z_bk - m_b sum_c z_bc, with s_b the target's sum; ``(B,)``.
+    """L_b = s_b logsumexp(z_b) - sum_k e_bk z_bk - m_b sum_c z_bc, ``(B,)``, for logits z ``(B, C)``.
 
-    Args:
-        z: Logits ``(B, C)``.
-        index: Stored classes ``(B, K)``.
-        excess: e, by how much their probabilities exceed m, ``(B, K)``.
-        rest: m, the probability of each other class, ``(B,)``.
+    s is the target's sum, e ``(B, K)`` by how much the probabilities of the stored classes exceed m, and m ``(B,)`` the
+    probability of each other class.
     """
     total = excess.sum(1) + rest * z.shape[1]
     return total * z.logsumexp(1) - (excess * z.gather(1, index)).sum(1) - rest * z.sum(1)
@@ -103,7 +98,8 @@ class _SparseCrossEntropy(torch.autograd.Function):
         total = excess.sum(1) + rest * logits.shape[1]  # (B,)
         ctx.softmax = excess.new_empty(logits.shape)
         loss = torch.empty_like(rest)
-        for rows, z in _blocks(logits, temperature):
+        for rows in _blocks(logits):
+            z = _scaled(logits[rows], temperature)
             top = z.amax(1)
             top_prob = torch.softmax(z, 1, out=ctx.softmax[rows]).amax(1)  # logsumexp(z) = top - log(top_prob)
             stored = (excess[rows] * (z.gather(1, index[rows]) - top[:, None])).sum(1)
@@ -120,30 +116,19 @@ class _SparseCrossEntropy(torch.autograd.Function):
         grad = (grad / ctx.temperature)[:, None]
         if out is None:
             out = excess.new_empty(logits.shape)
-            for rows, z in _blocks(logits, ctx.temperature):
-                torch.softmax(z, 1, out=out[rows])
-        for rows in _rows(logits):
+            for rows in _blocks(logits):
+                torch.softmax(_scaled(logits[rows], ctx.temperature), 1, out=out[rows])
+        for rows in _blocks(logits):
             out[rows].mul_(grad[rows] * total[rows, None]).sub_(grad[rows] * rest[rows, None])
             out[rows].scatter_add_(1, index[rows], excess[rows] * -grad[rows])
         return out.to(logits.dtype), None, None, None, None
 
 
-def _rows(logits: Tensor) -> Iterator[slice]:
+def _blocks(logits: Tensor) -> Iterator[slice]:
     """Rows to work on together; on a GPU all."""
     num_rows, num_classes = logits.shape
-    size = BLOCK // num_classes if logits.device.type == 'cpu' else num_rows
-    return (slice(first, first + max(size, 1)) for first in range(0, num_rows, max(size, 1)))
-
-
-def _blocks(logits: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:
-    """Rows, and their ``logits / temperature`` in float32 or better, valid until the next are asked for."""
-    dtype, scratch = _float(logits), None
-    for rows in _rows(logits):
-        z = logits[rows]
-        if dtype != logits.dtype or temperature != 1:
-            scratch = torch.empty_like(z, dtype=dtype) if scratch is None else scratch[:len(z)]
-            z = scratch.copy_(z).div_(temperature)
-        yield rows, z
+    size = max(BLOCK // num_classes, 1) if logits.device.type == 'cpu' else num_rows
+    return (slice(first, first + size) for first in range(0, num_rows, size))
 
 
 def sparse_soft_target_loss(logits: Tensor, record: Record, temperature: float = 1.,
@@ -159,34 +144,24 @@ def sparse_soft_target_loss(logits: Tensor, record: Record, temperature: float =
         temperature: Flattens teacher and student alike; the loss is multiplied by its square (Hinton et al., 2015).
         label_smoothing: Share of the target that is spread evenly on all C classes instead, in [0, 1).
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes do not fit.
     """
     _check_classes(logits, record)
-    dtype, num_classes, index = _float(logits), logits.shape[1], record.index
-    prob, rest = recovered_target(record.log_prob.to(dtype), record.tail_mass.to(dtype), num_classes - index.shape[1],
-                                  temperature)
+    num_classes, index = logits.shape[1], record.index
+    prob, rest = recovered_target(record, logits, temperature)
     excess = (1 - label_smoothing) * (prob - rest[:, None])
     rest = (1 - label_smoothing) * rest + label_smoothing / num_classes
     if torch.is_grad_enabled() and logits.requires_grad and not torch.compiler.is_compiling():
         loss = _SparseCrossEntropy.apply(logits, index, excess, rest, temperature)
     else:  # the compiler fuses this by itself
-        loss = _cross_entropy(logits.to(dtype) / temperature, index, excess, rest)
+        loss = _cross_entropy(_scaled(logits, temperature), index, excess, rest)
     return loss * temperature**2
 
 
 @MODELS.register_module()
 class SparseSoftTargetLoss(nn.Module):
-    """The mean of :func:`sparse_soft_target_loss` over the batch, times a weight.
-
-    Args:
-        temperature: See :func:`sparse_soft_target_loss`.
-        loss_weight: Factor.
-        label_smoothing: See :func:`sparse_soft_target_loss`.
-    """
+    """The mean of :func:`sparse_soft_target_loss` over the batch, times ``loss_weight``."""
 
     def __init__(self, temperature: float = 1., loss_weight: float = 1., label_smoothing: float = 0.) -> None:
         super().__init__()
@@ -217,35 +192,30 @@ def soft_distillation_loss(logits: Tensor, teacher: Tensor | Record, temperature
         teacher: Logits of the teacher, ``(B, C)``, or its record.
         temperature: Above 0.
 
-    Returns:
-        Tensor: ``(B,)``, in nats.
-
     Raises:
         UserError: The shapes do not fit.
     """
     _check_classes(logits, teacher)
-    dtype = _float(logits)
     if isinstance(teacher, Record):
-        cross_entropy = sparse_soft_target_loss(logits.to(dtype), teacher, temperature)
+        cross_entropy = sparse_soft_target_loss(logits, teacher, temperature)
         others = logits.shape[1] - teacher.index.shape[1]
-        prob, rest = recovered_target(teacher.log_prob.to(dtype), teacher.tail_mass.to(dtype), others, temperature)
+        prob, rest = recovered_target(teacher, logits, temperature)
         entropy = -(torch.xlogy(prob, prob).sum(1) + others * torch.xlogy(rest, rest))
         return cross_entropy - entropy * temperature**2
-    student_log_prob = (logits.to(dtype) / temperature).log_softmax(1)
-    teacher_log_prob = (teacher.to(dtype) / temperature).log_softmax(1)
+    student_log_prob = _scaled(logits, temperature).log_softmax(1)
+    teacher_log_prob = _scaled(teacher, temperature).log_softmax(1)
     return F.kl_div(student_log_prob, teacher_log_prob, reduction='none', log_target=True).sum(1) * temperature**2
 
 
 @MODELS.register_module()
 class SoftDistillationLoss(nn.Module):
-    """:func:`soft_distillation_loss`, reduced over the batch.
+    """:func:`soft_distillation_loss`, reduced over the batch, times ``loss_weight``.
 
     Args:
         temperature: 3 in the paper of DeiT, 1 by default in its code.
         normalisation: ``'batchmean'`` divides the sum over the batch by B, as the paper's equation says; ``'numel'`` by
             B * C, as the code of DeiT does, which with 1,000 classes makes the loss 1,000 times smaller
             (https://github.com/facebookresearch/deit/issues/61).
-        loss_weight: Factor.
     """
 
     def __init__(self, temperature: float = 1., normalisation: str = 'batchmean', loss_weight: float = 1.) -> None:
@@ -273,23 +243,16 @@ def hard_distillation_loss(logits: Tensor, teacher: Tensor | Record) -> Tensor:
         logits: Of the student, ``(B, C)``.
         teacher: Logits of the teacher, ``(B, C)``, or its record.
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes do not fit.
     """
     _check_classes(logits, teacher)
-    return F.cross_entropy(logits.to(_float(logits)), teacher_class(teacher), reduction='none')
+    return F.cross_entropy(_scaled(logits, 1), teacher_class(teacher), reduction='none')
 
 
 @MODELS.register_module()
 class HardDistillationLoss(nn.Module):
-    """The mean of :func:`hard_distillation_loss` over the batch, times a weight.
-
-    Args:
-        loss_weight: Factor.
-    """
+    """The mean of :func:`hard_distillation_loss` over the batch, times ``loss_weight``."""
 
     def __init__(self, loss_weight: float = 1.) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""TinyMIM's losses: distillation of the class token, of features, and of what every token of a block attends to."""
+"""TinyMIM's losses: distillation of the class token, of features, and of what every token of a block attends to.
+
+Functions give one value per image, ``(B,)``; modules their mean over the batch.
+"""
 from collections.abc import Sequence
 
 import torch
@@ -86,20 +89,14 @@ def relation_distillation_loss(a: Tensor, b: Tensor, teacher_a: Tensor, teacher_
 
     With softmax it is the Kullback-Leibler divergence KL(teacher || student) of the rows of softmax(s a b^T) (Ren et
     al., TinyMIM, CVPR 2023, section 3.2), the mean over heads and rows. Without it is the mean squared difference of
-    s a b^T, a definition of this library. Heads are only as wide as their network, so the widths may differ; their
-    number and the tokens may not. Products and logarithms are computed in float32 or better, also under autocast.
+    s a b^T, a definition of this library. Products and logarithms are computed in float32 or better, also under
+    autocast.
 
     Args:
-        a: Queries, keys or values of the student, ``(B, H, N, d)``.
-        b: Likewise; the same tensor as ``a`` for a relation with itself.
-        teacher_a: Of the teacher, ``(B, H, N, D)``; no gradient flows there.
-        teacher_b: Likewise.
-        scale: The student's s; ``d ** -0.5`` by default.
-        teacher_scale: The teacher's s; ``D ** -0.5`` by default.
+        a, b: Queries, keys or values of the student, ``(B, H, N, d)``; one tensor twice for a relation with itself.
+        teacher_a, teacher_b: Of the teacher, ``(B, H, N, D)``; no gradient flows there.
+        scale, teacher_scale: Each network's s; the inverse root of its ``d`` or ``D`` by default.
         softmax: Compare distributions, or the scaled products themselves.
-
-    Returns:
-        Tensor: ``(B,)``.
 
     Raises:
         UserError: Heads, tokens or batch differ.
@@ -122,12 +119,11 @@ def _spell(a: Tensor, b: Tensor) -> str:
 
 @MODELS.register_module()
 class RelationDistillationLoss(nn.Module):
-    """The mean of :func:`relation_distillation_loss` over the batch, for each of a set of relations.
+    """The mean of :func:`relation_distillation_loss` over the batch, for each of some relations, times ``loss_weight``.
 
     Args:
         relations: Any of ``'qq'``, ``'kk'``, ``'vv'`` and ``'qk'``. The released code has ``('qk', 'vv')``.
         softmax, scale, teacher_scale: See :func:`relation_distillation_loss`.
-        loss_weight: Factor.
     """
     feature = 'qkv'
 
@@ -173,9 +169,6 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
         token: Of the student, projected to the teacher's width if need be, ``(B, D)``.
         teacher_token: Of the teacher, ``(B, D)``; no gradient flows there.
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes differ.
     """
@@ -190,14 +183,13 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
 
 @MODELS.register_module()
 class ClassTokenDistillationLoss(nn.Module):
-    """The mean of :func:`class_token_distillation_loss` over the batch.
+    """The mean of :func:`class_token_distillation_loss` over the batch, times ``loss_weight``.
 
     Args:
         student_dims: Width of the student.
         teacher_dims: Width of the teacher; where it differs, a linear layer projects the student's token, which the
             student does not keep.
         feature: Where the token is taken, see :data:`FEATURES`; not from ``'qkv'``.
-        loss_weight: Factor.
     """
 
     def __init__(self, student_dims: int, teacher_dims: int, feature: str = 'block', loss_weight: float = 1.) -> None:
@@ -228,9 +220,6 @@ def feature_distillation_loss(tokens: Tensor, teacher_tokens: Tensor, beta: floa
         beta: Below this distance the loss is quadratic.
         eps: Added to the variance.
 
-    Returns:
-        Tensor: ``(B,)``.
-
     Raises:
         UserError: The shapes differ.
     """
@@ -245,7 +234,7 @@ def feature_distillation_loss(tokens: Tensor, teacher_tokens: Tensor, beta: floa
 
 @MODELS.register_module()
 class FeatureDistillationLoss(nn.Module):
-    """The mean of :func:`feature_distillation_loss` over the batch.
+    """The mean of :func:`feature_distillation_loss` over the batch, times ``loss_weight``.
 
     Args:
         student_dims: Channels of the student's feature; three times its width for ``'qkv'``.
@@ -253,7 +242,6 @@ class FeatureDistillationLoss(nn.Module):
             equal; the student does not keep it.
         feature: Where the features are taken, one of :data:`FEATURES`.
         beta: See :func:`feature_distillation_loss`.
-        loss_weight: Factor.
     """
 
     def __init__(self, student_dims: int, teacher_dims: int, feature: str = 'block', beta: float = 2.,

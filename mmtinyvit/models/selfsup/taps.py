@@ -31,11 +31,7 @@ __all__ = ['check_stages', 'check_vit', 'idle_parameters', 'idle_parameters_of_s
 
 # ---------------------------------------------------------------- a vision transformer, at a block
 def check_vit(vit: nn.Module, block: int, role: str) -> None:
-    """See that ``vit`` computes its tokens as :func:`tap_vit` does, and has a block number ``block``.
-
-    Raises:
-        UserError: It does not; ``role`` says whose backbone it is.
-    """
+    """Raises :class:`UserError` if ``vit``, the network of ``role``, is not computed as by :func:`tap_vit`."""
     if getattr(type(vit), 'forward', None) not in (VisionTransformer.forward, MAEViT.forward):
         raise UserError(f'The {role} {type(vit).__name__} cannot be tapped: TinyMIM needs a mmpretrain '
                         'VisionTransformer or MAEViT'

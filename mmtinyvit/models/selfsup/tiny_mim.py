@@ -15,16 +15,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..backbones.tiny_vit import TinyViT
-from .taps import (
-    check_stages,
-    check_vit,
-    idle_parameters,
-    idle_parameters_of_stages,
-    relate_on_grid,
-    tap_stages,
-    tap_vit,
-    visible_patches,
-)
+from . import taps
 from .token_teacher import TokenTeacher
 
 __all__ = ['TinyMIM']
@@ -34,16 +25,14 @@ __all__ = ['TinyMIM']
 class TinyMIM(BaseSelfSupervisor):
     """Pretraining by distillation from a vision transformer, with no labels.
 
-    The teacher is held outside the module tree: it is not in the state dict, the optimiser, DDP or an EMA's copy, and
-    follows the device of the images. It is built when training begins. Parameters of the student that the losses do
-    not reach are frozen, so that DDP does not wait for them; for relations at the last block of a vision transformer
-    these are ten tensors. They stay in the checkpoint as they were initialised, as in the original.
+    The teacher is a :class:`TokenTeacher`, outside the module tree. Parameters of the student that the losses do not
+    reach are frozen, so that DDP does not wait for them; for relations at the last block of a vision transformer these
+    are ten tensors. They stay in the checkpoint as they were initialised, as in the original.
 
     Args:
         backbone: The student: a mmpretrain ``VisionTransformer`` or ``MAEViT``, whose tapped block has as many heads as
             the teacher's (``layer_cfgs``), or a ``mmtinyvit.TinyViT``.
-        teacher: ``backbone``, a vision transformer; ``checkpoint``, its weights under the names of MAE, timm or
-            mmpretrain; ``block``, the target block from 1, the last by default.
+        teacher: Arguments of :class:`TokenTeacher`.
         losses: Configs of the losses; relations QK and VV by default.
         block: The student's block to tap, from 1; the last by default. Not for TinyViT.
         stages: The stages of a TinyViT to tap, from 1; (3, 4) by default. See
@@ -74,15 +63,15 @@ class TinyMIM(BaseSelfSupervisor):
         if isinstance(self.backbone, TinyViT):
             self.stages = tuple(stages or range(3, len(self.backbone.stages) + 1))
             self._check_grid(block)
-            idle = idle_parameters_of_stages(self.backbone, self.stages)
+            idle = taps.idle_parameters_of_stages(self.backbone, self.stages)
         else:
             if stages is not None:
                 raise UserError(f'stages={tuple(stages)} of TinyMIM is for a mmtinyvit.TinyViT: name the block of a '
                                 'vision transformer with block=.')
             self.stages = None
             self.block = block or getattr(self.backbone, 'num_layers', 0)
-            check_vit(self.backbone, self.block, 'student')
-            idle = idle_parameters(self.backbone, self.block, self.features)
+            taps.check_vit(self.backbone, self.block, 'student')
+            idle = taps.idle_parameters(self.backbone, self.block, self.features)
         for parameter in idle:
             parameter.requires_grad_(False)
         self.teacher = TokenTeacher(**teacher, features=self.features)
@@ -95,7 +84,7 @@ class TinyMIM(BaseSelfSupervisor):
         if block is not None:
             raise UserError(f'block={block} of TinyMIM is for a vision transformer: name the stages of a TinyViT with '
                             'stages=.')
-        check_stages(self.backbone, self.stages)
+        taps.check_stages(self.backbone, self.stages)
         if self.features != ('qkv', ) or not all(hasattr(loss, 'relations') for loss in self.losses):
             raise UserError('A TinyViT has no class token and no features on the grid of the teacher: give TinyMIM '
                             'mmtinyvit.RelationDistillationLoss alone.')
@@ -123,15 +112,16 @@ class TinyMIM(BaseSelfSupervisor):
             if 'mask' not in data_samples[0]:
                 raise UserError('masked=True of TinyMIM needs a mask with every sample: put SimMIMMaskGenerator into '
                                 'the transforms of SeededAugment.')
-            visible = visible_patches(torch.stack([sample.mask for sample in data_samples]).to(student_view.device))
+            masks = torch.stack([sample.mask for sample in data_samples])
+            visible = taps.visible_patches(masks.to(student_view.device))
         seeds = [sample.get('aug_seed') for sample in data_samples] if self.teacher.cache else None
         theirs, teacher_grid = self.teacher(teacher_view, visible, seeds)
         if self.stages:
-            pairs = [(f'_stage{stage}', loss, *relate_on_grid(qkv, theirs['qkv'], teacher_grid))
-                     for stage, qkv in tap_stages(self.backbone, student_view, self.stages).items()
+            pairs = [(f'_stage{stage}', loss, *taps.relate_on_grid(qkv, theirs['qkv'], teacher_grid))
+                     for stage, qkv in taps.tap_stages(self.backbone, student_view, self.stages).items()
                      for loss in self.losses]
         else:
-            ours, _ = tap_vit(self.backbone, student_view, self.block, self.features, visible)
+            ours, _ = taps.tap_vit(self.backbone, student_view, self.block, self.features, visible)
             pairs = [('', loss, ours[loss.feature], theirs[loss.feature]) for loss in self.losses]
         losses: dict[str, Tensor] = {}
         for where, loss, own, wanted in pairs:

@@ -120,16 +120,13 @@ class TokenCache:
 
 
 class TokenTeacher(FrozenTeacher):
-    """A :class:`FrozenTeacher` that is a backbone, and is asked for the tokens of one of its blocks.
-
-    Like its base, it is outside the module tree of whoever holds it: not in a state dict, an optimiser, DDP or a copy.
-    Only the blocks that are asked for are kept.
+    """A :class:`FrozenTeacher` that is a backbone up to one of its blocks, and is asked for the tokens of that block.
 
     Args:
         backbone: Config of a mmpretrain ``VisionTransformer`` or ``MAEViT``, or a built one.
         checkpoint: File or URL with its weights, under the names of MAE, timm or mmpretrain. May be left out only for
             a built one.
-        block: The block to look into, from 1.
+        block: The block to look into, from 1; the last by default.
         features: What of it, some of :data:`~mmtinyvit.models.losses.tinymim.FEATURES`.
     """
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..errors import StoreError
 from ..files import file_sha256, refuse_foreign
 from ..folders import LocalFolder, RemoteFolder, is_url, open_folder
-from ..layout import MANIFEST_NAME, Unit, shard_name, view_name
+from ..layout import MANIFEST_NAME, Unit, view_name
 from ..manifest import Manifest
 from ..shard import HEAD_BYTES
 from .verify import file_faults, shard_faults
@@ -63,7 +63,12 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
     for view in views:
         if not have.get(view):
             raise StoreError(f'The store {origin} has no view {view} to copy: choose others with --views.')
-    _refuse_itself(origin, target)
+    if isinstance(origin, LocalFolder) and isinstance(target, LocalFolder):
+        place = target.root.resolve()
+        if origin.root.resolve() in (place, *place.parents):
+            raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
+    elif origin.root == target.root:
+        raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
     there = target.sizes()
     published = MANIFEST_NAME in there
     if published:
@@ -80,11 +85,9 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
         if not published:
             for name, sha in manifest.sample_files.items():
                 _copy_file(origin, target, name, partial(file_faults, sha=sha))
-        for view in views:
-            for shard in sorted(have[view]):
-                name = shard_name(view, shard)
-                jobs.append(pool.submit(_copy_shard, origin, target, manifest, manifest.unit(view, shard),
-                                        there.get(name) == sizes.get(name)))
+        for unit in manifest.units({view: have[view] for view in views}):
+            same_size = there.get(unit.file) == sizes.get(unit.file)
+            jobs.append(pool.submit(_copy_shard, origin, target, manifest, unit, same_size))
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]
             if not published:
@@ -98,11 +101,10 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
 
 def _copy_shard(origin: Folder, target: Folder, manifest: Manifest, unit: Unit, same_size: bool) -> str:
     """Copies one shard, unless one with the same size and header is there; the name of what was copied, or ''."""
-    name = shard_name(unit.view, unit.shard)
-    if same_size and target.head(name, HEAD_BYTES) == origin.head(name, HEAD_BYTES):
+    if same_size and target.head(unit.file, HEAD_BYTES) == origin.head(unit.file, HEAD_BYTES):
         return ''
-    _copy_file(origin, target, name, partial(shard_faults, manifest=manifest, unit=unit))
-    return name
+    _copy_file(origin, target, unit.file, partial(shard_faults, manifest=manifest, unit=unit))
+    return unit.file
 
 
 def _copy_file(origin: Folder, target: Folder, name: str, faults: Callable[[Path], Iterable[str]]) -> None:
@@ -116,13 +118,3 @@ def _copy_file(origin: Folder, target: Folder, name: str, faults: Callable[[Path
         if any(file_faults(root / name, sent)):
             raise StoreError(f'{target.where(name)} is not what was written there: the disk, the memory or the network '
                              'may be failing; delete it and copy again.')
-
-
-# ---------------------------------------------------------------- what is in the way
-def _refuse_itself(origin: Folder, target: Folder) -> None:
-    if isinstance(origin, LocalFolder) and isinstance(target, LocalFolder):
-        one, other = origin.root.resolve(), target.root.resolve()
-        if one == other or one in other.parents:
-            raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
-    elif origin.root == target.root:
-        raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')

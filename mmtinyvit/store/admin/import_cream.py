@@ -8,7 +8,7 @@ One pair of files per process that saved; a sample that padded a sampler is in t
 import re
 import tempfile
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -205,4 +205,4 @@ def _positions(path: Path, table: KeyTable) -> np.ndarray:
     """``(n,)`` int64: where the samples stand whose keys a file lists, -1 for those that ``table`` lacks."""
     with open(path, encoding='utf-8', newline='\n') as file:
         chunks = iter(lambda: [line.strip() for line in islice(file, _CHUNK)], [])
-        return np.concatenate([np.empty(0, np.int64), *map(table.find, chunks)])
+        return np.fromiter(chain.from_iterable(map(table.find, chunks)), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..keys import text_sha256
-from ..layout import TEXT_NAME, Unit, shard_path
+from ..layout import TEXT_NAME, Unit
 from ..manifest import Manifest, diff_fingerprints
 from ..reader import LogitStore
 from ..writer import LogitWriter
@@ -80,9 +80,8 @@ def merge_stores(sources: Sequence[str | Path], out: str | Path, watch: Watch = 
 def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
     manifest, files = stores[0].manifest, {}
     for store in stores:
-        for view, shards in store.shards().items():
-            for shard in sorted(shards):
-                files.setdefault(manifest.unit(view, shard), []).append(shard_path(store.root, view, shard))
+        for unit in manifest.units(store.shards()):
+            files.setdefault(unit, []).append(store.root / unit.file)
     ordered = manifest.reference.in_order(files)
     for unit, (source, *others) in files.items():
         for other in others:
@@ -90,7 +89,7 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
     with LogitWriter(out, manifest, stores[0].root / TEXT_NAME, exclusive=True) as writer:
         missing = []
         for unit in ordered:
-            written = shard_path(out, unit.view, unit.shard)
+            written = out / unit.file
             if written.exists():
                 _refuse_difference(unit, files[unit][0], written)
             else:

@@ -8,7 +8,7 @@ from ..errors import StoreError
 from ..files import sync_folder, translated
 from ..folders import LocalFolder, refuse_url
 from ..keys import write_sample_files
-from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, parse_shard, parse_view, shard_path
+from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, parse_shard, parse_view
 from ..locks import StoreLock
 from ..manifest import Manifest, read_manifest
 from ..shard import names_another_store
@@ -70,7 +70,7 @@ def repair_store(path: str | Path, act: bool = False, watch: Watch = iter) -> Re
                 _carry_out(root, manifest, repair, lock)
     damaged = set(repair.shards)
     for view, shards in LocalFolder(root).shards(manifest).items():
-        sound = [shard for shard in shards if shard_path(root, view, shard) not in damaged]
+        sound = [shard for shard in shards if root / manifest.unit(view, shard).file not in damaged]
         if len(sound) < manifest.shards_per_view:
             repair.incomplete_views.append(view)
     return repair
@@ -95,9 +95,8 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
 
 def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a shard lacks the one that it is relative to: copying that mends it, so it is not to be removed."""
-    unit = _unit(manifest, path)
-    needed = manifest.reference.of(unit.view)
-    return needed is not None and not shard_path(root, needed, unit.shard).exists()
+    needed = manifest.reference.of(_unit(manifest, path))
+    return needed is not None and not (root / needed.file).exists()
 
 
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:

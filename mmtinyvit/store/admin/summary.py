@@ -52,8 +52,7 @@ def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = N
     """What the teacher said about one sample, view by view.
 
     Args:
-        store: The store.
-        key: The sample's key.
+        store, key: The store, and the sample's key.
         views: The views to read; all whose shard is there by default.
         top: How many classes to list per view, the most probable first.
         classes: Their names.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ..errors import StoreError
 from ..files import file_sha256
 from ..folders import LocalFolder, RemoteFolder, open_folder
-from ..layout import MANIFEST_NAME, Unit, shard_name
+from ..layout import MANIFEST_NAME, Unit
 from ..manifest import Manifest
 from ..shard import Shard
 
@@ -49,9 +49,8 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
         yield Finding(folder.where(MANIFEST_NAME), str(error), 1, 1)
         return
     checks = {name: partial(file_faults, sha=sha) for name, sha in manifest.sample_files.items()}
-    for view, there in folder.shards(manifest).items():
-        for unit in (manifest.unit(view, shard) for shard in sorted(there)):
-            checks[shard_name(view, unit.shard)] = partial(shard_faults, manifest=manifest, unit=unit, folder=folder)
+    for unit in manifest.units(folder.shards(manifest)):
+        checks[unit.file] = partial(shard_faults, manifest=manifest, unit=unit, folder=folder)
     total = 1 + len(checks)
     yield Finding(folder.where(MANIFEST_NAME), None, 1, total)
     for done, (name, check) in enumerate(checks.items(), 2):
@@ -74,12 +73,10 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
     """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
-        sound = True
-        for fault in shard.faults():
-            sound = False
-            yield fault
-        if sound and folder:
-            yield from manifest.reference.faults(path, unit, shard.reference, folder.head, folder.where)
+        damage = list(shard.faults())
+        yield from damage
+        if folder and not damage:
+            manifest.reference.check_file(path, unit, shard.reference, folder.head, folder.where)
     except StoreError as error:
         yield str(error)
     except OSError as error:
@@ -87,11 +84,7 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
 
 
 def check_written(out: Path) -> None:
-    """Reads a new store back.
-
-    Raises:
-        StoreError: A checksum is wrong.
-    """
+    """Reads a new store back. Raises :class:`StoreError` if a checksum is wrong."""
     for finding in verify_store(out):
         if finding.problem:
             raise StoreError(f'The new store did not survive its writing, so the disk or memory may be failing: '

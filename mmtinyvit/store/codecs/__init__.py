@@ -7,10 +7,7 @@ from .exact import ExactCodec
 from .reference import Reference
 from .smallest import SmallestCodec
 
-__all__ = [
-    'MAX_CLASSES', 'Codec', 'CompactCodec', 'ExactCodec', 'Reference', 'SmallestCodec', 'codec_names', 'cut_lengths',
-    'is_relative', 'make_codec'
-]
+__all__ = ['MAX_CLASSES', 'Codec', 'Reference', 'codec_names', 'cut_lengths', 'make_codec']
 
 _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCodec)}
 
@@ -18,11 +15,6 @@ _CODECS = {codec.name: codec for codec in (CompactCodec, ExactCodec, SmallestCod
 def codec_names() -> list[str]:
     """The names that ``codec=`` may take."""
     return sorted(_CODECS)
-
-
-def is_relative(name: str) -> bool:
-    """Whether a codec may code records relative to those of a reference view."""
-    return _CODECS[name].relative
 
 
 @lru_cache(maxsize=32)

@@ -13,7 +13,7 @@ from .rice_codes import CODE_BITS, FLOOR_BITS, GAP_BITS, MAX_EXTRA, RICE_CODES
 from .root_levels import STEP_BITS, TAIL_BITS
 
 __all__ = [
-    'compiled', 'find_ones', 'num_words', 'read_number', 'read_only', 'refuse_fault', 'unpack_classes',
+    'compiled', 'find_ones', 'num_words', 'read_number', 'read_only', 'refuse_fault', 'unpack', 'unpack_classes',
     'unpack_compact', 'unpack_smallest'
 ]
 
@@ -45,6 +45,15 @@ def refuse_fault(number: int) -> None:
     """Raises a ``ValueError`` that names the fault which a loop returned, unless it is 0."""
     if number:
         raise ValueError(_FAULTS[number])
+
+
+def unpack(loop: Callable, topk: int, form: tuple, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ``Codec.decode`` returns for ``records``, which ``loop`` unpacks with the arguments ``form`` before them."""
+    num = len(records)
+    index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
+    tail_mass = np.empty(num, np.float32)
+    refuse_fault(loop(*form, read_only(records), index, log_prob, tail_mass))
+    return index, log_prob, tail_mass
 
 
 # ---------------------------------------------------------------- strings of bits
@@ -158,47 +167,42 @@ _COUNT_AT = _TAIL_AT + TAIL_BITS
 
 
 @compiled
-def unpack_smallest(sizes: _Sizes, tables: _Tables, records: np.ndarray, references: np.ndarray, index: np.ndarray,
-                    log_prob: np.ndarray, tail: np.ndarray) -> int:
+def unpack_smallest(sizes: _Sizes, tables: _Tables, known: np.ndarray, records: np.ndarray, index: np.ndarray,
+                    log_prob: np.ndarray, tail_mass: np.ndarray) -> int:
     """Fills in the last three; ``SmallestCodec`` describes the fields.
 
     Args:
         sizes: See above.
         tables: See above.
+        known: ``(n, K)`` int64, the classes of the records that these may be relative to, C behind the last; or none.
         records: ``(n, record_bytes)`` uint8, read-only.
-        references: ``(n, record_bytes)`` uint8, read-only, the records that these may be relative to; or none.
         index: ``(n, K)`` int64.
         log_prob: ``(n, K)`` float32.
-        tail: ``(n,)`` float64.
+        tail_mass: ``(n,)`` float32.
 
     Returns:
         The number of a fault, or 0.
     """
     topk, words = sizes[0], np.zeros(num_words(records.shape[1]), np.uint64)
-    known, places = np.empty(topk, np.int64), np.empty((2, topk), np.int64)
+    nothing, places = np.empty(0, np.int64), np.empty((2, topk), np.int64)
     row = words.view(np.uint8)[:records.shape[1]]
     for i in range(len(records)):
-        num_known = -1
-        if records[i, 0] & 1 and len(references):
-            row[:] = references[i]
-            num_known, _, fault = _read_classes(sizes, words, places, known, -1, known)
-            if fault:
-                return fault
         row[:] = records[i]
-        count, at, fault = _read_classes(sizes, words, places, known, num_known, index[i])
+        count, at, fault = _read_classes(sizes, words, places, known[i] if len(known) else nothing, index[i])
         if fault:
             return fault
         total, fault = _read_levels(tables, words, at, sizes[3], count, places[0], log_prob[i])
         if fault:
             return fault
-        tail[i] = tables[0][read_number(words, _TAIL_AT, TAIL_BITS)]
-        if tail[i] >= 1:
+        tail = tables[0][read_number(words, _TAIL_AT, TAIL_BITS)]
+        if tail >= 1:
             return _MASS
-        factor = np.float32(math.log((1 - tail[i]) / total))
+        factor = np.float32(math.log((1 - tail) / total))
         for k in range(count):
             log_prob[i, k] += factor
         if count < topk:
-            tail[i] = _fill(sizes, index[i], log_prob[i], count, tail[i])
+            tail = _fill(sizes, index[i], log_prob[i], count, tail)
+        tail_mass[i] = tail
     return 0
 
 
@@ -210,19 +214,20 @@ def unpack_classes(sizes: _Sizes, records: np.ndarray, index: np.ndarray) -> int
         The number of a fault, or 0.
     """
     words, places = np.zeros(num_words(records.shape[1]), np.uint64), np.empty((2, sizes[0]), np.int64)
+    nothing = np.empty(0, np.int64)
     row = words.view(np.uint8)[:records.shape[1]]
     for i in range(len(records)):
         row[:] = records[i]
-        _, _, fault = _read_classes(sizes, words, places, index[i], -1, index[i])
+        _, _, fault = _read_classes(sizes, words, places, nothing, index[i])
         if fault:
             return fault
     return 0
 
 
 @compiled
-def _read_classes(sizes: _Sizes, words: np.ndarray, places: np.ndarray, known: np.ndarray, num_known: int,
+def _read_classes(sizes: _Sizes, words: np.ndarray, places: np.ndarray, known: np.ndarray,
                   index: np.ndarray) -> tuple[int, int, int]:
-    """The listed classes, into the beginning of ``index``; the first ``num_known`` of ``known`` are the reference's.
+    """The listed classes, into the beginning of ``index``; ``known`` are those of the reference, C behind the last.
 
     Returns:
         How many; the bit behind their unary parts; the number of a fault, or 0.
@@ -232,11 +237,11 @@ def _read_classes(sizes: _Sizes, words: np.ndarray, places: np.ndarray, known: n
     marks = _COUNT_AT + count_bits
     (shared, ends), low, num_shared = places, marks, 0
     if words[0] & 1:
-        if num_known < 0:
+        if not len(known):
             return 0, 0, _NO_REFERENCE
         low = marks + topk
         num_shared = find_ones(words, marks, low, shared, topk)
-        if num_shared and shared[num_shared - 1] - marks >= num_known:
+        if num_shared and known[shared[num_shared - 1] - marks] == num_classes:
             return 0, 0, _LACKING
     num_new, width = count - num_shared, read_number(words, _GAP_AT, GAP_BITS)
     start = low + num_new * width
@@ -304,21 +309,11 @@ def _fill(sizes: _Sizes, index: np.ndarray, log_prob: np.ndarray, count: int, ta
     topk, num_classes = sizes[:2]
     share = tail / max(num_classes - count, 1)
     log_share = np.float32(math.log(max(share, _NOTHING)))
-    free, listed = 0, 0  # how many free classes come before the one looked at, and how many listed ones
-    missing = topk - count
-    while free < missing:
-        if listed < count and index[listed] == free + listed:
-            listed += 1
-        else:
-            free += 1
-    # So many listed classes lie among the free ones; from the back, so that nothing is overwritten before it is moved.
-    for k in range(count - 1, listed - 1, -1):
-        index[k + missing], log_prob[k + missing] = index[k], log_prob[k]
-    at = listed - 1
-    for k in range(listed + missing - 1, -1, -1):
-        if at >= 0 and index[at] == k:
-            index[k], log_prob[k] = index[at], log_prob[at]
-            at -= 1
+    listed, logs, at = index[:count].copy(), log_prob[:count].copy(), 0
+    for k in range(topk):  # all classes below k are listed or taken, until the places are taken
+        if at < count and (listed[at] == k or k - at == topk - count):
+            index[k], log_prob[k] = listed[at], logs[at]
+            at += 1
         else:
             index[k], log_prob[k] = k, log_share
     return share * (num_classes - topk)

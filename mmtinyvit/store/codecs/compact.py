@@ -16,10 +16,6 @@ _DEEPEST = 17.0  # nats: a class 24 million times less likely than the top-1 is 
 _COARSEST = 1.25  # nats: the widest step
 _UNIT = 1024  # levels are whole multiples of 1/1024 nat, so that they are the same on every machine
 
-# Values packed at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc
-# to keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
-_CHUNK = 12_800
-
 
 def level_depths(topk: int) -> np.ndarray:
     """How far below the top-1 each of the 128 levels lies.
@@ -69,7 +65,6 @@ class CompactCodec(Codec):
         self._level_end = self._low_end + _LEVEL_BITS * topk
         self._num_bits = self._level_end + _TAIL_BITS
         self.record_bytes = -(-self._num_bits // 8)
-        self._rows = max(1, _CHUNK // topk)
         self._ranks = np.arange(topk)
         depths = level_depths(topk)
         self._bounds = (depths[1:-1] + depths[2:]) / 2  # between levels 1|2, 2|3, ... 126|127
@@ -77,15 +72,7 @@ class CompactCodec(Codec):
         self._form = num_classes, self.low_bits, _LEVEL_BITS, _TAIL_BITS, levels, tail_masses(_TAIL_BITS)
 
     # ---------------------------------------------------------------- encode
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-               reference: None = None) -> np.ndarray:
-        records = np.empty((len(index), self.record_bytes), np.uint8)
-        for start in range(0, len(index), self._rows):
-            rows = slice(start, start + self._rows)
-            records[rows] = self._encode(index[rows], log_prob[rows], tail_mass[rows])
-        return records
-
-    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray) -> np.ndarray:
+    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, reference: None) -> np.ndarray:
         num, rows = len(index), np.arange(len(index))
         depth = log_prob.astype(np.float64)
         top = depth.argmax(axis=1)
@@ -110,9 +97,4 @@ class CompactCodec(Codec):
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
         from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
-        num = len(records)
-        index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
-        tail_mass = np.empty(num, np.float32)
-        loops.refuse_fault(
-            loops.unpack_compact(*self._form, loops.read_only(records), index, log_prob, tail_mass))
-        return index, log_prob, tail_mass
+        return loops.unpack(loops.unpack_compact, self.topk, self._form, records)

@@ -21,8 +21,7 @@ class ExactCodec(Codec):
         super().__init__(topk, num_classes)
         self.record_bytes = 4 * topk + 2
 
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-               reference: None = None) -> np.ndarray:
+    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, reference: None) -> np.ndarray:
         order = index.argsort(axis=1)
         top = index[np.arange(len(index)), log_prob.argmax(axis=1)]
         index = np.take_along_axis(index, order, 1)

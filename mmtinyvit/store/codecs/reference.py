@@ -1,9 +1,10 @@
 """The view of a store that its others are coded relative to."""
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import StoreError
-from ..layout import Unit, shard_name
+from ..layout import Unit
 
 __all__ = ['Reference']
 
@@ -24,9 +25,9 @@ class Reference:
     def __init__(self, view: int | None) -> None:
         self.view = view
 
-    def of(self, view: int) -> int | None:
-        """The view that the shards of ``view`` are coded relative to, None if they are coded by themselves."""
-        return None if view == self.view else self.view
+    def of(self, unit: Unit) -> Unit | None:
+        """The unit that ``unit`` is coded relative to, None if it is coded by itself."""
+        return None if self.view in (None, unit.view) else replace(unit, view=self.view)
 
     def in_order(self, units: Collection[Unit]) -> list[Unit]:
         """Units in an order in which they can be written: by view, shard by shard, the reference view first.
@@ -34,16 +35,12 @@ class Reference:
         Raises:
             StoreError: One is coded relative to a unit that is not among them; names both.
         """
-        shards = {unit.shard for unit in units if unit.view == self.view}
         for unit in units:
-            if self.of(unit.view) is not None and unit.shard not in shards:
+            needed = self.of(unit)
+            if needed and needed not in units:
                 raise StoreError(f'View {unit.view}, shard {unit.shard} is coded relative to view {self.view}, shard '
                                  f'{unit.shard}, which no store has: copy it too.')
         return sorted(units, key=lambda unit: (unit.view != self.view, unit))
-
-    def views_in_order(self, views: Iterable[int]) -> list[int]:
-        """Views in an order in which they can be written: as they come, the reference view first."""
-        return sorted(views, key=lambda view: view != self.view)
 
     def refuse_without(self, views: Collection[int], place: Path | str,
                        has: Callable[[int], bool] = lambda view: False) -> None:
@@ -51,7 +48,7 @@ class Reference:
 
         Args:
             views: The views.
-            place: The store.
+            place: What to call the store.
             has: Whether the store has a view already.
 
         Raises:
@@ -62,13 +59,7 @@ class Reference:
                              f'copy view {self.view} first, or among the others.')
 
     def check(self, shard: Path, wanted: bytes, found: bytes, file: Path | str) -> None:
-        """Refuses a shard that was coded relative to another shard than the one that is there.
-
-        Args:
-            shard: The shard's file.
-            wanted: Digest of the records that it was coded relative to.
-            found: Digest of those that are there.
-            file: Their file.
+        """Refuses a shard that was coded relative to records of the digest ``wanted``, not ``found``, as in ``file``.
 
         Raises:
             StoreError: The digests differ; names both files.
@@ -77,25 +68,23 @@ class Reference:
             raise StoreError(f'{shard} was coded relative to another {file} than the one that is there: delete '
                              'the former and save again, or copy both again from the same store.')
 
-    def faults(self, shard: Path, unit: Unit, wanted: bytes, head: Callable[[str, int], bytes],
-               where: Callable[[str], Path | str]) -> Iterator[str]:
-        """One sentence if a sound shard is relative to one that the store lacks, or has with other records.
+    def check_file(self, shard: Path, unit: Unit, wanted: bytes, head: Callable[[str, int], bytes],
+                   where: Callable[[str], Path | str]) -> None:
+        """As :meth:`check`, for the shard of ``unit``, with what the store has in the place of the other shard.
 
         Args:
-            shard: The shard's file.
-            unit: What it holds.
-            wanted: Digest of the records that it was coded relative to.
-            head: Reads the first bytes of a file of the store.
-            where: Names a file of the store.
+            shard, unit, wanted: The shard's file, what it holds, and the digest of what it was coded relative to.
+            head, where: Read the first bytes of a file of the store, and name it.
+
+        Raises:
+            StoreError: It is not there, cannot be read, or has other records.
         """
-        needed = self.of(unit.view)
+        needed = self.of(unit)
         if needed is None:
             return
-        name = shard_name(needed, unit.shard)
         try:
-            self.check(shard, wanted, head(name, _CONTENT.stop)[_CONTENT], where(name))
+            found = head(needed.file, _CONTENT.stop)[_CONTENT]
         except OSError as error:
-            yield (f'{shard} is coded relative to {where(name)}, which cannot be read '
-                   f'({error.strerror or "it is not there"}): copy it too, or save it again.')
-        except StoreError as error:
-            yield str(error)
+            raise StoreError(f'{shard} is coded relative to {where(needed.file)}, which cannot be read '
+                             f'({error.strerror or "it is not there"}): copy it too, or save it again.') from error
+        self.check(shard, wanted, found, where(needed.file))

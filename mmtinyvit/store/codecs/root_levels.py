@@ -57,11 +57,12 @@ class RootLevels:
         coded = self._tail_masses.take(encode_tail(tail_mass, TAIL_BITS))
         prob = np.where(listed, prob, 0)
         root = np.sqrt(prob)
-        constant = _entropy(prob).sum(1) + _entropy(tail_mass) - _times_log(tail_mass, coded)
+        constant = _times_log(prob, prob).sum(1) + _times_log(tail_mass, tail_mass) - _times_log(tail_mass, coded)
         low, high = np.zeros(len(prob), np.int64), np.full(len(prob), _STEPS - 1)
         while (low < high).any():
             middle = (low + high) // 2
-            weight = np.where(listed, _weights(self._levels(root, listed, top, middle)), 0)
+            levels = self._levels(root, listed, top, middle).astype(np.float64)
+            weight = np.where(listed, np.where(levels > 0, levels**2, LEAST**2), 0)
             total = weight.sum(1)
             loss = constant - _times_log(prob, weight).sum(1) + _times_log(prob.sum(1), total / (1 - coded))
             good = loss <= MAX_DIVERGENCE
@@ -77,15 +78,6 @@ class RootLevels:
         levels[rows, top] = np.maximum(first, levels.max(1) + 1)
         levels[rows, top] += levels[rows, top] == 0  # nothing else is listed, and the step is wide
         return np.where(listed, levels, 0)
-
-
-def _weights(levels: np.ndarray) -> np.ndarray:
-    """What levels stand for, but for a factor."""
-    return np.where(levels > 0, np.square(levels, dtype=np.float64), LEAST**2)
-
-
-def _entropy(p: np.ndarray) -> np.ndarray:
-    return _times_log(p, p)
 
 
 def _times_log(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from .root_levels import LEAST, STEP_BITS, TAIL_BITS, RootLevels
 
 __all__ = ['SmallestCodec']
 
-_CHUNK = 6_400  # values packed at once: see compact.py
 _FLOOR_MAX = 2**FLOOR_BITS - 1
 _NOTHING = 1e-9  # a class less probable than this, where there is no tail, is as good as impossible
 _SAME = 1e-4  # how far, of itself, rounding may move a probability
@@ -58,7 +57,6 @@ class SmallestCodec(Codec):
         gaps = min(topk * (bits + 1) + (num_classes >> bits) for bits in range(2**GAP_BITS))
         levels = min(topk * (bits + 1) + (self._roots.max_sum >> bits) for bits in range(RICE_CODES))
         self.record_bytes = -(-(self._head_bits + gaps + levels) // 8)
-        self._rows = max(1, _CHUNK // topk)
         self._sizes = topk, num_classes, self._fields['count'], 8 * self.record_bytes
         values = np.maximum(np.arange(self._roots.max_level + 1), LEAST)
         self._tables = tail_masses(TAIL_BITS), values**2, (2 * np.log(values)).astype(np.float32)
@@ -72,28 +70,9 @@ class SmallestCodec(Codec):
         return (alone + (views - 1) * relative) / views
 
     # ---------------------------------------------------------------- encode
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-               reference: np.ndarray | None = None) -> np.ndarray:
-        records = np.empty((len(index), self.record_bytes), np.uint8)
-        for start in range(0, len(index), self._rows):
-            rows = slice(start, start + self._rows)
-            known = None if reference is None else self._classes(reference[rows])
-            records[rows] = self._encode(index[rows], log_prob[rows], tail_mass[rows], known)
-        return records
-
     def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-                known: np.ndarray | None) -> np.ndarray:
-        """Chooses, for each record, what makes it shortest.
-
-        Args:
-            index: ``(n, K)`` int64.
-            log_prob: ``(n, K)`` float32.
-            tail_mass: ``(n,)`` float32.
-            known: ``(n, K)`` int64, the classes that the reference records list, C behind the last; or None.
-
-        Returns:
-            ``(n, record_bytes)`` uint8.
-        """
+                reference: np.ndarray | None) -> np.ndarray:
+        """Chooses, for each record, what makes it shortest."""
         order = index.argsort(axis=1)
         top = (order == log_prob.argmax(axis=1)[:, None]).argmax(axis=1)
         index = np.take_along_axis(index, order, 1)
@@ -113,8 +92,8 @@ class SmallestCodec(Codec):
 
         gap_bits, alone = weigh_gaps(*class_gaps(index, listed))
         relative, new = np.zeros(len(index), bool), listed
-        if known is not None:
-            shared, ours = self._compare(index, listed, known)
+        if reference is not None:
+            shared, ours = self._compare(index, listed, self._classes(reference))
             beside_bits, beside = weigh_gaps(*class_gaps(index, listed & ~ours))
             relative = self.topk + beside < alone
             new = listed & ~(ours & relative[:, None])
@@ -140,13 +119,9 @@ class SmallestCodec(Codec):
 
     def _compare(self, index: np.ndarray, listed: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``(n, K)`` bool twice: which of the reference's classes are listed here too, and which entries these are."""
-        rows, has = np.arange(len(index))[:, None], np.zeros((len(index), self.num_classes + 1), bool)
-        np.put_along_axis(has, np.where(listed, index, self.num_classes), True, axis=1)
-        has[:, self.num_classes] = False
-        shared = has[rows, known]
-        has[:] = False
-        np.put_along_axis(has, known, True, axis=1)
-        return shared, has[rows, index] & listed
+        rows = np.arange(len(index))[:, None] * (self.num_classes + 1)
+        index, known = index + rows, known + rows  # so that classes of different records differ
+        return np.isin(known, index[listed], kind='table'), np.isin(index, known, kind='table') & listed
 
     def _head(self, **values: np.ndarray) -> np.ndarray:
         """``(n, head bits)`` uint8: the fields of the head, in their order."""
@@ -159,13 +134,8 @@ class SmallestCodec(Codec):
     # ---------------------------------------------------------------- decode
     def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
         from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
-        num = len(records)
-        records = loops.read_only(records)
-        index, log_prob = np.empty((num, self.topk), np.int64), np.empty((num, self.topk), np.float32)
-        tail = np.empty(num)
-        known = records[:0] if reference is None else loops.read_only(reference)
-        loops.refuse_fault(loops.unpack_smallest(self._sizes, self._tables, records, known, index, log_prob, tail))
-        return index, log_prob, tail.astype(np.float32)
+        known = np.empty((0, self.topk), np.int64) if reference is None else self._classes(reference)
+        return loops.unpack(loops.unpack_smallest, self.topk, (self._sizes, self._tables, known), records)
 
     def _classes(self, records: np.ndarray) -> np.ndarray:
         """``(n, K)`` int64: the classes of records that are not relative, ascending, C behind the last."""
