@@ -67,6 +67,9 @@ class MappedAccuracy(BaseMetric):
 
     def labels_of(self, sample: dict) -> Tensor:
         """The classes of the data that are right for a sample; none leaves it out."""
+        if 'gt_label' not in sample:
+            raise UserError(f'{type(self).__name__} compares with labels, and an image of the test has none: test on '
+                            'labelled images.')
         return sample['gt_label'].cpu()
 
     def compute_metrics(self, results: list[list[bool]]) -> dict[str, float]:

@@ -70,6 +70,8 @@ def test_an_index_of_ones_own():
 def test_wrong_heads():
     with pytest.raises(UserError, match='scores 1000 classes, but MappedAccuracy was told 21841: .*winter21-p'):
         MappedAccuracy().process({}, [DataSample().set_gt_label(0).set_pred_score(torch.rand(1000)).to_dict()])
+    with pytest.raises(UserError, match='MappedAccuracy compares with labels, and an image of the test has none'):
+        MappedAccuracy().process({}, [DataSample().set_pred_score(torch.rand(21841)).to_dict()])
     with pytest.raises(UserError, match='No label layout of ImageNet has 100 classes'):
         MappedAccuracy(num_classes=100)
     with pytest.raises(UserError, match=r'cannot tell the top \(1, 5\) of 3 classes'):
