@@ -5,22 +5,22 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from io import BufferedReader, RawIOBase
 from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
 
 from ..errors import UserError
+from ..store.connection import connect, explain
+from ..store.folders import is_url
 
-__all__ = ['DataRoot', 'Entry', 'FileRange', 'is_url', 'join_root']
+__all__ = ['DataRoot', 'Entry', 'FileRange', 'join_root']
 
 _BLOCK = 2**23  # bytes that are fetched ahead while an archive at a URL is listed from its first byte to its last
 
 
-def is_url(path: str) -> bool:
-    """Whether ``path`` is a URL that fsspec opens, such as ``s3://bucket/data``."""
-    return '://' in path
-
-
 def join_root(root: str, name: str) -> str:
     """The path or URL of the file ``name``, with forward slashes, below ``root``."""
-    return f'{root.rstrip("/")}/{name}' if is_url(root) else os.path.join(root, name)
+    if not is_url(root):
+        return os.path.join(root, name)
+    return f'{root.rstrip("/")}/{quote(name) if root.startswith("http") else name}'
 
 
 class Entry(NamedTuple):
@@ -50,14 +50,7 @@ class DataRoot:
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = os.fspath(root)
-        self._system = None
-        if is_url(self.root):
-            try:
-                from fsspec.core import url_to_fs
-                self._system, self._path = url_to_fs(self.root)
-            except (ImportError, ValueError) as error:
-                raise UserError(f'{self.root} is a URL that cannot be opened here ({error}): pip install '
-                                '"mmtinyvit[remote]", or check the URL.') from error
+        self._system, self._path = connect(self.root, UserError) if is_url(self.root) else (None, '')
 
     def __str__(self) -> str:
         return self.root
@@ -70,10 +63,11 @@ class DataRoot:
         """
         try:
             found = self._remote_entries() if self._system else self._local_entries()
+        except OSError as error:
+            raise UserError(f'The data root {self.root} cannot be listed ({error.strerror or error}): name the folder '
+                            'or URL that holds the images, in folders or archives.') from error
         except Exception as error:  # each protocol's library has its own exceptions
-            reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-            raise UserError(f'The data root {self.root} cannot be listed ({reason}): name the folder or URL that holds '
-                            'the images, in folders or archives.') from error
+            raise UserError(explain(error, f'list {self.root}')) from error
         return sorted(entry for entry in found if not posixpath.basename(entry.name).startswith('.'))
 
     def _local_entries(self) -> list[Entry]:
@@ -83,8 +77,8 @@ class DataRoot:
     def _remote_entries(self) -> list[Entry]:
         self._system.invalidate_cache()
         listed = self._system.ls(self._path, detail=True)
-        return [_remote_entry(info['name'].rstrip('/')[len(self._path.rstrip('/')) + 1:], info) for info in listed
-                if info['name'].rstrip('/') != self._path.rstrip('/')]
+        names = [info['name'].rstrip('/')[len(self._path) + 1:] for info in listed]
+        return [_remote_entry(name, info) for name, info in zip(names, listed, strict=True) if name]
 
     def entry(self, name: str) -> Entry:
         """One file or folder below the root. Raises ``OSError`` if there is none."""
@@ -95,8 +89,7 @@ class DataRoot:
     def walk(self, folder: str) -> Iterator[str]:
         """The names of all files under ``folder``, below the root, in no order. Links are followed."""
         if self._system:
-            start = self._path.rstrip('/')
-            yield from (name[len(start) + 1:] for name in self._system.find(self._inside(folder)))
+            yield from (name[len(self._path) + 1:] for name in self._system.find(self._inside(folder)))
             return
         for place, _, files in os.walk(os.path.join(self.root, folder), followlinks=True):
             inside = os.path.relpath(place, self.root).replace(os.sep, '/')

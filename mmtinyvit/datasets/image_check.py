@@ -2,8 +2,8 @@
 
 Decoders are lenient: OpenCV allocates whatever size a header names, and some of its versions fill with grey what a cut
 JPEG file does not hold, without an error. So Pillow, which stops at both, decodes the bytes first, and the decoder that
-trains must then give the same picture. No global setting of either library is changed. Images may be checked in threads,
-since decoding releases the GIL.
+trains must then give the same picture. No global setting of either library is changed. Threads may check images, since
+decoding releases the GIL.
 """
 import io
 import os

@@ -12,8 +12,9 @@ from mmpretrain.datasets import ImageNet as _ImageNet
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..store.folders import is_url
 from .archive_members import require_size
-from .data_root import is_url, join_root
+from .data_root import join_root
 from .image_index import ImageIndex
 from .remote_bytes import remote_size
 from .remote_index import local_index

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
+from ..store.folders import is_url
 from .archive_listing import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
 from .archive_members import ArchiveMember, read_member
-from .data_root import DataRoot, is_url, join_root
+from .data_root import DataRoot, join_root
 from .image_check import check_image, decoder_name
 from .image_index import IndexBlock, write_index
 from .image_labels import LabelRule, label_rule, number_classes

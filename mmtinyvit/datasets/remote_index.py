@@ -5,7 +5,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..store.cache import cache_folder, caching, keep_file
 from ..store.connection import connect, explain, short_reason
-from .data_root import is_url
+from ..store.folders import is_url
 from .identity import dataset_identity
 from .image_index import ImageIndex
 

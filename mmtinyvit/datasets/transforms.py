@@ -16,9 +16,9 @@ from torch.nn.functional import interpolate
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
+from mmtinyvit.store.folders import is_url
 
 from .archive_members import read_files, read_member, read_members
-from .data_root import is_url
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
            'SolarizeAdd']

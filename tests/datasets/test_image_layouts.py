@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mmtinyvit.datasets import IndexedImages, LoadImage
+from mmtinyvit.datasets.data_root import join_root
 from mmtinyvit.datasets.image_index import ImageIndex
 from mmtinyvit.datasets.image_scan import index_images
 from mmtinyvit.errors import UserError
@@ -119,6 +120,28 @@ def test_listed_classes_choose_and_order_in_every_layout(make, tmp_path):
     dataset = indexed(tmp_path, classes=['n03', 'n01'])
     assert list(dataset.iter_sample_keys()) == ['n03/e.png', 'n01/a.png', 'n01/b.png']
     assert dataset.get_gt_labels().tolist() == [0, 1, 1] and numbers(dataset) == [5, 1, 2]
+
+
+@pytest.mark.parametrize('make', [*LAYOUTS.values(), lambda root: make_shards(root, cls=[b'0', b'1', b'1', b'0'])],
+                         ids=[*LAYOUTS, 'shards'])
+def test_every_layout_at_a_url(make, tmp_path):
+    system = pytest.importorskip('fsspec').filesystem('memory')
+    (tmp_path / 'data').mkdir()
+    make(tmp_path / 'data')
+    if system.exists('/photos'):
+        system.rm('/photos', recursive=True)
+    system.put(f'{tmp_path}/data/', '/photos/', recursive=True)
+    index_images(tmp_path / 'data', tmp_path / 'here')
+    index_images('memory://photos', tmp_path / 'there')
+    assert (tmp_path / 'here').read_bytes() == (tmp_path / 'there').read_bytes()
+    here, there = (IndexedImages(str(tmp_path / name), root, pipeline=[LoadImage()])
+                   for name, root in (('here', str(tmp_path / 'data')), ('there', 'memory://photos')))
+    assert numbers(here) == numbers(there)
+
+
+def test_names_in_web_addresses_are_quoted():
+    assert join_root('https://host/data/', "a b#?%/é'.png") == "https://host/data/a%20b%23%3F%25/%C3%A9%27.png"
+    assert join_root('s3://bucket', 'a b#?%.png') == 's3://bucket/a b#?%.png'
 
 
 def test_an_archive_by_name_is_a_data_set(tmp_path):
