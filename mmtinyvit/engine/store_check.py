@@ -29,13 +29,13 @@ from mmtinyvit.datasets.identity import (
 )
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
-from mmtinyvit.datasets.transforms import MapLabel
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment, iter_transforms
+from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
+from .label_check import check_labels, check_mixed_labels
 from .teacher import Teacher
 
 __all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
@@ -158,7 +158,7 @@ class StoreCheck:
                             f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
         _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
         if getattr(model, 'reads_labels', True):
-            _check_labels(runner.train_dataloader.dataset, manifest.num_classes)
+            check_labels(runner.train_dataloader.dataset, manifest.num_classes)
         wanted = []
         for name, value in self.wanted.items():
             values = value if isinstance(value, (list, tuple)) else [value] * count
@@ -228,11 +228,8 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
-    names = getattr(loader.dataset, 'metainfo', {}).get('classes') or ()
-    if mixing and preprocessor.to_onehot and len(names) > preprocessor.num_classes and not _maps_labels(loader.dataset):
-        raise UserError(f'The images are of {len(names)} classes, and num_classes={preprocessor.num_classes} of the '
-                        'data preprocessor is too small to mix their labels: set num_classes=None there if no label '
-                        'is read, or list the images with --labels none.')
+    if mixing and preprocessor.to_onehot:
+        check_mixed_labels(loader.dataset, preprocessor.num_classes)
     lines = []
     if augment.base_seed != manifest.base_seed:
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
@@ -243,23 +240,6 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     if lines:
         raise UserError(f'The store {place} holds other views than this training makes (stored != config): '
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
-
-
-def _maps_labels(dataset: Any) -> bool:
-    return any(isinstance(transform, MapLabel) for transform in iter_transforms(dataset))
-
-
-def _check_labels(dataset: Any, num_classes: int) -> None:
-    """The labels that a student reads must be there, and in the layout of its head, which is the teacher's."""
-    names = getattr(dataset, 'metainfo', {}).get('classes')
-    known = len(dataset) and hasattr(dataset, 'get_data_info')
-    if known and 'gt_label' not in dataset.get_data_info(0):
-        raise UserError('The student learns from labels too, and the images have none: list them with labels, or set '
-                        'label_weight=0 (of mmtinyvit.DeiTDistillClassifier, alpha=1).')
-    if names and len(names) != num_classes and not _maps_labels(dataset):
-        raise UserError(f'The student learns from labels too, and the images are of {len(names)} classes, where the '
-                        f'teacher has {num_classes}: list the images with --classes as the teacher has them, put '
-                        'mmtinyvit.MapLabel into the pipeline, or read no labels.')
 
 
 def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (), any_order: bool = False,
