@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import TRANSFORMS
 
-from mmtinyvit.datasets.image_check import check_image
+from mmtinyvit.datasets.images.check import check_image
 from mmtinyvit.paths import config_root
 
 

@@ -39,8 +39,8 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets.image_index import IndexBlock, write_index
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.index import IndexBlock, write_index
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.paths import config_root
 
 BATCH = 64

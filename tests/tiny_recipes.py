@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny_networks import shrink_tinymim
 
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.store import LogitStore
 
 TINY = dict(embed_dims=(16, 16, 32, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_sizes=(7, 4, 4, 4))

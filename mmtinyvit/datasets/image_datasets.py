@@ -13,11 +13,11 @@ from mmpretrain.datasets import ImageNet as _ImageNet
 from ..errors import UserError
 from ..registry import DATASETS
 from ..store.folders import is_url
-from .archive_members import require_size
-from .data_root import join_root
-from .image_index import ImageIndex
-from .remote_bytes import remote_size
-from .remote_index import local_index
+from .images.data_root import join_root
+from .images.index import ImageIndex
+from .images.members import require_size
+from .images.remote_bytes import remote_size
+from .images.remote_index import local_index
 from .views import load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
@@ -107,7 +107,7 @@ class ImageNet(_Folders, _ImageNet):
 
 @DATASETS.register_module()
 class IndexedImages(NamedSamples, BaseDataset):
-    """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
+    """Images listed by an index, see :mod:`.images.index`; usable wherever ``mmpretrain.ImageNet`` is.
 
     Each sample has the keys ``img_path``, ``sample_key``, ``sample_idx``, ``gt_label`` if the images have labels, and
     for images in archives ``archive_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of
@@ -115,7 +115,7 @@ class IndexedImages(NamedSamples, BaseDataset):
 
     Args:
         ann_file: The index, absolute, at a URL or below ``data_root``; `tools/dataset_converters/index_images.py`
-            writes it. One at a URL is fetched once and kept, see :mod:`.remote_index`.
+            writes it. One at a URL is fetched once and kept, see :mod:`.images.remote_index`.
         data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.

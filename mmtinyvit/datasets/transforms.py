@@ -18,7 +18,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 from mmtinyvit.store.folders import is_url
 
-from .archive_members import read_files, read_member, read_members
+from .images.members import read_files, read_member, read_members
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
            'SolarizeAdd']
@@ -41,7 +41,7 @@ class LoadImage(LoadImageFromFile):
     the file alone, so views can be replayed. ``min_side`` belongs to the views: a store that was saved without it is
     refused to a training with it, and the other way round.
 
-    URLs are read through fsspec, those of a batch at once, see :mod:`.remote_bytes`.
+    URLs are read through fsspec, those of a batch at once, see :mod:`.images.remote_bytes`.
 
     Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in an archive.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as

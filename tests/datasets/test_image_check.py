@@ -16,7 +16,7 @@ import pytest
 from encoded_images import FAKES, KINDS, RGB, encoded, orientation, png, png_chunk, with_jpeg_size, with_webp_canvas
 from PIL import Image, ImageFile
 
-from mmtinyvit.datasets.image_check import MAX_PIXELS, check_image, decoder_name
+from mmtinyvit.datasets.images.check import MAX_PIXELS, check_image, decoder_name
 from mmtinyvit.errors import UserError
 
 DATA = os.environ.get('MMTINYVIT_DATA')

@@ -9,7 +9,7 @@ from encoded_images import ALPHA, KINDS, RGB, encoded
 from PIL import Image, ImageOps, features
 
 from mmtinyvit.datasets import LoadImage
-from mmtinyvit.datasets.image_check import check_image
+from mmtinyvit.datasets.images.check import check_image
 
 LOSSY = ('JPEG', 'WebP lossy', 'AVIF', 'TIFF JPEG', 'TIFF CMYK')
 TURNED = 'gives other colours or another orientation|gives .* pixels instead of'

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mmtinyvit.datasets import IndexedImages, LoadImage
-from mmtinyvit.datasets.data_root import join_root
-from mmtinyvit.datasets.image_index import ImageIndex
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.data_root import join_root
+from mmtinyvit.datasets.images.index import ImageIndex
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
 GOLDEN = Path(__file__).parent / 'golden'
@@ -391,7 +391,7 @@ def test_an_interrupted_scan_goes_on(tmp_path, monkeypatch):
     (tmp_path / 'n03.tar').write_bytes(good)
     opened = []
     listed = threading.Lock()
-    import mmtinyvit.datasets.image_scan as scan
+    import mmtinyvit.datasets.images.scan as scan
     original = scan.list_source
 
     def list_source(root, source, label):

@@ -19,8 +19,8 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import IndexedImages, LoadImage
-from mmtinyvit.datasets.image_index import ImageIndex, IndexBlock, write_index
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.index import ImageIndex, IndexBlock, write_index
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError, user_sentence
 
 CLASSES = {'n01': ['b.JPEG', 'a.png', 'deep/c.jpg'], 'n02': [], 'n10': ['é ü.jpeg', 'z.png'], 'n03': ['only.png']}

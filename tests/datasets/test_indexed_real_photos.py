@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.scan import index_images
 
 DATA = Path(os.environ.get('MMTINYVIT_DATA', ''))
 

@@ -19,9 +19,9 @@ from tiny_flow import contents, distilling, recorded, saving, view_pipeline
 from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage, ViewDataset, ViewsAtOnce, remote_bytes
-from mmtinyvit.datasets.byte_cache import ByteCache
-from mmtinyvit.datasets.image_scan import index_images
-from mmtinyvit.datasets.remote_bytes import ByteRange, fetch_ranges
+from mmtinyvit.datasets.images.byte_cache import ByteCache
+from mmtinyvit.datasets.images.remote_bytes import ByteRange, fetch_ranges
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
 DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'

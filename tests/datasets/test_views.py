@@ -15,7 +15,7 @@ from tiny_flow import VIEW_TRANSFORMS, photo_dataset
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from mmtinyvit.datasets import EpochClock, IndexedImages, SeededAugment, ViewDataset, derive_seed, set_view
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.datasets.views import find_seeded_augment, iter_transforms
 from mmtinyvit.errors import UserError
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_flow import TOPK, contents, distilling, recorded, saving, student, teacher, view_pipeline
 
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 

@@ -9,7 +9,7 @@ from tiny_flow import contents, distilling, photo_dataset, recorded, saving, stu
 from torch.utils.data import Subset
 
 from mmtinyvit.datasets.identity import iter_keys
-from mmtinyvit.datasets.image_scan import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.datasets.views import ViewDataset
 from mmtinyvit.errors import UserError
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from mmtinyvit.datasets import IndexedImages, parquet_shards
-from mmtinyvit.datasets.archive_members import read_member
-from mmtinyvit.datasets.image_scan import index_images
-from mmtinyvit.datasets.parquet_shards import convert_parquet
+from mmtinyvit.datasets.images.members import read_member
+from mmtinyvit.datasets.images.parquet_shards import convert_parquet
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
 FORMATS = ('JPEG', 'PNG', 'WEBP')

@@ -17,7 +17,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 from tiny_recipes import TINY
 
-from mmtinyvit.datasets.image_index import ImageIndex
+from mmtinyvit.datasets.images.index import ImageIndex
 from mmtinyvit.evaluation import synsets
 from mmtinyvit.models.checkpoint_keys import CLIP_NAMES
 from mmtinyvit.store import LogitStore

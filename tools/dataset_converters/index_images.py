@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.image_layouts import LAYOUTS
-from mmtinyvit.datasets.image_scan import MISSING_CLASSES, REJECTED, index_images, split_archive
+from mmtinyvit.datasets.images.layouts import LAYOUTS
+from mmtinyvit.datasets.images.scan import MISSING_CLASSES, REJECTED, index_images, split_archive
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import class_map
 from mmtinyvit.store.folders import is_url

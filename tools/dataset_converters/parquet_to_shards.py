@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.parquet_shards import convert_parquet
+from mmtinyvit.datasets.images.parquet_shards import convert_parquet
 from mmtinyvit.errors import UserError
 
 

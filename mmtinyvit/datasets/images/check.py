@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..errors import UserError
+from ...errors import UserError
 
 __all__ = ['MAX_PIXELS', 'check_image', 'decoder_name']
 

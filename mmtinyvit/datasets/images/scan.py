@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
-from ..store.folders import is_url
-from .archive_listing import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
-from .archive_members import ArchiveMember, read_member
+from ...errors import UserError
+from ...store.folders import is_url
+from .check import check_image, decoder_name
 from .data_root import DataRoot, join_root
-from .image_check import check_image, decoder_name
-from .image_index import IndexBlock, write_index
-from .image_labels import LabelRule, label_rule, number_classes
-from .image_layouts import Source, find_sources, list_source, sample_keys
-from .scan_journal import ScanJournal
+from .index import IndexBlock, write_index
+from .journal import ScanJournal
+from .labels import LabelRule, label_rule, number_classes
+from .layouts import Source, find_sources, list_source, sample_keys
+from .listing import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
+from .members import ArchiveMember, read_member
 
 __all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images']
 
@@ -37,7 +37,7 @@ class ScanSummary(NamedTuple):
     """What an index holds.
 
     Attributes:
-        layout: See :mod:`.image_layouts`.
+        layout: See :mod:`.layouts`.
         labels: Where the labels are from, in words.
         num_classes: Number of classes.
         num_images: Number of images.
@@ -74,8 +74,8 @@ def index_images(data_root: str | os.PathLike,
         data_root: Folder or URL that holds the images, in folders or archives; or one archive.
         out: The index file, written in one piece at the end.
         classes: Class names in label order; all that are found, sorted, by default. Images of others are left out.
-        layout: One of :data:`.image_layouts.LAYOUTS`; None finds out.
-        labels: See :func:`.image_labels.label_rule`; None finds out.
+        layout: One of :data:`.layouts.LAYOUTS`; None finds out.
+        labels: See :func:`.labels.label_rule`; None finds out.
         match: Shell pattern for the archives, at any depth; by default those in ``data_root`` itself.
         missing_classes: What becomes of listed classes that are not there: ``'refuse'``, ``'keep'`` their numbers, or
             ``'drop'`` them, so that the others move up.

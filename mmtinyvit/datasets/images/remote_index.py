@@ -2,12 +2,12 @@
 import hashlib
 from pathlib import Path
 
-from ..errors import UserError
-from ..store.cache import cache_folder, caching, keep_file
-from ..store.connection import connect, explain, short_reason
-from ..store.folders import is_url
-from .identity import dataset_identity
-from .image_index import ImageIndex
+from ...errors import UserError
+from ...store.cache import cache_folder, caching, keep_file
+from ...store.connection import connect, explain, short_reason
+from ...store.folders import is_url
+from ..identity import dataset_identity
+from .index import ImageIndex
 
 __all__ = ['local_index']
 

@@ -1,7 +1,7 @@
 """The image index: one memory-mapped file that lists the images of a data set.
 
 ImageNet-21K has 14 million images. Listing its folders takes minutes to hours and the list, as Python objects,
-gigabytes in every worker. The index is written once (:mod:`.image_scan`), opens in milliseconds, and its pages are
+gigabytes in every worker. The index is written once (:mod:`.scan`), opens in milliseconds, and its pages are
 shared by all workers of a machine.
 
 Layout, little-endian, every section at a multiple of 64 bytes::
@@ -32,9 +32,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
-from .archive_members import ArchiveMember
+from ...errors import UserError
 from .data_root import join_root
+from .members import ArchiveMember
 
 __all__ = ['ImageIndex', 'IndexBlock', 'write_index']
 
@@ -156,7 +156,7 @@ def write_index(path: str | os.PathLike, blocks: Iterable[IndexBlock], layout: s
     Args:
         path: The index file.
         blocks: All images, in sample order.
-        layout: See :mod:`.image_layouts`.
+        layout: See :mod:`.layouts`.
         classes: Class names in label order.
         archives: Path below the data root, and size in bytes, of every archive; empty if the images are files.
         checked: See :class:`ImageIndex`.

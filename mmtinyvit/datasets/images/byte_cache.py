@@ -9,7 +9,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from ..store.cache import cache_folder, cache_limit, caching
+from ...store.cache import cache_folder, cache_limit, caching
 
 __all__ = ['ByteCache', 'image_cache']
 

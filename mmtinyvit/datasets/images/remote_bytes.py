@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import UserError
-from ..store.connection import connect, explain, is_forbidden, lacks_credentials, short_reason
+from ...errors import UserError
+from ...store.connection import connect, explain, is_forbidden, lacks_credentials, short_reason
 
 __all__ = ['ByteRange', 'fetch_ranges', 'remote_size']
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
-from .archive_listing import Listing
+from ...errors import UserError
 from .data_root import DataRoot
-from .image_layouts import Source, list_source
+from .layouts import Source, list_source
+from .listing import Listing
 
 __all__ = ['LabelRule', 'label_rule', 'number_classes']
 
@@ -18,7 +18,7 @@ class LabelRule:
 
     Attributes:
         kind: ``'class'``: its folder or archive; ``'member'``: a member beside it; ``'list'``: a file; ``'none'``.
-        member: Which member, see :func:`.archive_listing.list_tar`.
+        member: Which member, see :func:`.listing.list_tar`.
         listed: Label of each key that a list names.
         path: The list.
     """
@@ -59,7 +59,7 @@ def label_rule(option: str | None, root: DataRoot, layout: str, sources: Sequenc
     Args:
         option: ``'class'``, ``'cls'``, ``'json:FIELD'``, ``'none'``, or the path of a list; None finds out.
         root: The data root.
-        layout: See :mod:`.image_layouts`.
+        layout: See :mod:`.layouts`.
         sources: Its folders and archives.
 
     Raises:

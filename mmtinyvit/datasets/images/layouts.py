@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UserError
-from .archive_listing import Listing, inner_archives, is_image, list_folder, list_tar, list_zip, open_inner
+from ...errors import UserError
 from .data_root import DataRoot, Entry
+from .listing import Listing, inner_archives, is_image, list_folder, list_tar, list_zip, open_inner
 
 __all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'sample_keys']
 
@@ -131,7 +131,7 @@ def list_source(root: DataRoot, source: Source, label: str | None = None) -> Lis
     Args:
         root: The data root.
         source: One of :func:`find_sources`.
-        label: See :func:`.archive_listing.list_tar`.
+        label: See :func:`.listing.list_tar`.
 
     Raises:
         UserError: It cannot be read.
@@ -161,7 +161,7 @@ def sample_keys(layout: str, source: Source, names: Sequence[str]) -> list[str]:
     Args:
         layout: One of :data:`LAYOUTS`.
         source: Where the images are.
-        names: As in :class:`.archive_listing.Listing`.
+        names: As in :class:`.listing.Listing`.
 
     Raises:
         UserError: A name leads out of the archive, or two images would have the same key.

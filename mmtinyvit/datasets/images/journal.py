@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from .archive_listing import Listing
-from .image_layouts import Source
+from ...errors import UserError
+from .layouts import Source
+from .listing import Listing
 
 __all__ = ['ScanJournal']
 

@@ -7,9 +7,9 @@ from io import BufferedReader, RawIOBase
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
-from ..errors import UserError
-from ..store.connection import connect, explain
-from ..store.folders import is_url
+from ...errors import UserError
+from ...store.connection import connect, explain
+from ...store.folders import is_url
 
 __all__ = ['DataRoot', 'Entry', 'FileRange', 'join_root']
 

@@ -1,7 +1,7 @@
 """Parquet files with images in them, as Hugging Face's datasets have them, written once as WebDataset's tar shards.
 
 A parquet file is read by the group of rows, which is too much for one image at a random place. Here each image becomes
-a member of a tar file, whose bytes :mod:`.image_index` can point at.
+a member of a tar file, whose bytes :mod:`.index` can point at.
 """
 import io
 import json
@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import UserError
+from ...errors import UserError
 
 __all__ = ['ShardSummary', 'convert_parquet']
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ...errors import UserError
 from .data_root import DataRoot, FileRange
 
 __all__ = ['IMAGE_SUFFIXES', 'Listing', 'inner_archives', 'list_folder', 'list_tar', 'list_zip']

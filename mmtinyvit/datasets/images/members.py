@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..errors import UserError
-from ..store.folders import is_url
-from .archive_listing import MAX_IMAGE_BYTES
+from ...errors import UserError
+from ...store.folders import is_url
 from .byte_cache import image_cache
+from .listing import MAX_IMAGE_BYTES
 from .remote_bytes import ByteRange, fetch_ranges, remote_size
 
 __all__ = ['ArchiveMember', 'read_files', 'read_member', 'read_members', 'require_size']
