@@ -223,7 +223,8 @@ def gallery(args: argparse.Namespace) -> None:
             store = LogitStore(saved) if saved else find_store(dataset, cfg)
         if not is_replayable(store.manifest):
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
-        views = pick_views(store, args.views)
+        drawn = [view for view in store.views if view in args.views] or store.views[:1]
+        views = pick_views(store, args.views) if args.hardest or not drawn else drawn
         labels = args.hardest and not args.label_index
         check_canaries(store, dataset, views, 2, any_order=True, labels=labels)
         if args.index:

@@ -114,7 +114,10 @@ class LoadTeacherLogits(BaseTransform):
         for view, group in named.items():
             keys, seeds = zip(*((results['view_name'].key, results['view_seed'].value) for results in group),
                               strict=True)
-            records = self._read(view, keys, seeds)
+            try:
+                records = self._read(view, keys, seeds)
+            except UserError:  # a transform may yet give a sample another name; if not, `transform` says what is wrong
+                continue
             for row, results in enumerate(group if records is not None else ()):
                 results['teacher_record'] = (keys[row], view, seeds[row]), records.row(row)
 
@@ -191,13 +194,16 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
 
     ``store``, ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works with every tool.
     What the transform was given in the pipeline is kept, with a warning if the config says something else; weights
-    belong to the stores that are named beside them. To be called before workers are started.
+    belong to the stores that are named beside them, and a config that names no store at its top level may use the other
+    two words for something of its own. To be called before workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
     """
     reader = find_reader(dataset)
     named = {argument: cfg.get(name) for argument, name in SETTINGS.items() if cfg.get(name) is not None}
+    if cfg.get('mode') not in MODES and 'store' not in named:
+        named = {}
     if 'store' in reader.given:
         named.pop('weights', None)
     settings = named | reader.given

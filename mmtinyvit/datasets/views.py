@@ -6,6 +6,7 @@ and :class:`ViewsAtOnce` ask for views by number.
 import copy
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -150,10 +151,14 @@ class SeededAugment(Compose):
         return ViewName(self.base_seed, view, sample_key(results, self.key_root))
 
     def prepare_batch(self, batch: Sequence[dict]) -> None:
-        """Name and seed the views of a batch before any of them is made, for those who look something up by name."""
+        """Name and seed the views of a batch before any of them is made, for those who look something up by name.
+
+        A sample that has no name yet, because a transform will give it one, is passed over.
+        """
         for results in batch:
-            results['view_name'] = self.name_of(results)
-            results['view_seed'] = ViewSeed(results['view_name'].seed)
+            with suppress(UserError):
+                results['view_name'] = self.name_of(results)
+                results['view_seed'] = ViewSeed(results['view_name'].seed)
 
     def transform(self, results: dict) -> dict:
         name = self.name_of(results)

@@ -105,8 +105,8 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
 def view_names(samples: Sequence[DataSample]) -> list[ViewName]:
     """The names of packed views. Raises :class:`UserError` if they have none."""
     if not all(name in sample for sample in samples for name in ('base_seed', 'view', 'sample_key')):
-        raise UserError('The samples of the batch do not say which views they are: put mmtinyvit.SeededAugment and '
-                        'mmtinyvit.PackViewInputs into the pipeline.')
+        raise UserError('The samples of the batch do not say which views they are, by base_seed, view and sample_key: '
+                        'put mmtinyvit.SeededAugment and mmtinyvit.PackViewInputs into the pipeline.')
     return [ViewName(sample.base_seed, sample.view, sample.sample_key) for sample in samples]
 
 

@@ -55,6 +55,31 @@ def test_subsets_and_single_indices(photos, saved_store):
     assert same(sum(DataLoader(Subset(dataset, order), 3, collate_fn=list), []), [dataset[i] for i in order])
 
 
+@pytest.mark.parametrize('name', ['sample_key', 'img_path'])
+def test_a_transform_may_name_the_sample(photos, saved_store, name):
+    """In front of SeededAugment, so that the name is not known when the batch is prepared."""
+    dataset = build(photos, saved_store)
+    set_view(dataset, 1)
+    expected = [dataset[i] for i in range(4)]
+    get_data_info = dataset.get_data_info
+
+    def unnamed(idx: int) -> dict:
+        info = get_data_info(idx)
+        info['right'] = info['sample_key'], info['img_path']
+        info['sample_key'] = f'other/{idx}'
+        if name == 'img_path':
+            del info['sample_key'], info['img_path']
+        return info
+
+    def give_name(results: dict) -> dict:
+        results['sample_key'], results['img_path'] = results.pop('right')
+        return results
+
+    dataset.get_data_info = unnamed
+    dataset.pipeline.transforms.insert(0, give_name)
+    assert same(dataset.__getitems__(range(4)), expected) and same([dataset[i] for i in range(4)], expected)
+
+
 def test_copies_of_several_views_in_a_batch(photos, saved_store):
     views = RepeatedViews(build(photos, saved_store), num_repeats=2)
     set_view(views, 0)

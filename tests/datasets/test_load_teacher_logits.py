@@ -175,6 +175,12 @@ def test_what_the_pipeline_names_comes_first_and_is_said(photos, saved_store, tm
     assert 'LoadTeacherLogits' not in ''.join(capfd.readouterr())
 
 
+def test_words_of_a_config_without_a_store_are_its_own(photos, saved_store):
+    init_default_scope('mmpretrain')
+    reader = use_store(DATASETS.build(photo_dataset(photos, saved_store)), dict(mode='fast', store_weights='none'))
+    assert (reader.paths, reader.mode, reader.weights) == ([str(saved_store)], 'stored', [1])
+
+
 def test_a_config_without_a_store_gets_a_sentence(photos):
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(without_a_store(photos))

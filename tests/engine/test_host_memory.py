@@ -96,6 +96,22 @@ def test_attention_of_bfloat16_is_computed_in_it_on_the_cpu_unless_switched_off(
     assert in_new_process(partial(attention_error, bf16_attention=False), 'cpu') == plain
 
 
+def setting_during_and_after_a_run(before: bool, **kwargs) -> list[bool]:
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+    hook, runner = HostMemoryHook(**kwargs), SimpleNamespace(model=torch.nn.Linear(2, 2))
+    found = []
+    for step in (hook.before_run, hook.after_run):
+        step(runner)
+        found.append(torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed())
+    return found
+
+
+@pytest.mark.parametrize('before', [False, True])
+def test_the_setting_of_attention_lasts_as_long_as_the_run(before):
+    assert in_new_process(setting_during_and_after_a_run, before) == [True, before]
+    assert in_new_process(partial(setting_during_and_after_a_run, bf16_attention=False), before) == [before, before]
+
+
 @pytest.mark.parametrize('recipe', ['tinyvit/tiny_vit_5m_in1k', 'detection/retinanet_tiny_vit_5m_fpn_1x_coco',
                                     'segmentation/semantic_fpn_tiny_vit_5m_80k_ade20k', 'demo/digits', 'demo/canvases'])
 def test_the_runtime_of_all_recipes_has_the_hook(recipe):

@@ -1,5 +1,6 @@
 """stats and gallery, against a straightforward reckoning on dense targets."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -102,3 +103,14 @@ def test_gallery_of_the_store_that_the_config_names(run_tool, config, tmp_path):
     assert chosen.status == 0 and (tmp_path / 'one.png').stat().st_size < (tmp_path / 'spread.png').stat().st_size
     assert 'There is no sample 14: the dataset has 14' in run_tool('logit_store', 'gallery', '--config', config,
                                                                    '--index', 14).sentence
+
+
+def test_gallery_of_a_store_that_is_not_complete(run_tool, saved_store, config, tmp_path):
+    store = shutil.copytree(saved_store, tmp_path / 'half')
+    shutil.rmtree(store / 'view-0000')
+    max(store.glob('view-0001/*.logits')).unlink()
+    args = 'logit_store', 'gallery', store, '--config', config, '--out', tmp_path / 'half.png'
+    drawn = run_tool(*args, '--index', 0, 1)
+    assert drawn.status == 0 and (tmp_path / 'half.png').exists() and '1' in drawn.out.split('views')[-1]
+    assert run_tool(*args, '--index', 0, '--views', '5:6').status == 0, 'the first view that is there'
+    assert 'View 1 of the store' in run_tool(*args, '--index', 13).sentence

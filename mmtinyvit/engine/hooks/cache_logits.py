@@ -74,18 +74,18 @@ class CacheLogitsHook(StoreHook):
         keep_mass, sampling, reference_view: As for ``SaveLogitsLoop``.
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
-        num_canaries, teacher: As for ``SparseLogitDistillHook``.
+        num_canaries, teacher, any_order: As for ``SparseLogitDistillHook``.
     """
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
                  keep_mass: float | None = None, sampling: dict | None = None, reference_view: int | None = None,
                  views: Sequence[int] | None = None, flush_seconds: float = 5., num_canaries: int = 8,
-                 teacher: str | None = None) -> None:
+                 teacher: str | None = None, any_order: bool = False) -> None:
         self.teacher_model = teacher_model
         self.settings = dict(checkpoint=checkpoint, topk=topk, codec=codec, samples_per_shard=samples_per_shard,
                              amp=amp, keep_mass=keep_mass, sampling=sampling, reference_view=reference_view)
-        self.check = StoreCheck(num_canaries, teacher, topk)
+        self.check = StoreCheck(num_canaries, teacher, topk, any_order)
         self.wanted_views, self.views = views, []
         self.flush_seconds = flush_seconds
         self.teacher: Teacher | None = None

@@ -120,6 +120,14 @@ class PatchMerging(nn.Module):
         return self.conv3(x)
 
 
+def window_offsets(window_size: int) -> Tensor:
+    """Where the bias of each pair of a window's N tokens stands, ``(N, N)`` int64."""
+    side = torch.arange(window_size, device='cpu')
+    apart = (side[:, None] - side).abs()  # (w, w)
+    offsets = apart[:, None, :, None] * window_size + apart[None, :, None, :]  # (w, w, w, w)
+    return offsets.reshape(window_size**2, -1)
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside square windows, with one learnt bias per head and offset.
 
@@ -142,10 +150,11 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         # the bias of two tokens dy rows and dx columns apart is at dy * window_size + dx: the sign does not count
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
-        side = torch.arange(window_size)
-        apart = (side[:, None] - side).abs()  # (w, w)
-        offsets = apart[:, None, :, None] * window_size + apart[None, :, None, :]  # (w, w, w, w)
-        self.register_buffer('attention_bias_idxs', offsets.reshape(window_size**2, -1), persistent=False)  # (N, N)
+        self.register_buffer('attention_bias_idxs', window_offsets(window_size), persistent=False)  # (N, N)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # into a module that was built on the meta device, too
+        self.attention_bias_idxs = window_offsets(self.window_size).to(self.attention_biases.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend in every window of the tokens ``x`` ``(B, H, W, C)``; the output has the same shape."""

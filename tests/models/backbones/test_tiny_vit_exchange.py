@@ -164,6 +164,19 @@ def test_copies_and_pickles_compute_the_same(model, images):
         assert other.state_dict().keys() == model.state_dict().keys()
 
 
+@pytest.mark.parametrize('assign', [True, False])
+def test_a_model_without_memory_is_filled_from_a_checkpoint(tiny, images, assign):
+    filled = tiny().eval()
+    with torch.device('meta'):
+        empty = tiny().eval()
+    if not assign:
+        empty.to_empty(device='cpu')
+        for buffer in empty.buffers():
+            buffer.fill_(1)  # as memory may come
+    empty.load_state_dict(filled.state_dict(), assign=assign)
+    assert torch.equal(outputs(empty, images), outputs(filled, images))
+
+
 def test_parameters_are_contiguous(model):
     assert all(p.is_contiguous() for p in model.parameters())
     assert parameters_to_vector(model.parameters()).numel() == sum(p.numel() for p in model.parameters())
