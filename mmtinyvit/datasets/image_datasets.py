@@ -222,6 +222,7 @@ class IndexedImages(NamedSamples, BaseDataset):
         self.full_init()
         if not self.index.classes:
             raise UserError(f'The images of {self.ann_file} have no labels: write the index again with --labels.')
+        self.index.require_intact()
         return self.index.labels[np.asarray(self._positions)].astype(np.int64)
 
     def iter_sample_keys(self) -> Iterator[str]:

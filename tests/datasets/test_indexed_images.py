@@ -264,6 +264,26 @@ def test_every_damaged_header_byte_and_every_truncation_is_refused(flat):
             ImageIndex(path)
 
 
+@pytest.mark.parametrize('layout', ['folders', 'class-archives'])
+def test_every_damaged_byte_of_the_entries_is_found(flat, zips, layout):
+    root = flat if layout == 'folders' else zips
+    path = root / 'images.index'
+    index_images(root, path, layout=layout)
+    good = path.read_bytes()
+    index = ImageIndex(path)
+    entries = [(key, index.labels[position], index.place(position, 'x')) for position, key in enumerate(index.keys())]
+    for place in range(64, int.from_bytes(good[8:16], 'little')):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1:])
+        index = ImageIndex(path)
+        try:
+            found = [(key, index.labels[position], index.place(position, 'x'))
+                     for position, key in enumerate(index.keys())]
+        except UserError as error:
+            assert 'is damaged: write it again' in str(error)
+        else:  # between two sections
+            assert found == entries and good[place] == 0
+
+
 def test_newer_format_is_refused(flat):
     path = flat / 'images.index'
     index_images(flat, path)

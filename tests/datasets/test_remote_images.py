@@ -18,7 +18,8 @@ from mmengine.runner import Runner
 from tiny_flow import contents, distilling, recorded, saving, view_pipeline
 from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage, ViewDataset, ViewsAtOnce, remote_bytes
+from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage, ViewDataset, ViewsAtOnce
+from mmtinyvit.datasets.images import remote_bytes
 from mmtinyvit.datasets.images.byte_cache import ByteCache
 from mmtinyvit.datasets.images.remote_bytes import ByteRange, fetch_ranges
 from mmtinyvit.datasets.images.scan import index_images

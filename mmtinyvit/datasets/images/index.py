@@ -13,6 +13,7 @@ Layout, little-endian, every section at a multiple of 64 bytes::
          and for images in archives:
          archive (N,) uint32: row of the table of archives in the header
          offsets (N,) uint64, sizes (N,) uint32, methods (N,) uint8, crcs (N,) uint32
+         checks        uint32 for each 4096 images: CRC-32 of what the sections above say about them
     end  header        JSON: format, layout, class names, archives with their sizes, the folder's files whose names
                        differ from their keys, whether every image was decoded once and how, SHA-256 of the keys, place
                        and length of every section
@@ -25,6 +26,7 @@ import json
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,9 +44,10 @@ _FORMAT = 2
 _MAGIC = b'MMTVIDX2'
 _PRELUDE = struct.Struct('<8sQQ32s')
 _ALIGN = 64
-_KEY_BLOCK = 65_536
 _ARCHIVE_COLUMNS = {'archive': '<u4', 'offsets': '<u8', 'sizes': '<u4', 'methods': '|u1', 'crcs': '<u4'}
-_DTYPES = {'keys': '|u1', 'key_starts': '<u8', 'labels': '<i4', **_ARCHIVE_COLUMNS, 'archive_bytes': '<u8'}
+_DTYPES = {'keys': '|u1', 'key_starts': '<u8', 'labels': '<i4', **_ARCHIVE_COLUMNS, 'checks': '<u4',
+           'archive_bytes': '<u8'}
+_CHECKED = 4096  # images under one checksum; a block is checked when one of its images is asked for first
 
 
 class ImageIndex:
@@ -82,13 +85,17 @@ class ImageIndex:
         self.classes: tuple[str, ...] = tuple(header['classes'])
         self.labels: np.ndarray = self._columns['labels']
         if header['format'] == 1 and header['layout'] == 'zip':  # one archive per class, in label order
-            header['archives'] = [f'{name}.zip' for name in self.classes]
+            header['archives'] = [(f'{name}.zip', size) for name, size
+                                  in zip(self.classes, self._columns['archive_bytes'].tolist(), strict=True)]
             self._columns['archive'] = self.labels
-        self.archives: tuple[str, ...] = tuple(header.get('archives', ()))
+        self._archives: list[tuple[str, int]] = header.get('archives', [])
+        self.archives = tuple(name for name, _ in self._archives)
         self.checked: str | None = header.get('checked')
         self.keys_sha256: str = header['keys_sha256']
         self._renamed: dict[str, str] = header.get('renamed', {})
         self._key_starts = self._columns['key_starts']
+        unknown = bytes(-(-len(self) // _CHECKED))
+        self._intact = bytearray(unknown if 'checks' in self._columns else len(unknown) * b'\1')  # format 1 has none
 
     def _read_header(self) -> dict:
         mend = 'write it again with tools/dataset_converters/index_images.py.'
@@ -110,16 +117,34 @@ class ImageIndex:
     def __reduce__(self):
         return ImageIndex, (self.path,)
 
+    def require_intact(self, start: int = 0, stop: int | None = None) -> None:
+        """Compare the images from ``start`` to ``stop`` with their checksums, unless that was done before.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        stop = len(self) if stop is None else stop
+        for block in range(start // _CHECKED, -(-stop // _CHECKED)):
+            if not self._intact[block]:
+                if _check(self._columns, block) != self._columns['checks'][block]:
+                    raise UserError(f'The image index {self.path} is damaged: write it again with '
+                                    'tools/dataset_converters/index_images.py.')
+                self._intact[block] = 1
+
     def key(self, position: int) -> str:
         """The sample key at ``position``."""
+        if not self._intact[position // _CHECKED]:
+            self.require_intact(position, position + 1)
         start, end = self._key_starts[position:position + 2].tolist()
         return self._columns['keys'][start:end - 1].tobytes().decode()
 
     def keys(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """The keys from ``start`` to ``stop``, decoded in blocks: millions in a second."""
         stop = len(self) if stop is None else stop
-        for first in range(start, stop, _KEY_BLOCK):
-            begin, end = self._key_starts[[first, min(first + _KEY_BLOCK, stop)]].tolist()
+        for first in range(start, stop, _CHECKED):
+            last = min(first + _CHECKED, stop)
+            self.require_intact(first, last)
+            begin, end = self._key_starts[[first, last]].tolist()
             yield from self._columns['keys'][begin:end - 1].tobytes().decode().split('\n')
 
     def place(self, position: int, data_root: str) -> tuple[str, ArchiveMember | None]:
@@ -128,10 +153,20 @@ class ImageIndex:
         if not self.archives:
             return join_root(data_root, self._renamed.get(str(position), key)), None
         number, *values = (self._columns[name][position].item() for name in _ARCHIVE_COLUMNS)
-        archive = join_root(data_root, self.archives[number])
-        member = ArchiveMember(archive, self._columns['archive_bytes'][number].item(), *values)
-        name = key.removeprefix(f'{self.archives[number].rpartition(".")[0]}/')  # n01.tar/a.jpg, not n01.tar/n01/a.jpg
-        return join_root(archive, name), member
+        name, archive_bytes = self._archives[number]
+        archive = join_root(data_root, name)
+        inside = key.removeprefix(f'{name.rpartition(".")[0]}/')  # n01.tar/a.jpg, not n01.tar/n01/a.jpg
+        return join_root(archive, inside), ArchiveMember(archive, archive_bytes, *values)
+
+
+def _check(columns: dict[str, np.ndarray], block: int) -> int:
+    """The checksum of a block of images."""
+    rows = slice(block * _CHECKED, (block + 1) * _CHECKED)
+    starts = columns['key_starts'][rows.start:rows.stop + 1]
+    check = zlib.crc32(columns['keys'][starts[0]:starts[-1]], zlib.crc32(starts))
+    for name in ('labels', *(_ARCHIVE_COLUMNS if 'offsets' in columns else ())):
+        check = zlib.crc32(columns[name][rows], check)
+    return check
 
 
 class IndexBlock(NamedTuple):
@@ -169,7 +204,7 @@ def write_index(path: str | os.PathLike, blocks: Iterable[IndexBlock], layout: s
     digest, line_bytes, renamed, total = hashlib.sha256(), [np.zeros(1, np.int64)], {}, 0
     parts = {name: [np.zeros(0, _DTYPES[name])] for name in ('labels', *(_ARCHIVE_COLUMNS if archives else ()))}
     try:
-        with open(temporary, 'wb') as file:
+        with open(temporary, 'w+b') as file:
 
             def pad() -> int:
                 """Fill up to the next multiple of 64 bytes and return that position."""
@@ -190,8 +225,12 @@ def write_index(path: str | os.PathLike, blocks: Iterable[IndexBlock], layout: s
                 total += len(lines)
             key_starts = np.concatenate(line_bytes).cumsum()
             columns = dict(key_starts=key_starts.astype('<u8'), **{k: np.concatenate(v) for k, v in parts.items()})
-            if archives:
-                columns['archive_bytes'] = np.array([size for _, size in archives], '<u8')
+            file.flush()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as written:
+                keys = np.frombuffer(written, np.uint8, int(key_starts[-1]), _ALIGN)
+                columns['checks'] = np.array([_check(columns | dict(keys=keys), block)
+                                              for block in range(-(-total // _CHECKED))], '<u4')
+                del keys
             sections = {'keys': (_ALIGN, int(key_starts[-1]))}
             for name, values in columns.items():
                 sections[name] = (pad(), len(values))
@@ -199,7 +238,7 @@ def write_index(path: str | os.PathLike, blocks: Iterable[IndexBlock], layout: s
             start = pad()
             header = json.dumps(dict(
                 format=_FORMAT, layout=layout, keys_sha256=digest.hexdigest(), sections=sections, classes=list(classes),
-                archives=[name for name, _ in archives], renamed=renamed, checked=checked)).encode()
+                archives=list(archives), renamed=renamed, checked=checked)).encode()
             file.write(header)
             file.seek(0)
             file.write(_PRELUDE.pack(_MAGIC, start, len(header), hashlib.sha256(header).digest()))
