@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mmtinyvit.datasets import IndexedImages, parquet_shards
+from mmtinyvit.datasets import IndexedImages
+from mmtinyvit.datasets.images import parquet_shards
 from mmtinyvit.datasets.images.members import read_member
 from mmtinyvit.datasets.images.parquet_shards import convert_parquet
 from mmtinyvit.datasets.images.scan import index_images
