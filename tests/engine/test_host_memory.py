@@ -3,7 +3,6 @@ the attention of bfloat16 in bfloat16."""
 import ctypes
 import resource
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from statistics import median
 from types import SimpleNamespace
 
@@ -70,10 +69,8 @@ def test_a_run_with_the_hook_keeps_its_memory(photos, tmp_path):
     assert in_new_process(steps_after_training, photos, tmp_path / 'hook', hook) < PAGES / 100
 
 
-def attention_error(device: str | None, **kwargs) -> float:
-    """How far a gradient in bfloat16 is from that in float32, after the hook has seen a model on ``device``, if any."""
-    if device:
-        HostMemoryHook(**kwargs).before_run(SimpleNamespace(model=torch.nn.Linear(2, 2, device=device)))
+def attention_error() -> float:
+    """How far a gradient in bfloat16 is from that in float32."""
     torch.manual_seed(0)
     inputs = [torch.randn(2, 4, 49, 32, dtype=torch.bfloat16) for _ in range(3)] + [torch.randn(4, 49, 49).bfloat16()]
 
@@ -88,28 +85,28 @@ def attention_error(device: str | None, **kwargs) -> float:
     return error
 
 
-def test_attention_of_bfloat16_is_computed_in_it_on_the_cpu_unless_switched_off():
-    plain = in_new_process(attention_error, None)
-    hooked = in_new_process(attention_error, 'cpu')
-    assert hooked != plain
-    assert in_new_process(attention_error, 'meta') == plain
-    assert in_new_process(partial(attention_error, bf16_attention=False), 'cpu') == plain
-
-
-def setting_during_and_after_a_run(before: bool, **kwargs) -> list[bool]:
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
-    hook, runner = HostMemoryHook(**kwargs), SimpleNamespace(model=torch.nn.Linear(2, 2))
-    found = []
-    for step in (hook.before_run, hook.after_run):
-        step(runner)
-        found.append(torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed())
+def attention_in_runs(allowed: bool) -> dict[str, list[float | bool]]:
+    """Error and setting before, in and after runs of several kinds, from a setting of the user's own."""
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
+    found = {}
+    for kind, device, kwargs in (('cpu', 'cpu', {}), ('another device', 'meta', {}),
+                                 ('off', 'cpu', dict(bf16_attention=False))):
+        hook, runner = HostMemoryHook(**kwargs), SimpleNamespace(model=torch.nn.Linear(2, 2, device=device))
+        found[kind] = [attention_error()]
+        hook.before_run(runner)
+        found[kind].append(attention_error())
+        hook.after_run(runner)
+        found[kind].append(attention_error())
     return found
 
 
-@pytest.mark.parametrize('before', [False, True])
-def test_the_setting_of_attention_lasts_as_long_as_the_run(before):
-    assert in_new_process(setting_during_and_after_a_run, before) == [True, before]
-    assert in_new_process(partial(setting_during_and_after_a_run, bf16_attention=False), before) == [before, before]
+def test_attention_of_bfloat16_is_computed_in_it_while_a_run_on_the_cpu_lasts():
+    with ProcessPoolExecutor(1, CLEAN) as pool:
+        found, users = pool.submit(attention_in_runs, False).result(), pool.submit(attention_in_runs, True).result()
+    plain, reduced, after = found['cpu']
+    assert plain == after != reduced
+    assert found['another device'] == found['off'] == [plain] * 3
+    assert all(errors == [reduced] * 3 for errors in users.values())
 
 
 @pytest.mark.parametrize('recipe', ['tinyvit/tiny_vit_5m_in1k', 'detection/retinanet_tiny_vit_5m_fpn_1x_coco',
