@@ -293,6 +293,33 @@ def test_two_names_of_one_key_are_refused(tmp_path):
         index_images(tmp_path, tmp_path / 'x')
 
 
+JUNK = {'n01/._a.png': b'fork', 'n01/.ipynb_checkpoints/a-checkpoint.png': png(9), '__MACOSX/n01/._b.png': b'fork',
+        'n01/@eaDir/a.png': png(9), 'n01/b.gif': b'GIF8', 'n01/notes.TXT': b'', 'n02/Makefile': b''}
+
+
+@pytest.mark.parametrize('layout', ['folders', 'tar', 'zip'])
+def test_what_is_no_image_is_left_out_and_counted(layout, tmp_path, monkeypatch):
+    for name, data in JUNK.items():
+        monkeypatch.setitem(CONTENT, name, data)
+    {'folders': make_folders, 'tar': make_one_tar, 'zip': make_one_zip}[layout](tmp_path)
+    if layout == 'folders':
+        shutil.rmtree(tmp_path / '__MACOSX')
+    summary = index_images(tmp_path, tmp_path / 'images.index')
+    assert list(ImageIndex(tmp_path / 'images.index').keys()) == KEYS
+    assert summary.others == {'hidden': 3 + (layout != 'folders'), '.gif': 1, '.txt': 1, 'without an ending': 1}
+
+
+def test_links_are_followed_unless_they_lead_back(tmp_path):
+    make_folders(tmp_path / 'data')
+    (tmp_path / 'data/n01/self').symlink_to('.')
+    (tmp_path / 'data/n02/up').symlink_to('..')
+    (tmp_path / 'data/loop').symlink_to(tmp_path)
+    (tmp_path / 'data/gone').symlink_to('nowhere')
+    (tmp_path / 'data/n04').symlink_to('n03')
+    dataset = indexed(tmp_path / 'data', classes=[*FILES, 'n04'])
+    assert list(dataset.iter_sample_keys()) == [*KEYS, 'n04/e.png']
+
+
 # ---------------------------------------------------------------- archives that are none, or that mean harm
 def break_in_half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:600])

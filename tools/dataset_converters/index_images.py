@@ -76,6 +76,8 @@ def main() -> None:
     table.add_row('classes', f'{summary.num_classes:,}')
     table.add_row('classes without images', f'{len(summary.empty_classes):,}')
     table.add_row('images', f'{summary.num_images:,}')
+    if summary.others:
+        table.add_row('other files', ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()))
     if summary.left_out:
         table.add_row('images left out for want of a label', f'{summary.left_out:,}')
     table.add_row('images that do not decode', f'{summary.rejected:,}, see {REJECTED}' if args.check else

@@ -72,7 +72,7 @@ class DataRoot:
 
     def _local_entries(self) -> list[Entry]:
         with os.scandir(self.root) as found:
-            return [_local_entry(entry.name, entry.path) for entry in found]
+            return [_local_entry(entry.name, entry.path) for entry in found if os.path.exists(entry.path)]
 
     def _remote_entries(self) -> list[Entry]:
         self._system.invalidate_cache()
@@ -87,11 +87,18 @@ class DataRoot:
         return _local_entry(name, os.path.join(self.root, name))
 
     def walk(self, folder: str) -> Iterator[str]:
-        """The names of all files under ``folder``, below the root, in no order. Links are followed."""
+        """The names of all files under ``folder``, below the root, in no order.
+
+        Links are followed, but for those to a folder that they are in. Raises ``OSError`` if a folder cannot be listed.
+        """
         if self._system:
             yield from (name[len(self._path) + 1:] for name in self._system.find(self._inside(folder)))
             return
-        for place, _, files in os.walk(os.path.join(self.root, folder), followlinks=True):
+        top = os.path.join(self.root, folder)
+        if folder and _leads_back(top):
+            return
+        for place, folders, files in os.walk(top, followlinks=True, onerror=_raise):
+            folders[:] = [name for name in folders if not _leads_back(os.path.join(place, name))]
             inside = os.path.relpath(place, self.root).replace(os.sep, '/')
             yield from (file if inside == '.' else f'{inside}/{file}' for file in files)
 
@@ -107,6 +114,17 @@ class DataRoot:
 
     def _inside(self, name: str) -> str:
         return posixpath.join(self._path, name) if name else self._path
+
+
+def _leads_back(path: str) -> bool:
+    """Whether ``path`` is a link to one of the folders that it is in."""
+    if not os.path.islink(path):
+        return False
+    return f'{os.path.realpath(os.path.dirname(path))}/'.startswith(f'{os.path.realpath(path)}/')
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _local_entry(name: str, path: str) -> Entry:

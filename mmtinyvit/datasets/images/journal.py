@@ -38,12 +38,12 @@ class ScanJournal:
         path = self._path(source, 'npz')
         try:
             with np.load(path) as held:
-                columns = {name: held[name] for name in held.files if name not in ('names', 'labels')}
-                return Listing(_texts(held['names']), columns, _texts(held['labels']))
+                columns = {name: held[name] for name in held.files if name not in ('names', 'labels', 'others')}
+                return Listing(_texts(held['names']), columns, _texts(held['labels']), json.loads(str(held['others'])))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             listing = scan()
         self._write(path, lambda file: np.savez(file, names=_bytes(listing.names), labels=_bytes(listing.labels),
-                                                **listing.columns))
+                                                others=json.dumps(listing.others), **listing.columns))
         return listing
 
     def rejected(self, source: Source, check: str, first: int, decode: Callable[[], dict[int, str]]) -> dict[int, str]:

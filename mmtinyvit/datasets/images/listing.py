@@ -10,6 +10,8 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from .data_root import DataRoot, FileRange
 
 __all__ = ['IMAGE_SUFFIXES', 'Listing', 'inner_archives', 'list_folder', 'list_tar', 'list_zip']
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 2**30  # a member that claims more is no image
 _MAX_LABEL_BYTES = 2**20
 
@@ -36,21 +38,38 @@ class Listing(NamedTuple):
         columns: ``offsets``, ``sizes``, ``methods`` and ``crcs`` of each in an archive; empty for a folder.
         labels: What the archive says about each image's class, as text; empty where nothing was asked for, and ``''``
             for an image about which it says nothing.
+        others: How many other files there are, by the ends of their names.
     """
     names: list[str]
     columns: dict[str, np.ndarray] = {}
     labels: list[str] = []
+    others: dict[str, int] = {}
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends as an image's; those that macOS adds to archives (``._x.jpg``) are none."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not posixpath.basename(name).startswith('._')
+    """Whether a path ends as an image's, and is not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a path, or one of its folders, is hidden or a system's own.
+
+    Such are ``._x.jpg`` and ``__MACOSX`` of macOS, ``.ipynb_checkpoints``, and ``@eaDir`` of file servers.
+    """
+    return any(part in ('__MACOSX', '@eaDir') or (part.startswith('.') and part not in ('.', '..'))
+               for part in name.split('/'))
+
+
+def _ending(name: str) -> str:
+    """What a file is counted as that is no image."""
+    return 'hidden' if _is_hidden(name) else posixpath.splitext(name)[1].lower() or 'without an ending'
 
 
 def list_folder(root: DataRoot, folder: str) -> Listing:
     """The images under ``folder``, or, for ``''``, those that lie in the root itself, sorted by name."""
-    found = root.walk(folder) if folder else (entry.name for entry in root.entries() if not entry.is_dir)
-    return Listing(sorted(filter(is_image, found)))
+    found = list(root.walk(folder) if folder else (entry.name for entry in root.entries() if not entry.is_dir))
+    others = Counter(_ending(name) for name in found if not is_image(name)) if folder else {}  # the root: indexes, maps
+    return Listing(sorted(filter(is_image, found)), others=dict(others))
 
 
 def list_zip(file: BinaryIO, name: str) -> Listing:
@@ -59,12 +78,15 @@ def list_zip(file: BinaryIO, name: str) -> Listing:
     Raises:
         UserError: The file is no readable zip file, or a member is encrypted or compressed in another way.
     """
-    rows = []
+    rows, others = [], Counter()
     try:
         with zipfile.ZipFile(file) as archive:
             end = archive.start_dir
             for info in archive.infolist():
-                if info.is_dir() or not is_image(info.filename):
+                if info.is_dir():
+                    continue
+                if not is_image(info.filename):
+                    others[_ending(info.filename)] += 1
                     continue
                 if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise UserError(f'{info.filename} in {name} is encrypted or compressed by method '
@@ -79,7 +101,7 @@ def list_zip(file: BinaryIO, name: str) -> Listing:
                 rows.append((info.filename, start, info.compress_size, info.compress_type, info.CRC))
     except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
         raise UserError(f'{name} cannot be read as a zip file ({error}): fetch it again.') from error
-    return _listing(sorted(rows))
+    return _listing(sorted(rows), others=others)
 
 
 def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
@@ -96,7 +118,7 @@ def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
         UserError: The file is no readable tar file, is compressed, or is cut off; a label cannot be read.
     """
     suffix, _, field = (label or '').partition(':')
-    rows, labels = {}, {}
+    rows, labels, others = {}, {}, Counter()
     try:
         with tarfile.open(fileobj=file, mode='r:') as archive:
             for info in archive:
@@ -112,13 +134,15 @@ def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
                     _refuse_size(info.size, info.name, name)
                     crc = _crc(file, info.offset_data, info.size)
                     rows[info.name] = (info.name, info.offset_data, info.size, zipfile.ZIP_STORED, crc)
+                else:
+                    others[_ending(info.name)] += 1
             file.seek(archive.offset)
             if not file.read(1):
                 raise tarfile.ReadError('it ends without the mark of its end')
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UserError(f'{name} cannot be read as a tar file ({error}): fetch it again, or unpack it if it is '
                         'compressed.') from error
-    return _listing(list(rows.values()), [labels.get(_sample(row), '') for row in rows] if label else [])
+    return _listing(list(rows.values()), [labels.get(_sample(row), '') for row in rows] if label else [], others)
 
 
 def inner_archives(file: BinaryIO, name: str) -> list[tuple[str, int, int]]:
@@ -147,11 +171,12 @@ def open_inner(file: BinaryIO, start: int, size: int) -> BinaryIO:
     return FileRange.buffered(file, start, size)
 
 
-def _listing(rows: list[tuple[str, int, int, int, int]], labels: list[str] = ()) -> Listing:
+def _listing(rows: list[tuple[str, int, int, int, int]], labels: Sequence[str] = (),
+             others: Counter | None = None) -> Listing:
     names, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     types = dict(offsets='<u8', sizes='<u4', methods='|u1', crcs='<u4')
-    return Listing(list(names), {key: np.array(values, dtype) for (key, dtype), values
-                                 in zip(types.items(), columns, strict=True)}, list(labels))
+    arrays = {key: np.array(values, dtype) for (key, dtype), values in zip(types.items(), columns, strict=True)}
+    return Listing(list(names), arrays, list(labels), dict(others or {}))
 
 
 def _refuse_size(size: int, member: str, archive: str) -> None:

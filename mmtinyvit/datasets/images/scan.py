@@ -44,6 +44,7 @@ class ScanSummary(NamedTuple):
         empty_classes: The classes without any image.
         left_out: Images whose class was not listed, or that the label list does not name.
         rejected: Images that do not decode; ``rejected.txt`` beside the index has key and reason of each.
+        others: How many other files there are, by the ends of their names.
     """
     layout: str
     labels: str
@@ -52,6 +53,7 @@ class ScanSummary(NamedTuple):
     empty_classes: tuple[str, ...]
     left_out: int
     rejected: int
+    others: dict[str, int]
 
 
 def index_images(data_root: str | os.PathLike,
@@ -123,7 +125,8 @@ def index_images(data_root: str | os.PathLike,
         out.with_name(REJECTED).write_text(''.join(lines), errors='surrogateescape')
     scan.journal.close()
     empty = tuple(name for name, count in zip(names, counts, strict=True) if not count)
-    return ScanSummary(layout, str(rule), len(names), num_images, empty, scan.left_out, len(scan.rejected))
+    return ScanSummary(layout, str(rule), len(names), num_images, empty, scan.left_out, len(scan.rejected),
+                       dict(scan.others.most_common()))
 
 
 def split_archive(data_root: str, match: str | None) -> tuple[str, str | None]:
@@ -141,6 +144,7 @@ class _Scan:
         sources: Folders and archives, in sample order once the classes have numbers.
         by_class: Whether each of them is a class.
         left_out: Images that get no place in the index for want of a label.
+        others: Files that are no images, by the ends of their names.
         rejected: Key and reason of images that do not decode.
     """
 
@@ -148,6 +152,7 @@ class _Scan:
                  journal: ScanJournal) -> None:
         self.root, self.layout, self.rule, self.sources, self.journal = root, layout, rule, sources, journal
         self.left_out = 0
+        self.others: Counter[str] = Counter()
         self.rejected: list[tuple[str, str]] = []
         self.by_class = rule.kind == 'class' and layout in ('folders', 'class-archives')
         self._numbers: dict[str, int] = {}
@@ -158,6 +163,7 @@ class _Scan:
         total = 0
         for done, listing in enumerate(_in_order(pool, self._listing, ((source, ) for source in self.sources)), 1):
             total += len(listing.names)
+            self.others.update(listing.others)
             on_progress('Listing', done, len(self.sources), total)
         return total
 
