@@ -99,11 +99,11 @@ class LogitStore:
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""
         expected = self.manifest.shards_per_view
-        return {view: Coverage(len(there), expected) for view, there in self.shards().items()}
+        return {view: Coverage(len(shards), expected) for view, shards in self.shards().items()}
 
     def complete_views(self) -> list[int]:
         """The views with all of their shards, in order; lists every folder."""
-        return [view for view, there in self.coverage().items() if there.complete]
+        return [view for view, coverage in self.coverage().items() if coverage.complete]
 
     def shards(self) -> dict[int, set[int]]:
         """The shards that are there, by view; lists every folder."""
