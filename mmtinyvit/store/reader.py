@@ -168,10 +168,11 @@ class LogitStore:
         packed, reference = self._read(view, positions)
         rows, partner = self._codec.part(packed, self.mixing)
         try:
-            return Record(*self._codec.decode(rows, reference), partner)
+            record = self._codec.decode(rows, reference)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
+        return record if partner is None else Record(*record[:3], partner)
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""

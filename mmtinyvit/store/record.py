@@ -35,8 +35,8 @@ class Record(NamedTuple):
     tail_mass: Array
     partner_hash: Array | None = None
 
-    def row(self, i: int) -> 'Record':
-        """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers."""
+    def row(self, i: int | slice | Array) -> 'Record':
+        """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers; or about several, as a record of these."""
         return Record(*(None if part is None else part[i] for part in self))
 
     @staticmethod

@@ -224,7 +224,8 @@ class LogitWriter:
         def name(i: int) -> str:
             return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
 
-        *arrays, partner_hash = check_record(record, unit.count, meta.topk, meta.num_classes, name)
+        record = check_record(record, unit.count, meta.topk, meta.num_classes, name)
+        partner_hash = record.partner_hash
         if meta.mixing != (partner_hash is not None):
             raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
                              f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
@@ -235,7 +236,7 @@ class LogitWriter:
                                  f'shape {partner_hash.shape}.')
         codec, reference = meta.record_codec, self._reference(unit)
         known = codec.part(reference.records(), meta.mixing)[0] if reference else None
-        return codec.join(codec.encode(*arrays, known), partner_hash)
+        return codec.join(codec.encode(record, known), partner_hash)
 
 
 # ---------------------------------------------------------------- creation

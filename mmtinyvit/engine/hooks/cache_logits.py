@@ -173,7 +173,7 @@ class CacheLogitsHook(StoreHook):
             raise UserError(f'View {samples[rows[0]].view} of the store {self._place} lost shards while this training '
                             'was reading it: start again with --resume.')
         codec = make_codec(meta.codec, meta.topk, meta.num_classes)
-        rounded = Record(*codec.decode(codec.encode(*record[:3])), record.partner_hash)
+        rounded = codec.decode(codec.encode(record))._replace(partner_hash=record.partner_hash)
         for i, row in enumerate(rows):  # where LoadTeacherLogits puts it
             for name, value in zip(TEACHER_KEYS, rounded.row(i), strict=True):
                 if value is not None:
