@@ -79,14 +79,13 @@ class Photos:
 
 def make_records(photos: Photos, codec_name: str, rule: RecordRule) -> tuple[list[Record], float]:
     """The records of each view as a store would give them back, and their mean bytes."""
-    codec, reference, records, sizes = make_codec(codec_name, rule.topk, CLASSES), [], [], []
+    codec, reference, records, sizes = make_codec(codec_name, rule.topk, CLASSES), None, [], []
     for view, logits in enumerate(photos.logits):
-        index, log_prob, tail, _ = rule(logits, 0, view, photos.keys)
-        packed = codec.encode(index.astype(np.int64), log_prob, tail, *reference)
+        packed = codec.encode(rule(logits, 0, view, photos.keys), reference)
         sizes.append(cut_lengths(packed).mean() if codec.variable else codec.record_bytes)
-        records.append(Record(*codec.decode(packed, *reference)).to('cpu'))
-        if codec.relative and not reference:
-            reference = [packed]
+        records.append(codec.decode(packed, reference).to('cpu'))
+        if codec.relative and reference is None:
+            reference = packed
     return records, float(np.mean(sizes))
 
 
@@ -104,7 +103,7 @@ def train(photos: Photos, records: list[Record], epochs: int, seed: int) -> torc
         view = epoch % len(records)
         for rows in torch.randperm(len(photos.keys)).split(BATCH):
             logits = student(normalised(photos.images[view, rows]), mode='tensor')
-            loss = sparse_soft_target_loss(logits, Record(*(part[rows] for part in records[view][:3]))).mean()
+            loss = sparse_soft_target_loss(logits, records[view].row(rows)).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)

@@ -43,9 +43,9 @@ def original_decode(records: list[bytes], topk: int) -> tuple[np.ndarray, np.nda
     return np.stack(classes).astype(np.int64), np.stack(probs).astype(np.float32)
 
 
-def original_write(path: Path, arrays: tuple[np.ndarray, ...], num: int) -> None:
+def original_write(path: Path, record: Record, num: int) -> None:
     """As the original writes: each record's seed, classes and probabilities become bytes and go into one file."""
-    index, log_prob, _ = arrays
+    index, log_prob = record.index, record.log_prob
     with open(path, 'wb') as file:
         for start in range(0, num, len(index)):
             for classes, probs in zip(index[:num - start], np.exp(log_prob[:num - start]), strict=True):
@@ -56,37 +56,36 @@ def original_write(path: Path, arrays: tuple[np.ndarray, ...], num: int) -> None
 def decoding(json_file: str | None) -> None:
     """Records that lie in memory."""
     for topk, num_classes in SIZES:
-        arrays = sparsify(synthetic_outputs(num_classes, 3, BATCH), topk)
-        blobs = [bytes(4) + record[:-2].tobytes() for record in make_codec('exact', topk, num_classes).encode(*arrays)]
+        record = sparsify(synthetic_outputs(num_classes, 3, BATCH), topk)
+        blobs = [bytes(4) + row[:-2].tobytes() for row in make_codec('exact', topk, num_classes).encode(record)]
         functions: dict[str, Callable[[], object]] = {'frombuffer loop': lambda b=blobs, k=topk: original_decode(b, k)}
         for name in codec_names():
             codec = make_codec(name, topk, num_classes)
-            records = codec.encode(*arrays)
-            functions[f'{name}, decode'] = lambda c=codec, r=records: c.decode(r)
-            functions[f'{name}, encode'] = lambda c=codec, a=arrays: c.encode(*a)
-            functions[f'{name}, decode one'] = lambda c=codec, r=records[:1]: c.decode(r)
+            packed = codec.encode(record)
+            functions[f'{name}, decode'] = lambda c=codec, p=packed: c.decode(p)
+            functions[f'{name}, encode'] = lambda c=codec, r=record: c.encode(r)
+            functions[f'{name}, decode one'] = lambda c=codec, p=packed[:1]: c.decode(p)
             if codec.relative:
                 pair = [sparsify(part, topk) for part in synthetic_views(num_classes, 3, topk, 0.6, BATCH)]
-                theirs = codec.encode(*pair[0])
-                records = codec.encode(*pair[1], theirs)
-                functions[f'{name}, relative, decode'] = lambda c=codec, r=records, t=theirs: c.decode(r, t)
-                functions[f'{name}, relative, decode one'] = lambda c=codec, r=records[:1], t=theirs[:1]: c.decode(r, t)
+                known = codec.encode(pair[0])
+                packed = codec.encode(pair[1], known)
+                functions[f'{name}, relative, decode'] = lambda c=codec, p=packed, k=known: c.decode(p, k)
+                functions[f'{name}, relative, decode one'] = lambda c=codec, p=packed[:1], k=known[:1]: c.decode(p, k)
         rates(f'{BATCH} records in memory, K = {topk} of {num_classes}', functions, json_file)
 
 
 def reading(folder: Path, json_file: str | None, num: int = 262_144, topk: int = 100, num_classes: int = 21841) -> None:
     """Records by key, in random order, from files in the page cache."""
     keys = [f'n{i // 1300:08d}/n{i // 1300:08d}_{i}.JPEG' for i in range(num)]
-    arrays = tuple(np.tile(a, (16,) + (1,) * (a.ndim - 1))
-                   for a in sparsify(synthetic_outputs(num_classes, 3, BATCH), topk))
+    record = Record.concat([sparsify(synthetic_outputs(num_classes, 3, BATCH), topk)] * 16)
     request = dict(topk=topk, num_classes=num_classes, samples_per_shard=4096)
     with LogitWriter(folder / 'store', request, keys) as writer:
         start = time.perf_counter()
         for unit in writer.missing([0]):
-            writer.write_shard(unit, Record(*arrays))
+            writer.write_shard(unit, record)
         written = num / (time.perf_counter() - start)
     start = time.perf_counter()
-    original_write(folder / 'values.bin', arrays, num)
+    original_write(folder / 'values.bin', record, num)
     original = num / (time.perf_counter() - start)
     store, table = LogitStore(folder / 'store'), {key: i for i, key in enumerate(keys)}
     start = time.perf_counter()
@@ -118,13 +117,12 @@ def reading_relative(folder: Path, json_file: str | None, num: int = 16_384) -> 
     pair = [sparsify(part, 100) for part in synthetic_views(21841, 3, 100, 0.6, BATCH)]
     request = dict(topk=100, num_classes=21841, samples_per_shard=4096, codec='smallest')
     codec, rows = make_codec('smallest', 100, 21841), {}
-    codec.decode(codec.encode(*pair[0]))  # brings in the compiled loops
+    codec.decode(codec.encode(pair[0]))  # brings in the compiled loops
     with LogitWriter(folder / 'store', request, keys) as writer:
         for view, name in enumerate(('reference view', 'another view')):
             start = time.perf_counter()
             for unit in writer.missing([view]):
-                repeated = [np.tile(a, (16,) + (1,) * (a.ndim - 1)) for a in pair[view]]
-                writer.write_shard(unit, Record(*(a[:unit.count] for a in repeated)))
+                writer.write_shard(unit, Record.concat([pair[view]] * 16).row(slice(unit.count)))
             rows[f'write, {name}'] = {'records/s': int(num / (time.perf_counter() - start))}
     store, dice = LogitStore(folder / 'store'), np.random.default_rng(0)
 

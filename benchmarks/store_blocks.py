@@ -15,6 +15,7 @@ from store_bytes import weigh
 from teacher_outputs import correlated_views, real_views, sparsify, synthetic_views
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.store import Record
 from mmtinyvit.store.codecs.base import encode_tail
 from mmtinyvit.store.codecs.root_levels import TAIL_BITS, RootLevels
 
@@ -35,33 +36,32 @@ def blocks(json_file: str | None) -> None:
     rows = {}
     for name, (topk, pair) in pairs.items():
         first, second = (sparsify(log_prob, topk) for log_prob in pair)
-        columns = quantise(second, topk)
-        rows[name] = smallest_bytes(topk, pair[0].shape[1], first, second) | {
+        columns = quantise(second)
+        rows[name] = smallest_bytes(pair[0].shape[1], first, second) | {
             'zstd': zstd_bytes(columns), 'zstd, dictionaries': zstd_bytes(by_frequency(columns), trained=True)}
     report('Bytes per view: the codec smallest, and records that need no other view', rows, json_file)
     rows = {}
     for scale in (1, 8):
         views = [sparsify(log_prob, 100) for log_prob in correlated_views(21841, scale, 100, 0.6, VIEWS, 6)]
-        rows[f'21841 classes, deviation {scale}, K = 100'] = smallest_bytes(100, 21841, *views[:2]) | {
-            f'whole images of {num} views': image_bytes([quantise(view, 100) for view in views[:num]])
+        rows[f'21841 classes, deviation {scale}, K = 100'] = smallest_bytes(21841, *views[:2]) | {
+            f'whole images of {num} views': image_bytes([quantise(view) for view in views[:num]])
             for num in (10, VIEWS)}
     report('Bytes per view if all views of an image were saved together', rows, json_file)
 
 
-def smallest_bytes(topk: int, num_classes: int, first: tuple, second: tuple) -> dict[str, float]:
-    alone, relative = (weigh('smallest', topk, num_classes, second, *reference)['bytes']
-                       for reference in ([], [first]))
+def smallest_bytes(num_classes: int, first: Record, second: Record) -> dict[str, float]:
+    alone, relative = (weigh('smallest', num_classes, second, reference)['bytes'] for reference in (None, first))
     return {'smallest, 90 views': (alone + (VIEWS - 1) * relative) / VIEWS, 'smallest, reference view': alone}
 
 
-def quantise(arrays: tuple[np.ndarray, np.ndarray, np.ndarray], topk: int) -> Columns:
+def quantise(record: Record) -> Columns:
     """What the codec smallest stores of records, before it packs them; classes ascending."""
-    order = arrays[0].argsort(axis=1)
-    index, log_prob = (np.take_along_axis(array, order, 1) for array in arrays[:2])
-    prob, tail = np.exp(log_prob.astype(np.float64)), arrays[2].astype(np.float64)
+    order = record.index.argsort(axis=1)
+    index, log_prob = (np.take_along_axis(array, order, 1) for array in record[:2])
+    prob, tail = np.exp(log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
     total = prob.sum(axis=1) + tail
-    step, levels = RootLevels(topk).choose(prob / total[:, None], np.ones_like(prob, bool), log_prob.argmax(axis=1),
-                                           tail / total)
+    roots = RootLevels(record.index.shape[1])
+    step, levels = roots.choose(prob / total[:, None], np.ones_like(prob, bool), log_prob.argmax(axis=1), tail / total)
     return index, levels.clip(0, 255), step, encode_tail(tail / total, TAIL_BITS)
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmtinyvit.store import Record
+
 __all__ = [
     'correlated_views', 'real_outputs', 'real_views', 'shared_classes', 'sparsify', 'synthetic_outputs',
     'synthetic_views'
@@ -117,12 +119,12 @@ def real_outputs(num: int = 1000) -> np.ndarray | None:
     return _log_softmax(np.concatenate(logits))
 
 
-def sparsify(log_prob: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index, log-probability (descending) and tail mass of the top K."""
+def sparsify(log_prob: np.ndarray, topk: int) -> Record:
+    """The top K and the tail mass, log-probabilities descending."""
     index = np.argsort(-log_prob, axis=1, kind='stable')[:, :topk]
     top = np.take_along_axis(log_prob, index, 1)
     tail = np.clip(1 - np.exp(top.astype(np.float64)).sum(axis=1), 0, 1)
-    return index, top, tail.astype(np.float32)
+    return Record(index, top, tail.astype(np.float32))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

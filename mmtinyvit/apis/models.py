@@ -170,8 +170,8 @@ def _types(value: Any) -> Iterator[str]:
             yield str(value['type'])
         value = list(value.values())
     if isinstance(value, list | tuple):
-        for each in value:
-            yield from _types(each)
+        for item in value:
+            yield from _types(item)
 
 
 def classes_of(meta: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] | None:
@@ -186,7 +186,7 @@ def classes_of(meta: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] |
 
 def _without_loading(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_loading(each) for name, each in value.items() if name not in LOADING}
+        return {name: _without_loading(item) for name, item in value.items() if name not in LOADING}
     if isinstance(value, list | tuple):
-        return [_without_loading(each) for each in value]
+        return [_without_loading(item) for item in value]
     return value

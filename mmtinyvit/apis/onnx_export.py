@@ -100,5 +100,5 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
                                 'apart): nothing was written; try the versions of requirements/export.txt.')
             difference = max(difference, off)
     write_file(path, content)
-    opset = next(each.version for each in program.model_proto.opset_import if not each.domain)
-    return Exported([(each.name, each.shape) for each in session.get_outputs()], difference, opset, len(content))
+    opset = next(entry.version for entry in program.model_proto.opset_import if not entry.domain)
+    return Exported([(output.name, output.shape) for output in session.get_outputs()], difference, opset, len(content))

@@ -1,4 +1,5 @@
 """Pictures of a store: replayed views with the teacher's classes, and plots of the teacher's accuracy."""
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from mmtinyvit.datasets.identity import classes_hash, iter_keys
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
+
+from .publish import write_file
 
 __all__ = ['draw_stats', 'draw_views']
 
@@ -57,8 +60,7 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
 def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
     """Draw what :func:`~mmtinyvit.apis.store_stats.measure_store` found into ``out``, a PNG or PDF.
 
-    Raises:
-        UserError: ``out`` cannot be written.
+    Raises :class:`UserError` if that cannot be written.
     """
     figure = Figure(figsize=(10, 7), layout='constrained')
     axes = figure.subplots(2, 2)
@@ -75,11 +77,9 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
 
 
 def _save(figure: Figure, out: str | Path, **options: Any) -> None:
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110, **options)
-    except OSError as error:
-        raise UserError(f'The picture cannot be written to {out} ({error.strerror}): choose another --out.') from error
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format=Path(out).suffix[1:] or 'png', **options)
+    write_file(Path(out), buffer.getvalue())
 
 
 def _show(axis: Axes, image: np.ndarray, title: str, below: str = '') -> None:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmtinyvit.engine.record_rule import sparsify
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
-from mmtinyvit.store import codec_names, make_codec
+from mmtinyvit.store import Record, codec_names, make_codec
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import CANARY_EVERY, default_samples_per_shard
 from mmtinyvit.store.shard import shard_bytes
@@ -60,35 +60,29 @@ def weigh_codecs(log_prob: np.ndarray, mixing: bool = False, other_view: np.ndar
         target (top K, and the tail spread evenly) from the teacher's own distribution, and ``codec_kl``, the part of
         the mean that is due to rounding.
     """
-    num_classes = log_prob.shape[1]
-    rows = []
+    num_classes, rows = log_prob.shape[1], []
     for topk in [k for k in TRY_TOPK if k < num_classes] + [num_classes] * (num_classes <= TRY_TOPK[-1]):
-        index, top, tail, _ = sparsify(torch.from_numpy(log_prob), topk)
-        index = index.astype(np.int64)
-        cut = _divergence(log_prob, index, top, tail)
-        other = None
-        if other_view is not None:
-            other_index, *rest, _ = sparsify(torch.from_numpy(other_view), topk)
-            other = other_index.astype(np.int64), *rest
+        record = sparsify(torch.from_numpy(log_prob), topk)
+        cut = _divergence(log_prob, record)
+        other = None if other_view is None else sparsify(torch.from_numpy(other_view), topk)
         for name in codec_names():
             codec = make_codec(name, topk, num_classes)
-            records = codec.encode(index, top, tail)
-            kl = _divergence(log_prob, *codec.decode(records))
-            size = round(codec.bytes_per_view((index, top, tail), other, views), 1)
+            kl = _divergence(log_prob, codec.decode(codec.encode(record)))
+            size = round(codec.bytes_per_view(record, other, views), 1)
             rows.append(dict(topk=topk, codec=name, bytes=size + _MIXING_BYTES * mixing,
-                             mass=float(np.exp(top).sum(1).mean()), mean_kl=float(kl.mean()),
+                             mass=float(np.exp(record.log_prob).sum(1).mean()), mean_kl=float(kl.mean()),
                              max_kl=float(kl.max()), codec_kl=float(kl.mean() - cut.mean())))
     return rows
 
 
-def _divergence(log_prob: np.ndarray, index: np.ndarray, top: np.ndarray, tail: np.ndarray) -> np.ndarray:
+def _divergence(log_prob: np.ndarray, record: Record) -> np.ndarray:
     """``(n,)`` float64: KL from the dense distribution to the recovered target."""
     p = np.exp(log_prob.astype(np.float64))
-    inside = np.take_along_axis(p, index, 1)
-    others = log_prob.shape[1] - index.shape[1]
+    inside = np.take_along_axis(p, record.index, 1)
+    others = log_prob.shape[1] - record.index.shape[1]
     outside = (1 - inside.sum(1)).clip(0) if others else np.zeros(len(p))
-    even = np.log(np.maximum(tail.astype(np.float64) / max(others, 1), _LEAST))
-    return (p * log_prob).sum(1) - (inside * top).sum(1) - outside * even
+    even = np.log(np.maximum(record.tail_mass.astype(np.float64) / max(others, 1), _LEAST))
+    return (p * log_prob).sum(1) - (inside * record.log_prob).sum(1) - outside * even
 
 
 def recommend(rows: list[dict[str, Any]], max_kl: float) -> dict[str, Any]:

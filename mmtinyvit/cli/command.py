@@ -90,11 +90,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def write_json(path: str | Path, results: Any) -> None:
-    """Write the results of a command into the file that ``--out`` names.
-
-    Raises:
-        UserError: It cannot be written; the sentence holds the results.
-    """
+    """Write the results into the file that ``--out`` names, or raise :class:`UserError`, which holds them."""
     text = json.dumps(results, indent=2, default=float)  # tensors and NumPy's numbers become plain ones
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +102,8 @@ def write_json(path: str | Path, results: Any) -> None:
 
 def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
     """What a converter ends with: the file, ``more``, and its size."""
-    table = Table(Column('file', overflow='fold'), *(name.replace('_', ' ') for name in more), 'tensors', 'parameters',
-                  'MiB')
+    names = [name.replace('_', ' ') for name in more]
+    table = Table(Column('file', overflow='fold'), *names, 'tensors', 'parameters', 'MiB')
     table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
                   f'{path.stat().st_size / 2**20:.1f}')
     return table

@@ -49,11 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
-    """Load the weights from ``checkpoint``, if one is given.
-
-    Raises:
-        UserError: There is no such file.
-    """
+    """Load the weights from ``checkpoint``, if one is given. Raises :class:`UserError` if there is no such file."""
     if checkpoint is None:
         return
     if '://' not in checkpoint and not Path(checkpoint).is_file():
@@ -63,11 +59,9 @@ def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 
 # ---------------------------------------------------------------- data
 def check_data(cfg: Config, *loaders: str) -> None:
-    """Look whether the data of the named loaders are on this machine.
+    """Raises :class:`UserError` if a folder or file that the named loaders read is missing or empty.
 
-    Raises:
-        UserError: A folder or file is missing or empty; says which, and where to get it if the dataset's ``source`` or
-            the config's ``data_source`` does.
+    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does.
     """
     for loader in loaders:
         dataset = (cfg.get(loader) or {}).get('dataset')
@@ -96,8 +90,7 @@ def _has_data(path: Path) -> bool:
 def build_dataset(cfg: Config) -> Any:
     """The dataset whose views a store holds: of the loader that saves, or else of the training.
 
-    Raises:
-        UserError: The config has no such loader, or the data are not on this machine.
+    Raises :class:`UserError` if the config has no such loader, or the data are not on this machine.
     """
     name = 'test_dataloader' if saves_logits(cfg) else 'train_dataloader'
     if not cfg.get(name):
@@ -125,8 +118,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
 
-    Raises:
-        UserError: The work folder cannot be written to, or a teacher's checkpoint does not fill it.
+    Raises :class:`UserError` if the work folder cannot be written to, or a teacher's checkpoint does not fill it.
     """
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)

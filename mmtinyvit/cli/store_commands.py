@@ -211,7 +211,8 @@ def gallery(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.pictures import draw_views
         from mmtinyvit.apis.store_stats import measure_store, pick_views
         from mmtinyvit.config import saves_logits, saving_loop
-        from mmtinyvit.datasets.load_teacher_logits import find_store
+        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, find_store
+        from mmtinyvit.datasets.views import iter_transforms
         from mmtinyvit.engine.store_check import check_canaries
 
         from .runner import build_dataset, load_config
@@ -221,6 +222,8 @@ def gallery(args: argparse.Namespace) -> None:
         if store is None:
             saved = saving_loop(cfg, args.config).store if saves_logits(cfg) else None
             store = LogitStore(saved) if saved else find_store(dataset, cfg)
+        for reader in filter(lambda t: isinstance(t, LoadTeacherLogits), iter_transforms(dataset)):
+            reader.use(mode='online')  # the records come from the store that is drawn
         if not is_replayable(store.manifest):
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
         drawn = [view for view in store.views if view in args.views] or store.views[:1]

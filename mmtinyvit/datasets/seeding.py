@@ -57,10 +57,7 @@ class ViewName(NamedTuple):
 
 class ViewSeed(ISeedSequence):
     """A seed with the words that ``SeedSequence(seed)`` gives to PCG64: a batch of them is computed five times as fast
-    as one between two images.
-
-    Args:
-        seed: In ``[0, 2**64)``, for example from :func:`derive_seed`.
+    as one between two images. A seed is in ``[0, 2**64)``.
     """
 
     def __init__(self, seed: int) -> None:

@@ -215,7 +215,7 @@ def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> di
     paths, ids = [str(store.root) for store in stores], [store.manifest.store_id.hex() for store in stores]
     if len(ids) == 1:
         return dict(path=paths[0], store_id=ids[0])
-    text = ' '.join(f'{each} {weight:.9f}' for each, weight in zip(ids, weights, strict=True))
+    text = ' '.join(f'{store_id} {weight:.9f}' for store_id, weight in zip(ids, weights, strict=True))
     return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
@@ -264,11 +264,11 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     stored = store.manifest.fingerprints.get('dataset', {})
     ours = dataset_identity(keys(), getattr(dataset, 'metainfo', {}).get('classes'))
     advice = 'Train on the data that the store was saved from, or save a new store.'
-    theirs, mine = stored.get('classes_hash'), ours['classes_hash']
-    if labels and theirs and mine and theirs != mine:
+    store_hash, dataset_hash = stored.get('classes_hash'), ours['classes_hash']
+    if labels and store_hash and dataset_hash and store_hash != dataset_hash:
         raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, "
-                        f"hash {theirs[:12]}) than the dataset has ({ours['num_classes']} names, hash {mine[:12]}). "
-                        f'{advice}')
+                        f"hash {store_hash[:12]}) than the dataset has ({ours['num_classes']} names, hash "
+                        f'{dataset_hash[:12]}). {advice}')
     if stored.get('order_hash') != ours['order_hash']:
         if store.mixing:
             raise UserError(f'The store {store.root} mixes pairs of {store.num_samples} samples, and the dataset has '
@@ -318,12 +318,12 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
         canaries |= {store.key(position): (view, digest) for position, digest in found.items()}
         if len(canaries) >= enough:
             break
-    where, viewed = check_dataset(store, dataset, canaries, any_order, labels), ViewDataset(dataset)
+    where, view_dataset = check_dataset(store, dataset, canaries, any_order, labels), ViewDataset(dataset)
     found = list(where)
     chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))] if found else []
     for key in chosen:
         view, digest = canaries[key]
-        if canary_digest(viewed[view, where[key]]['inputs']) != digest:
+        if canary_digest(view_dataset[view, where[key]]['inputs']) != digest:
             lines = diff_fingerprints(store.manifest.fingerprints.get('versions', {}), library_versions())
             what = (f"these libraries changed (stored != installed): {'; '.join(lines)}" if lines else
                     'the library versions are the same, so the image file, its decoder or a transform has changed')

@@ -94,7 +94,7 @@ class Teacher:
         Raises:
             UserError: The last image has no partner.
         """
-        rows = [each for row in rows for each in ((row, row ^ 1) if self.mixing else (row, ))]
+        rows = [member for row in rows for member in ((row, row ^ 1) if self.mixing else (row, ))]
         if max(rows) >= len(batch['data_samples']):
             raise UserError(f'A batch of {len(batch["data_samples"])} images cannot be mixed in pairs: use an even '
                             'batch size and mmtinyvit.PairedSampler.')

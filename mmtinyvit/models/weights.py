@@ -202,8 +202,8 @@ class PretrainedMixin:
         if self.is_init:
             return
         configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg or ())
-        pretrained = [each for each in configs if each['type'] in PRETRAINED]
-        self.init_cfg = [each for each in configs if each['type'] not in PRETRAINED]
+        pretrained = [settings for settings in configs if settings['type'] in PRETRAINED]
+        self.init_cfg = [settings for settings in configs if settings['type'] not in PRETRAINED]
         self.draw_weights()
         for settings in pretrained:
             self.load_pretrained(settings['checkpoint'], settings.get('prefix'))

@@ -162,12 +162,12 @@ class Manifest:
 
     def differences(self, other: 'Manifest') -> list[str]:
         """One line per field in which two stores differ, ours first; what either leaves open is not compared."""
-        ours, theirs = self.comparable(), other.comparable()
+        own_fields, other_fields = self.comparable(), other.comparable()
         for name in ('num_samples', 'samples_per_shard', 'samples_text_sha256'):
-            if ours[name] is None or theirs[name] is None:
-                del ours[name], theirs[name]
-        prints = diff_fingerprints(ours.pop('fingerprints'), theirs.pop('fingerprints'))
-        return diff_fingerprints(ours, theirs) + prints
+            if own_fields[name] is None or other_fields[name] is None:
+                del own_fields[name], other_fields[name]
+        prints = diff_fingerprints(own_fields.pop('fingerprints'), other_fields.pop('fingerprints'))
+        return diff_fingerprints(own_fields, other_fields) + prints
 
     # ---------------------------------------------------------------- what follows from the fields
     @property

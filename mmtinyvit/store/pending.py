@@ -130,10 +130,9 @@ class PendingRecords:
         first of the lowest rank.
 
         Returns:
-            ``(count,)`` bool, which samples are there; a record of all ``count``, zero where not; and the canaries by
-            position.
+            ``(count,)`` bool, which are present; a record of all ``count``, zero where not; and canaries by position.
         """
-        there, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
+        present, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
         for path in self._files(unit):
             with open(path, 'rb') as file:
                 data = file.read()
@@ -141,11 +140,11 @@ class PendingRecords:
             found = found[self._checksums(found) == found['crc']]
             places, first = np.unique(found['position'].astype(np.int64) - unit.first, return_index=True)
             new = (places >= 0) & (places < unit.count)
-            new[new] = ~there[places[new]]
+            new[new] = ~present[places[new]]
             rows[places[new]] = found[first[new]]
-            there[places[new]] = True
-        canaries = {int(row['position']): row['canary'].tobytes() for row in rows[there & (rows['has_canary'] == 1)]}
-        return there, _record(rows), canaries
+            present[places[new]] = True
+        canaries = {int(row['position']): row['canary'].tobytes() for row in rows[present & (rows['has_canary'] == 1)]}
+        return present, _record(rows), canaries
 
     # ---------------------------------------------------------------- clearing away
     def discard(self, unit: Unit) -> None:

@@ -99,11 +99,11 @@ class LogitStore:
     def coverage(self) -> dict[int, Coverage]:
         """Shards present and expected, by view; lists every folder."""
         expected = self.manifest.shards_per_view
-        return {view: Coverage(len(there), expected) for view, there in self.shards().items()}
+        return {view: Coverage(len(shards), expected) for view, shards in self.shards().items()}
 
     def complete_views(self) -> list[int]:
         """The views with all of their shards, in order; lists every folder."""
-        return [view for view, there in self.coverage().items() if there.complete]
+        return [view for view, coverage in self.coverage().items() if coverage.complete]
 
     def shards(self) -> dict[int, set[int]]:
         """The shards that are there, by view; lists every folder."""
@@ -168,10 +168,11 @@ class LogitStore:
         packed, reference = self._read(view, positions)
         rows, partner = self._codec.part(packed, self.mixing)
         try:
-            return Record(*self._codec.decode(rows, reference), partner)
+            record = self._codec.decode(rows, reference)
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
+        return record if partner is None else Record(*record[:3], partner)
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""

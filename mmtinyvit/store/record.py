@@ -35,8 +35,8 @@ class Record(NamedTuple):
     tail_mass: Array
     partner_hash: Array | None = None
 
-    def row(self, i: int) -> 'Record':
-        """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers."""
+    def row(self, i: int | slice | Array) -> 'Record':
+        """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers; or about several, as a record of these."""
         return Record(*(None if part is None else part[i] for part in self))
 
     @staticmethod
@@ -149,7 +149,7 @@ def mix_logits(records: Sequence[Record], weights: Sequence[float], num_classes:
     index = np.empty((count, slots), np.int64)
     prob = np.empty((count, slots), np.float64)
     shares = [record.tail_mass.astype(np.float64) / max(num_classes - record.index.shape[1], 1) for record in records]
-    share = sum(weight * each for weight, each in zip(weights, shares, strict=True))  # (n,)
+    mean_share = sum(weight * share for weight, share in zip(weights, shares, strict=True))  # (n,)
     for row in range(count):
         listed = np.unique(np.concatenate([record.index[row] for record in records]))
         if len(listed) < slots:  # the first that nobody lists; among the first `slots` classes there are enough
@@ -157,11 +157,11 @@ def mix_logits(records: Sequence[Record], weights: Sequence[float], num_classes:
             listed = np.sort(np.concatenate([listed, spare]))
         index[row] = listed
         mean = np.zeros(slots)
-        for record, weight, each in zip(records, weights, shares, strict=True):
-            said = np.full(slots, each[row])
+        for record, weight, share in zip(records, weights, shares, strict=True):
+            said = np.full(slots, share[row])
             said[np.searchsorted(listed, record.index[row])] = np.exp(record.log_prob[row].astype(np.float64))
             mean += weight * said
         prob[row] = mean
     with np.errstate(divide='ignore'):  # a class that every teacher rules out
         log_prob = np.log(prob).astype(np.float32)
-    return Record(index, log_prob, (share * (num_classes - slots)).astype(np.float32), partner)
+    return Record(index, log_prob, (mean_share * (num_classes - slots)).astype(np.float32), partner)

@@ -55,7 +55,7 @@ class LogitWriter:
                  exclusive: bool = False, join: bool = False) -> None:
         refuse_url(path)
         self.root = Path(path)
-        asked = Manifest.parse(manifest if isinstance(manifest, Mapping) else asdict(manifest), 'The requested store')
+        request = Manifest.parse(manifest if isinstance(manifest, Mapping) else asdict(manifest), 'The requested store')
         with translated(self.root):
             make_folder(self.root)
         if not (self.root / MANIFEST_NAME).exists():
@@ -68,7 +68,7 @@ class LogitWriter:
                 self._lock.join_job()
             with self._lock.creating():
                 exists = (self.root / MANIFEST_NAME).exists()
-                self.manifest = agree(self.root, asked, keys) if exists else _create(self.root, asked, keys)
+                self.manifest = agree(self.root, request, keys) if exists else _create(self.root, request, keys)
         except BaseException:
             self._lock.close()
             raise
@@ -116,9 +116,9 @@ class LogitWriter:
         while True:
             written, absent = self._written, False
             for view in views:
-                there = list_shards(self.root, view)
+                present = list_shards(self.root, view)
                 for shard in (*range(start, total), *range(start)):
-                    if shard not in there:
+                    if shard not in present:
                         absent = True
                         yield self.unit(view, shard)
             if not absent or (self._written == written and not wait):
@@ -224,7 +224,8 @@ class LogitWriter:
         def name(i: int) -> str:
             return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
 
-        *arrays, partner_hash = check_record(record, unit.count, meta.topk, meta.num_classes, name)
+        record = check_record(record, unit.count, meta.topk, meta.num_classes, name)
+        partner_hash = record.partner_hash
         if meta.mixing != (partner_hash is not None):
             raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
                              f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
@@ -235,24 +236,24 @@ class LogitWriter:
                                  f'shape {partner_hash.shape}.')
         codec, reference = meta.record_codec, self._reference(unit)
         known = codec.part(reference.records(), meta.mixing)[0] if reference else None
-        return codec.join(codec.encode(*arrays, known), partner_hash)
+        return codec.join(codec.encode(record, known), partner_hash)
 
 
 # ---------------------------------------------------------------- creation
-def _create(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
+def _create(root: Path, request: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
     """Writes the samples files and, last, the manifest: a store exists from then on."""
-    samples, num_samples = write_sample_files(root, keys)
-    if asked.num_samples not in (None, num_samples):
-        raise StoreError(f'The requested store has num_samples={asked.num_samples}, but {num_samples} keys were given.')
-    manifest = asked.settle(num_samples, samples)
+    samples, count = write_sample_files(root, keys)
+    if request.num_samples not in (None, count):
+        raise StoreError(f'The requested store has num_samples={request.num_samples}, but {count} keys were given.')
+    manifest = request.settle(count, samples)
     write_manifest(root, manifest)
     return manifest
 
 
-def agree(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
-    """The manifest of the store at ``root``, if that is the one that is asked for."""
+def agree(root: Path, request: Manifest, keys: Sequence[str] | str | Path) -> Manifest:
+    """The manifest of the store at ``root``, if that is the requested one."""
     found = read_manifest(root)
-    lines = found.differences(asked)
+    lines = found.differences(request)
     text_sha, num_samples = text_sha256(keys)
     if num_samples != found.num_samples:
         lines.append(f'number of sample keys: {found.num_samples} != {num_samples}')
@@ -266,8 +267,8 @@ def agree(root: Path, asked: Manifest, keys: Sequence[str] | str | Path) -> Mani
 
 def _first_difference(root: Path, found: Manifest, keys: Sequence[str] | str | Path) -> str:
     table = KeyTable(root, found.num_samples, found.samples.key_salt)
-    asked = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
-    for position, key in enumerate(asked):
+    keys = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
+    for position, key in enumerate(keys):
         if position < len(table) and table.key(position) != key:
             return f'sample {position} is {table.key(position)!r} != {key!r}'
     return f'SHA-256 {found.samples.text_sha256[:16]} != that of the same keys, so {TEXT_NAME} is damaged'

@@ -94,8 +94,8 @@ def fetch(url: str, path: Path, sha256: str | None = None, report: Report | None
                     _accept(url, path, part, wanted, sha256 is None, check)
             finally:
                 if not (unfinished and part.stat().st_size):
-                    for each in (part, part.with_name(f'{part.name}.version')):
-                        each.unlink(missing_ok=True)
+                    for leftover in (part, part.with_name(f'{part.name}.version')):
+                        leftover.unlink(missing_ok=True)
     except OSError as error:
         what = 'is full' if error.errno in FULL else 'cannot be used'
         raise UserError(f'The folder {path.parent} for checkpoints {what} ({error.strerror or error}): choose another '

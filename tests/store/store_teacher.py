@@ -26,12 +26,12 @@ def dense(view: int, positions, num_classes: int = CLASSES, scale: float = 3.0) 
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def sparsify(log_prob: np.ndarray, topk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index, log-probability (descending) and tail mass of the top K."""
+def sparsify(log_prob: np.ndarray, topk: int) -> Record:
+    """The top K and the tail mass, log-probabilities descending."""
     index = np.argsort(-log_prob, axis=1, kind='stable')[:, :topk]
     top = np.take_along_axis(log_prob, index, 1)
     tail = np.clip(1 - np.exp(top).sum(axis=1), 0, 1) * (topk < log_prob.shape[1])
-    return index, top.astype(np.float32), tail.astype(np.float32)
+    return Record(index, top.astype(np.float32), tail.astype(np.float32))
 
 
 def hashes(keys) -> np.ndarray:
@@ -47,7 +47,7 @@ def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: floa
             if writer.claim(unit):
                 positions = range(unit.first, unit.first + unit.count)
                 time.sleep(pause)  # time to be killed in
-                writer.write_shard(unit, Record(*sparsify(dense(unit.view, positions), TOPK)),
+                writer.write_shard(unit, sparsify(dense(unit.view, positions), TOPK),
                                    canaries={unit.first: bytes(range(16))})
 
 

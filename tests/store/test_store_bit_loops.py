@@ -50,12 +50,12 @@ def record(relative=0, code=0, gap_bits=0, tail=100, count=3, rest=''):
 
 def test_a_record_written_by_hand():
     one = record(rest='1' + '001' + '01' + ZERO_LEVELS)  # gaps 0, 2, 1
-    assert make_codec('smallest', TOPK, CLASSES).decode(one)[0].tolist() == [[0, 3, 5]]
+    assert make_codec('smallest', TOPK, CLASSES).decode(one).index.tolist() == [[0, 3, 5]]
     two = record(relative=1, rest='011' + '0001' + ZERO_LEVELS)  # the reference's second and third, and 3
     with pytest.raises(ValueError, match='the same class twice'):
         make_codec('smallest', TOPK, CLASSES).decode(two, one)
     two = record(relative=1, rest='101' + '0001' + ZERO_LEVELS)
-    assert make_codec('smallest', TOPK, CLASSES).decode(two, one)[0].tolist() == [[0, 3, 5]]
+    assert make_codec('smallest', TOPK, CLASSES).decode(two, one).index.tolist() == [[0, 3, 5]]
 
 
 @pytest.mark.parametrize('fault, changes, reference', [
@@ -73,9 +73,9 @@ def test_a_record_written_by_hand():
 ])
 def test_what_no_encoder_writes_is_refused(fault, changes, reference):
     codec = make_codec('smallest', TOPK, CLASSES)
-    theirs = None if reference is None else record(count=reference, rest='1' * 2 * reference)
+    known = None if reference is None else record(count=reference, rest='1' * 2 * reference)
     with pytest.raises(ValueError, match=fault):
-        codec.decode(record(**changes), theirs)
+        codec.decode(record(**changes), known)
 
 
 def test_a_reference_must_not_be_relative_itself():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_teacher import dense, sparsify
 
-from mmtinyvit.store import codec_names, make_codec
+from mmtinyvit.store import Record, codec_names, make_codec
 from mmtinyvit.store.codecs.compact import level_depths
 
 GOLDEN = Path(__file__).parent / 'golden/codecs.npz'  # written by the first release of each codec
@@ -19,14 +19,12 @@ def batch(topk, num_classes, num=12, scale=3.0):
     return sparsify(dense(0, range(num), num_classes, scale), topk)
 
 
-def divergence(index, log_prob, tail, decoded):
+def divergence(record, decoded):
     """KL of the decoded top-K and tail against the given ones, per record, in float64 and entry by entry."""
     result = []
-    for row in range(len(index)):
-        given_p = {int(i): math.exp(v) for i, v in zip(index[row], log_prob[row], strict=True)}
-        given_p['tail'] = float(tail[row])
-        found_p = {int(i): math.exp(v) for i, v in zip(decoded[0][row], decoded[1][row], strict=True)}
-        found_p['tail'] = float(decoded[2][row])
+    for row in range(len(record.index)):
+        given_p, found_p = ({int(i): math.exp(v) for i, v in zip(index, log_prob, strict=True)} | {'tail': float(tail)}
+                            for index, log_prob, tail, _ in (record.row(row), decoded.row(row)))
         scale, found_scale = sum(given_p.values()), sum(found_p.values())
         result.append(sum(p / scale * math.log(p / scale / (found_p[i] / found_scale))
                           for i, p in given_p.items() if p > 0))
@@ -36,15 +34,15 @@ def divergence(index, log_prob, tail, decoded):
 def test_exact_bytes_of_the_exact_codec():
     codec = make_codec('exact', 2, 300)
     index, log_prob = np.array([[259, 2]]), np.log(np.array([[0.5, 0.375]], np.float32))
-    record = codec.encode(index, log_prob, np.array([0.125], np.float32))
+    packed = codec.encode(Record(index, log_prob, np.array([0.125], np.float32)))
     # class 2, class 259, half 0.375 = 0x3600, half 0.5 = 0x3800, half 0.125 = 0x3000
-    assert record.tobytes().hex(' ', 2) == '0200 0301 0036 0038 0030'
+    assert packed.tobytes().hex(' ', 2) == '0200 0301 0036 0038 0030'
 
 
 def test_exact_bytes_of_the_compact_codec():
     codec = make_codec('compact', 3, 20)
     index, log_prob = np.array([[13, 2, 7]]), np.log(np.array([[0.25, 0.5, 0.125]], np.float32))
-    record = codec.encode(index, log_prob, np.array([0.125], np.float32))
+    packed = codec.encode(Record(index, log_prob, np.array([0.125], np.float32)))
     # ascending: 2, 7, 13; the low 2 bits are stored as they are, the rest (0, 1, 3) in unary over 3 + (19 >> 2) bits
     high = '1010010'
     low = '011' + '110'  # the planes of 2 = 0b10, 7 = 0b..11, 13 = 0b..01
@@ -57,8 +55,8 @@ def test_exact_bytes_of_the_compact_codec():
     tail = ''.join(str(1024 >> bit & 1) for bit in range(12))  # sqrt(0.125 / 2) = 1/4 of 4095 steps
     bits = high + low + planes + tail
     expected = int(bits[::-1], 2).to_bytes(6, 'little')
-    assert record.tobytes() == expected
-    assert record.tobytes().hex() == '258fa62d0010'
+    assert packed.tobytes() == expected
+    assert packed.tobytes().hex() == '258fa62d0010'
 
 
 @pytest.mark.parametrize('name', ['exact', 'compact', 'smallest', 'relative'])
@@ -68,16 +66,16 @@ def test_bytes_and_values_are_those_of_stores_written_before(name, form, topk, n
     with np.load(GOLDEN) as file:
         golden = {entry.removeprefix(f'{form}/'): file[entry] for entry in file.files if entry.startswith(f'{form}/')}
     codec = make_codec('smallest' if name == 'relative' else name, topk, num_classes)
-    first, second = ([golden[part][view].astype(np.int64) if part == 'index' else golden[part][view]
-                      for part in ('index', 'log_prob', 'tail_mass')] for view in (0, 1))
-    reference = [codec.encode(*first)] if name == 'relative' else []
+    first, second = (Record(*(golden[part][view] for part in ('index', 'log_prob', 'tail_mass'))) for view in (0, 1))
+    reference = codec.encode(first) if name == 'relative' else None
     records, partner = codec.part(golden[name], mixing=True)
     assert np.array_equal(partner, golden['partner_hash'])
-    assert codec.encode(*second, *reference).tobytes() == records.tobytes()
+    assert codec.encode(second, reference).tobytes() == records.tobytes()
     assert codec.join(records, partner).tobytes() == golden[name].tobytes()
     row = ['exact', 'compact', 'smallest', 'relative'].index(name)
-    for part, found in zip(('index', 'log_prob', 'tail_mass'), codec.decode(records, *reference), strict=True):
-        assert np.array_equal(found, golden[f'decoded_{part}'][row])
+    decoded = codec.decode(records, reference)
+    for part in ('index', 'log_prob', 'tail_mass'):
+        assert np.array_equal(getattr(decoded, part), golden[f'decoded_{part}'][row])
 
 
 def level_of(depth, topk):
@@ -106,33 +104,40 @@ def test_record_bytes(codec, topk, num_classes, size):
 @pytest.mark.parametrize('name', codec_names())
 @pytest.mark.parametrize('topk, num_classes', SIZES)
 def test_promises(name, topk, num_classes):
-    index, log_prob, tail = batch(topk, num_classes)
+    record = batch(topk, num_classes)
     codec = make_codec(name, topk, num_classes)
-    records = codec.encode(index, log_prob, tail)
-    assert records.shape == (12, codec.record_bytes) and records.dtype == np.uint8
-    found_index, found_log_prob, found_tail = codec.decode(records)
-    assert [a.dtype for a in (found_index, found_log_prob, found_tail)] == [np.int64, np.float32, np.float32]
-    assert (found_index == np.sort(index, axis=1)).all()
-    assert (found_index[np.arange(12), found_log_prob.argmax(axis=1)] == index[:, 0]).all()
-    total = np.exp(found_log_prob.astype(np.float64)).sum(axis=1) + found_tail
+    packed = codec.encode(record)
+    assert packed.shape == (12, codec.record_bytes) and packed.dtype == np.uint8
+    found = codec.decode(packed)
+    assert [a.dtype for a in found[:3]] == [np.int64, np.float32, np.float32] and found.partner_hash is None
+    assert (found.index == np.sort(record.index, axis=1)).all()
+    assert (found.index[np.arange(12), found.log_prob.argmax(axis=1)] == record.index[:, 0]).all()
+    total = np.exp(found.log_prob.astype(np.float64)).sum(axis=1) + found.tail_mass
     assert np.abs(total - 1).max() < 1e-6
-    assert divergence(index, log_prob, tail, (found_index, found_log_prob, found_tail)).mean() < \
-        {'compact': 2e-4, 'exact': 1e-6, 'smallest': 1e-3}[name]
-    assert ((found_tail > 0) == (tail > 0)).all()
+    assert divergence(record, found).mean() < codec.max_divergence
+    assert ((found.tail_mass > 0) == (record.tail_mass > 0)).all()
 
 
 @pytest.mark.parametrize('name', codec_names())
 @pytest.mark.parametrize('topk, num_classes', [(10, 1000), (100, 21841), (2, 3000), (4, 5)])
 def test_a_record_does_not_depend_on_its_batch_or_order(name, topk, num_classes):
-    arrays = batch(topk, num_classes, num=140)  # more than are packed at once
+    record = batch(topk, num_classes, num=140)  # more than are packed at once
     codec = make_codec(name, topk, num_classes)
-    whole = codec.encode(*arrays)
-    parts = [codec.encode(*(a[i:i + n] for a in arrays)) for i, n in [(0, 1), (1, 66), (67, 73)]]
+    whole = codec.encode(record)
+    parts = [codec.encode(record.row(slice(i, i + n))) for i, n in [(0, 1), (1, 66), (67, 73)]]
     assert whole.tobytes() == np.concatenate(parts).tobytes()
-    flipped = codec.encode(arrays[0][:, ::-1], arrays[1][:, ::-1], arrays[2])
+    flipped = codec.encode(Record(record.index[:, ::-1], record.log_prob[:, ::-1], record.tail_mass))
     assert whole.tobytes() == flipped.tobytes()
-    for a, b in zip(codec.decode(whole), zip(*(codec.decode(row[None]) for row in whole), strict=True), strict=True):
-        assert (a == np.concatenate(b)).all()
+    single = Record.concat([codec.decode(row[None]) for row in whole])
+    assert all(np.array_equal(a, b) for a, b in zip(codec.decode(whole), single, strict=True))
+
+
+@pytest.mark.parametrize('name', codec_names())
+def test_neither_the_type_of_the_classes_nor_partners_matter(name):
+    record, codec = batch(100, 21841), make_codec(name, 100, 21841)
+    for kind in ('<u2', '>i4', np.int32):
+        other = Record(record.index.astype(kind), record.log_prob, record.tail_mass, np.arange(12, dtype=np.uint64))
+        assert codec.encode(other).tobytes() == codec.encode(record).tobytes()
 
 
 @pytest.mark.parametrize('name', codec_names())
@@ -140,10 +145,11 @@ def test_a_record_does_not_depend_on_its_batch_or_order(name, topk, num_classes)
 def test_ties_keep_the_first_listed_class_on_top(name, top):
     index = np.roll(np.array([[3, 9, 11, 20, 31]]), -top, axis=1)
     codec = make_codec(name, 5, 40)
-    found = codec.decode(codec.encode(index, np.log(np.full((1, 5), 0.2, np.float32)), np.zeros(1, np.float32)))
-    order = np.argsort(-found[1][0])
-    assert found[0][0, order[0]] == index[0, 0]
-    assert found[1][0, order[0]] > found[1][0, order[1]]
+    tied = Record(index, np.log(np.full((1, 5), 0.2, np.float32)), np.zeros(1, np.float32))
+    found = codec.decode(codec.encode(tied)).row(0)
+    order = np.argsort(-found.log_prob)
+    assert found.index[order[0]] == index[0, 0]
+    assert found.log_prob[order[0]] > found.log_prob[order[1]]
 
 
 @pytest.mark.parametrize('name', codec_names())
@@ -152,14 +158,15 @@ def test_certain_and_improbable_classes(name):
     log_prob = np.array([[0.0, -30.0, -87.0, -103.0]], np.float32)
     codec = make_codec(name, 4, 10)
     for tail in (0.0, 1e-12):
-        found = codec.decode(codec.encode(np.array([[1, 2, 3, 4]]), log_prob, np.array([tail], np.float32)))
-        assert np.isfinite(found[1]).all() and found[1].max() > {'smallest': -1e-3}.get(name, -1e-5)
-        assert found[0][0, found[1][0].argmax()] == 1
-        assert abs(np.exp(found[1]).sum() + found[2][0] - 1) < 1e-6
-        assert (found[2][0] > 0) == (tail > 0)
-    small = codec.decode(codec.encode(np.array([[1, 2, 3, 4]]), np.float32([[-20, -20, -20, -21]]),
-                                      np.array([1.0], np.float32)))
-    assert np.isfinite(small[1]).all() and small[2][0] > 0.9999
+        record = Record(np.array([[1, 2, 3, 4]]), log_prob, np.array([tail], np.float32))
+        found = codec.decode(codec.encode(record)).row(0)
+        assert np.isfinite(found.log_prob).all() and found.log_prob.max() > -codec.max_divergence
+        assert found.index[found.log_prob.argmax()] == 1
+        assert abs(np.exp(found.log_prob).sum() + found.tail_mass - 1) < 1e-6
+        assert (found.tail_mass > 0) == (tail > 0)
+    record = Record(np.array([[1, 2, 3, 4]]), np.float32([[-20, -20, -20, -21]]), np.array([1.0], np.float32))
+    small = codec.decode(codec.encode(record)).row(0)
+    assert np.isfinite(small.log_prob).all() and small.tail_mass > 0.9999
 
 
 @settings(max_examples=60, deadline=None)
@@ -174,9 +181,9 @@ def test_compact_bits_follow_the_description(data):
     log_prob += math.log(1 - tail) - np.log(np.exp(log_prob).sum())
     index = rng.choice(num_classes, (1, topk), replace=False)
     codec = make_codec('compact', topk, num_classes)
-    record = codec.encode(index, log_prob.astype(np.float32), np.array([tail], np.float32))
+    packed = codec.encode(Record(index, log_prob.astype(np.float32), np.array([tail], np.float32)))
 
-    bits = [byte >> i & 1 for byte in record.tobytes() for i in range(8)]
+    bits = [byte >> i & 1 for byte in packed.tobytes() for i in range(8)]
     low_bits = codec.low_bits
     high_length = topk + ((num_classes - 1) >> low_bits)
     classes = [(at - rank) << low_bits for rank, at in enumerate(i for i in range(high_length) if bits[i])]
@@ -193,10 +200,10 @@ def test_compact_bits_follow_the_description(data):
     mass = 2 * scale**2 if scale <= 0.5 else 1 - 2 * (1 - scale)**2
     depths = level_depths(topk)
     ratios = [math.exp(-depths[level]) for level in levels]
-    found = codec.decode(record)
-    assert found[0][0].tolist() == classes
-    np.testing.assert_allclose(found[1][0], np.log(np.array(ratios) * (1 - mass) / sum(ratios)), rtol=2e-6, atol=1e-6)
-    np.testing.assert_allclose(found[2], mass, rtol=1e-6)
+    found, expected = codec.decode(packed).row(0), np.log(np.array(ratios) * (1 - mass) / sum(ratios))
+    assert found.index.tolist() == classes
+    np.testing.assert_allclose(found.log_prob, expected, rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(found.tail_mass, mass, rtol=1e-6)
     assert abs(mass - tail) < 1e-3
 
 
@@ -205,7 +212,7 @@ def test_compact_bits_follow_the_description(data):
 def test_compact_values_are_those_of_numpy(topk, num_classes, scale):
     """The compiled loop gives, bit for bit, what whole arrays in double precision give, for one record and for many."""
     codec, num = make_codec('compact', topk, num_classes), 12
-    records = codec.encode(*batch(topk, num_classes, num, scale))
+    records = codec.encode(batch(topk, num_classes, num, scale))
     bits = np.unpackbits(records, axis=1, bitorder='little')
     high, rest = np.split(bits, [topk + ((num_classes - 1) >> codec.low_bits)], axis=1)
     planes = rest[:, :(codec.low_bits + 7) * topk].reshape(num, -1, topk).astype(np.int64)
@@ -217,10 +224,10 @@ def test_compact_values_are_those_of_numpy(topk, num_classes, scale):
     depths = level_depths(topk)
     total = np.exp(-depths).astype(np.float32)[levels].sum(axis=1, dtype=np.float64)
     log_prob = (-depths).astype(np.float32)[levels] + np.log((1 - tail) / total)[:, None]
-    expected = index, log_prob.astype(np.float32), tail.astype(np.float32)
+    expected = Record(index, log_prob.astype(np.float32), tail.astype(np.float32))
     for rows in (slice(None), slice(5, 6)):
-        for found, array in zip(codec.decode(records[rows]), expected, strict=True):
-            np.testing.assert_array_equal(found, array[rows])
+        for found, array in zip(codec.decode(records[rows]), expected.row(rows), strict=True):
+            np.testing.assert_array_equal(found, array)
 
 
 @settings(max_examples=100, deadline=None)
@@ -230,24 +237,24 @@ def test_arbitrary_bytes_decode_or_are_refused(name, size, seed, num):
     rng = np.random.default_rng(list(seed))
     records = rng.integers(0, 256, (num, codec.record_bytes), dtype=np.uint8)
     try:
-        index, log_prob, _ = codec.decode(records)
+        found = codec.decode(records)
     except ValueError:
         return
-    assert index.shape == log_prob.shape == (num, size[0])
-    assert 0 <= index.min() and index.max() < size[1]
+    assert found.index.shape == found.log_prob.shape == (num, size[0])
+    assert 0 <= found.index.min() and found.index.max() < size[1]
 
 
 @pytest.mark.parametrize('scale', [1, 2, 4, 8, 16])
 @pytest.mark.parametrize('topk, num_classes', [(10, 1000), (100, 21841)])
 def test_compact_error_on_flat_and_peaked_teachers(topk, num_classes, scale):
-    arrays = batch(topk, num_classes, scale=scale)
+    record = batch(topk, num_classes, scale=scale)
     codec = make_codec('compact', topk, num_classes)
-    assert divergence(*arrays, codec.decode(codec.encode(*arrays))).mean() < 1.5e-4
+    assert divergence(record, codec.decode(codec.encode(record))).mean() < 1.5e-4
 
 
 def test_compact_refuses_a_tail_that_leaves_nothing():
     codec = make_codec('compact', 10, 1000)
-    records = codec.encode(*batch(10, 1000, 3))
+    records = codec.encode(batch(10, 1000, 3))
     bits = np.unpackbits(records, axis=1, bitorder='little')
     end = 10 + (999 >> codec.low_bits) + (codec.low_bits + 7) * 10
     bits[1, end:end + 12] = 1

@@ -6,7 +6,7 @@ import socket
 import pytest
 from store_teacher import KEYS, TOPK, WORKERS, contents, dense, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 
 
 def hold(path, pipe, exclusive):
@@ -169,7 +169,7 @@ def test_what_a_killed_process_held_is_taken_up_by_one_that_waits(tmp_path, save
             for unit in writer.missing([0, 2]):
                 if writer.claim(unit):
                     record = sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)
-                    writer.write_shard(unit, Record(*record), {unit.first: bytes(range(16))})
+                    writer.write_shard(unit, record, {unit.first: bytes(range(16))})
     assert claimed and refused
     assert contents(tmp_path / 's') == contents(saved)
 

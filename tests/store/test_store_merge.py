@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from store_teacher import KEYS, SAMPLES, TOPK, contents, dense, hashes, manifest, save, sparsify
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.keys import text_sha256
 
@@ -18,11 +18,11 @@ def save_part(path, part, views=(0,), wrong=None, **changes):
     with LogitWriter(path, manifest(fingerprints=prints, **changes), keys) as writer:
         for unit in writer.missing(views):
             here = part[unit.first:unit.first + unit.count]
-            index, log_prob, tail = sparsify(dense(unit.view, here), TOPK)
+            record = sparsify(dense(unit.view, here), TOPK)
             if wrong is not None and wrong in here:
-                log_prob[here.index(wrong)] = np.log((1 - tail[here.index(wrong)]) / TOPK)
-            writer.write_shard(unit, Record(index, log_prob, tail),
-                               canaries={unit.first: here[0].to_bytes(16, 'little')})
+                row = here.index(wrong)
+                record.log_prob[row] = np.log((1 - record.tail_mass[row]) / TOPK)
+            writer.write_shard(unit, record, canaries={unit.first: here[0].to_bytes(16, 'little')})
 
 
 @pytest.mark.parametrize('other', [(2,), (0, 2)], ids=['disjoint', 'overlapping'])
@@ -134,6 +134,6 @@ def test_mixed_views_are_of_all_samples(tmp_path):
     for name, keys in (('a', KEYS[:4]), ('b', KEYS[4:8])):
         with LogitWriter(tmp_path / name, manifest(mixing=True), keys) as writer:
             for unit in writer.missing([0]):
-                writer.write_shard(unit, Record(*sparsify(dense(0, range(4)), TOPK), hashes(keys)))
+                writer.write_shard(unit, sparsify(dense(0, range(4)), TOPK)._replace(partner_hash=hashes(keys)))
     with pytest.raises(StoreError, match='pairs were mixed within each'):
         merge_stores([tmp_path / 'a', tmp_path / 'b'], tmp_path / 'c')

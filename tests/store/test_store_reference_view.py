@@ -21,7 +21,7 @@ from store_teacher import (
     sparsify,
 )
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, make_codec, verify_store
+from mmtinyvit.store import LogitStore, LogitWriter, StoreError, make_codec, verify_store
 from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
@@ -47,26 +47,25 @@ def problems(path):
 
 
 def write(writer, unit):
-    writer.write_shard(unit, Record(*sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)))
+    writer.write_shard(unit, sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK))
 
 
 def test_what_is_read_is_what_the_codec_makes(whole):
     store, codec = LogitStore(whole), make_codec('smallest', TOPK, CLASSES)
-    theirs = codec.encode(*sparsify(dense(0, range(SAMPLES)), TOPK))
+    reference = codec.encode(sparsify(dense(0, range(SAMPLES)), TOPK))
     order = np.random.default_rng(0).permutation(SAMPLES)
     for view in (0, 1, 3):
-        arrays = sparsify(dense(view, range(SAMPLES)), TOPK)
-        expected = codec.decode(codec.encode(*arrays)) if view == 0 else \
-            codec.decode(codec.encode(*arrays, theirs), theirs)
-        for found, want in zip(store.read(view, [KEYS[i] for i in order]), expected, strict=False):
-            assert np.array_equal(found, want[order])
+        record, needed = sparsify(dense(view, range(SAMPLES)), TOPK), None if view == 0 else reference
+        expected = codec.decode(codec.encode(record, needed), needed).row(order)
+        for found, want in zip(store.read(view, [KEYS[i] for i in order]), expected, strict=True):
+            assert np.array_equal(found, want)
     assert store.reference_view == 0 and problems(whole) == []
 
 
 def test_records_are_cut(whole):
     size, codec = (whole / 'view-0001/shard-00000.logits').stat().st_size, make_codec('smallest', TOPK, CLASSES)
-    theirs, arrays = (sparsify(dense(view, range(PER_SHARD)), TOPK) for view in (0, 1))
-    lengths = [len(row.tobytes().rstrip(b'\0')) for row in codec.encode(*arrays, codec.encode(*theirs))]
+    reference, record = (sparsify(dense(view, range(PER_SHARD)), TOPK) for view in (0, 1))
+    lengths = [len(row.tobytes().rstrip(b'\0')) for row in codec.encode(record, codec.encode(reference))]
     assert size == 64 + 32 + 4 + 4 + sum(lengths) + PER_SHARD + 4 + 24 + 4  # header, table, lengths, canary, checksums
 
 
@@ -78,7 +77,7 @@ def test_files_are_those_of_stores_written_before(tmp_path, mixing, digest):
         partner = hashes(KEYS[::-1])
         for unit in writer.missing([0, 1]):
             rows = slice(unit.first, unit.first + unit.count)
-            record = Record(*sparsify(dense(unit.view, range(rows.start, rows.stop)), TOPK))
+            record = sparsify(dense(unit.view, range(rows.start, rows.stop)), TOPK)
             writer.write_shard(unit, record._replace(partner_hash=partner[rows] if mixing else None),
                                canaries={unit.first: bytes(range(16))})
     found = hashlib.sha256()
@@ -155,7 +154,7 @@ def test_another_reference_is_noticed(copied, whole):
     with LogitWriter(copied, manifest(codec='smallest'), KEYS) as writer:
         unit = writer.unit(0, 3)
         (copied / 'view-0000/shard-00003.logits').unlink()
-        writer.write_shard(unit, Record(*sparsify(dense(77, range(unit.first, unit.first + unit.count)), TOPK)))
+        writer.write_shard(unit, sparsify(dense(77, range(unit.first, unit.first + unit.count)), TOPK))
     store = LogitStore(copied)
     assert len(store.read(1, KEYS[:48]).index) == 48
     with pytest.raises(StoreError, match='view-0001/shard-00003.* was coded relative to another .*view-0000/shard'):
@@ -219,18 +218,19 @@ def test_mixed_pairs(tmp_path):
         partner = hashes(KEYS[::-1])
         for unit in writer.missing([0, 1]):
             rows = range(unit.first, unit.first + unit.count)
-            writer.write_shard(unit, Record(*sparsify(dense(unit.view, rows), TOPK), partner[unit.first:][:unit.count]))
+            record = sparsify(dense(unit.view, rows), TOPK)
+            writer.write_shard(unit, record._replace(partner_hash=partner[rows]))
     store = LogitStore(tmp_path / 's')
     record = store.read(1, KEYS[10:90])
     assert np.array_equal(record.partner_hash, partner[10:90])
-    assert np.array_equal(record.index, np.sort(sparsify(dense(1, range(10, 90)), TOPK)[0], 1))
+    assert np.array_equal(record.index, np.sort(sparsify(dense(1, range(10, 90)), TOPK).index, 1))
 
 
 def test_long_records(tmp_path):
     """Lengths in two bytes, and a last block of one record."""
     keys = [str(i) for i in range(33)]
-    arrays = sparsify(dense(0, range(33), 600), 300)
+    record = sparsify(dense(0, range(33), 600), 300)
     with LogitWriter(tmp_path / 's', dict(topk=300, num_classes=600, codec='smallest'), keys) as writer:
-        writer.write_shard(writer.unit(0, 0), Record(*arrays))
+        writer.write_shard(writer.unit(0, 0), record)
     assert LogitStore(tmp_path / 's').record_bytes > 255
-    assert np.array_equal(LogitStore(tmp_path / 's').read(0, keys).index, np.sort(arrays[0], 1))
+    assert np.array_equal(LogitStore(tmp_path / 's').read(0, keys).index, np.sort(record.index, 1))

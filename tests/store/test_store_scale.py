@@ -7,7 +7,7 @@ import sys
 import pytest
 from store_teacher import dense, manifest, sparsify
 
-from mmtinyvit.store import LogitWriter, Manifest, Record
+from mmtinyvit.store import LogitWriter, Manifest
 from mmtinyvit.store.keys import INDEX_HEADER, SampleFiles, index_header
 from mmtinyvit.store.layout import view_name
 from mmtinyvit.store.manifest import write_manifest
@@ -77,7 +77,7 @@ def test_a_forked_worker_reads_with_the_loops_of_its_parent(tmp_path):
     for path in paths:
         with LogitWriter(path, dict(topk=10, num_classes=100, codec=path.name), keys) as writer:
             unit = writer.unit(0, 0)
-            writer.write_shard(unit, Record(*sparsify(dense(0, range(unit.count), 100), 10)))
+            writer.write_shard(unit, sparsify(dense(0, range(unit.count), 100), 10))
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
     run = subprocess.run([sys.executable, '-c', FORK, *paths], env=env, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 20e6

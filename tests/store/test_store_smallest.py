@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_teacher import dense, sparsify
 
-from mmtinyvit.store import make_codec
+from mmtinyvit.store import Record, make_codec
 from mmtinyvit.store.codecs.root_levels import MAX_DIVERGENCE, RootLevels
 
 TOPK, CLASSES = 20, 500
@@ -22,16 +22,16 @@ def views(num, overlap=0.97, num_classes=CLASSES, topk=TOPK, scale=3.0):
     return [sparsify(view, topk) for view in log_prob]
 
 
-def target(index, log_prob, tail, num_classes):
+def target(record, num_classes):
     """``(n, C)`` float64: the distribution that a student learns from."""
-    others = max(num_classes - index.shape[1], 1)
-    dense = np.repeat(tail.astype(np.float64)[:, None] / others, num_classes, 1)
-    np.put_along_axis(dense, index, np.exp(log_prob.astype(np.float64)), 1)
+    others = max(num_classes - record.index.shape[1], 1)
+    dense = np.repeat(record.tail_mass.astype(np.float64)[:, None] / others, num_classes, 1)
+    np.put_along_axis(dense, record.index, np.exp(record.log_prob.astype(np.float64)), 1)
     return dense
 
 
 def divergence(given, decoded, num_classes):
-    p, q = (target(*record, num_classes) for record in (given, decoded))
+    p, q = (target(record, num_classes) for record in (given, decoded))
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     return np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, q, 1)), 0).sum(1)
 
@@ -95,48 +95,47 @@ def test_bits_follow_the_description(data):
     num_classes = data.draw(st.integers(1, 65536) | st.integers(1, 40))
     topk = data.draw(st.integers(1, min(num_classes, 130)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    codec, records, reference = make_codec('smallest', topk, num_classes), [], None
+    codec, reference = make_codec('smallest', topk, num_classes), None
     pool = rng.choice(num_classes, min(num_classes, topk + data.draw(st.integers(0, topk))), replace=False)
     for _ in range(2):
         log_prob = np.sort(rng.normal(size=(1, topk)) * data.draw(st.floats(0, 12)))[:, ::-1]
         tail = data.draw(st.floats(0, 0.99)) if topk < num_classes else 0.0
         log_prob += math.log(1 - tail) - np.log(np.exp(log_prob).sum())
         index = rng.permutation(pool)[None, :topk]
-        given_arrays = index, log_prob.astype(np.float32), np.array([tail], np.float32)
-        record = codec.encode(*given_arrays, *([] if reference is None else [reference]))
-        classes, levels, _, mass = naive_decode(record[0], topk, num_classes, reference)
-        decoded = codec.decode(record, *([] if reference is None else [reference]))
-        listed = np.isin(decoded[0][0], classes)
+        record = Record(index, log_prob.astype(np.float32), np.array([tail], np.float32))
+        packed = codec.encode(record, reference)
+        classes, levels, _, mass = naive_decode(packed[0], topk, num_classes, reference)
+        decoded = codec.decode(packed, reference).row(0)
+        listed = np.isin(decoded.index, classes)
         weights = [max(level, 0.3)**2 for level in levels]
         assert listed.sum() == len(classes) == len(set(classes)) and set(classes) <= set(index[0].tolist())
-        np.testing.assert_allclose(np.exp(decoded[1][0, listed].astype(np.float64)),
+        np.testing.assert_allclose(np.exp(decoded.log_prob[listed].astype(np.float64)),
                                    np.array(weights) * (1 - mass) / sum(weights), rtol=2e-6)
-        total = np.exp(decoded[1].astype(np.float64)).sum() + decoded[2][0]
-        assert abs(total - 1) < 1e-5 and (np.diff(decoded[0]) > 0).all()
+        total = np.exp(decoded.log_prob.astype(np.float64)).sum() + decoded.tail_mass
+        assert abs(total - 1) < 1e-5 and (np.diff(decoded.index) > 0).all()
         assert classes[int(np.argmax(levels))] == index[0, 0] and levels.count(max(levels)) == 1
-        reference = record if reference is None else reference
-        records.append(record)
+        reference = packed if reference is None else reference
 
 
 def test_exact_bytes():
     codec = make_codec('smallest', 3, 20)
     index, log_prob = np.array([[13, 2, 7]]), np.log(np.array([[0.25, 0.5, 0.125]], np.float32))
-    record = codec.encode(index, log_prob, np.array([0.125], np.float32))
-    classes, levels, step, mass = naive_decode(record[0], 3, 20)
+    packed = codec.encode(Record(index, log_prob, np.array([0.125], np.float32)))
+    classes, levels, step, mass = naive_decode(packed[0], 3, 20)
     assert classes == [2, 7, 13] and abs(mass - 0.125) < 1e-3
     width = RootLevels(3).widths[step]
     assert levels == [round(math.sqrt(p) / width) for p in (0.5, 0.125, 0.25)]
-    assert record.tobytes().rstrip(b'\0').hex() == '66a20092926c'
+    assert packed.tobytes().rstrip(b'\0').hex() == '66a20092926c'
 
 
 @pytest.mark.parametrize('topk, num_classes', [(1, 1), (1, 9), (3, 20), (10, 1000), (100, 21841), (300, 300)])
 @pytest.mark.parametrize('scale', [0.1, 1, 4, 16])
 def test_no_record_exceeds_the_bound_and_the_top_1_stays(topk, num_classes, scale):
-    arrays = sparsify(dense(0, range(8), num_classes, scale), topk)
+    record = sparsify(dense(0, range(8), num_classes, scale), topk)
     codec = make_codec('smallest', topk, num_classes)
-    decoded = codec.decode(codec.encode(*arrays))
-    assert divergence(arrays, decoded, num_classes).max() < 1.001 * MAX_DIVERGENCE + 1e-7
-    assert (decoded[0][np.arange(8), decoded[1].argmax(1)] == arrays[0][:, 0]).all()
+    decoded = codec.decode(codec.encode(record))
+    assert divergence(record, decoded, num_classes).max() < 1.001 * MAX_DIVERGENCE + 1e-7
+    assert (decoded.index[np.arange(8), decoded.log_prob.argmax(1)] == record.index[:, 0]).all()
 
 
 @pytest.mark.parametrize('topk', [1, 2, 10, 100, 1000])
@@ -155,81 +154,78 @@ def test_the_narrowest_step_keeps_the_bound_where_each_root_lies_between_two_lev
 
 
 def test_relative_records_are_shorter_and_say_the_same():
-    reference, arrays = views(60)
+    first, other = views(60)
     codec = make_codec('smallest', TOPK, CLASSES)
-    theirs = codec.encode(*reference)
-    alone, relative = codec.encode(*arrays), codec.encode(*arrays, theirs)
+    reference = codec.encode(first)
+    alone, relative = codec.encode(other), codec.encode(other, reference)
     assert (relative[:, 0] & 1).all() and not (alone[:, 0] & 1).any()
     assert lengths(relative).mean() < 0.8 * lengths(alone).mean()
-    for one, other in zip(codec.decode(alone), codec.decode(relative, theirs), strict=True):
-        assert np.array_equal(one, other)
+    for a, b in zip(codec.decode(alone), codec.decode(relative, reference), strict=True):
+        assert np.array_equal(a, b)
     with pytest.raises(ValueError, match='a reference that is not there'):
         codec.decode(relative)
 
 
 def test_unlike_records_are_coded_by_themselves():
-    reference, arrays = views(40, overlap=0.0)
+    first, other = views(40, overlap=0.0)
     codec = make_codec('smallest', TOPK, CLASSES)
-    theirs = codec.encode(*reference)
-    relative = codec.encode(*arrays, theirs)
-    assert (lengths(relative) <= lengths(codec.encode(*arrays))).all()
+    reference = codec.encode(first)
+    relative = codec.encode(other, reference)
+    assert (lengths(relative) <= lengths(codec.encode(other))).all()
     assert not (relative[:, 0] & 1).all()
-    mixed = codec.decode(relative, theirs)
-    assert np.array_equal(mixed[0], np.sort(arrays[0], 1))
+    assert np.array_equal(codec.decode(relative, reference).index, np.sort(other.index, 1))
 
 
 def test_a_batch_does_not_matter_also_with_references():
-    reference, arrays = views(50)
-    codec = make_codec('smallest', TOPK, CLASSES)
-    theirs = codec.encode(*reference)
-    whole = codec.encode(*arrays, theirs)
-    single = np.concatenate([codec.encode(*(a[i:i + 1] for a in arrays), theirs[i:i + 1]) for i in range(50)])
-    assert whole.tobytes() == single.tobytes()
-    for a, b in zip(codec.decode(whole, theirs), zip(*(codec.decode(whole[i:i + 1], theirs[i:i + 1])
-                                                       for i in range(50)), strict=True), strict=True):
-        assert (a == np.concatenate(b)).all()
+    first, other = views(50)
+    codec, rows = make_codec('smallest', TOPK, CLASSES), [slice(i, i + 1) for i in range(50)]
+    reference = codec.encode(first)
+    whole = codec.encode(other, reference)
+    assert whole.tobytes() == b''.join(codec.encode(other.row(row), reference[row]).tobytes() for row in rows)
+    single = Record.concat([codec.decode(whole[row], reference[row]) for row in rows])
+    assert all(np.array_equal(a, b) for a, b in zip(codec.decode(whole, reference), single, strict=True))
 
 
 def test_entries_that_say_nothing_are_left_out_and_the_target_stays():
     """Classes as probable as those of the tail are on average: the loss cannot tell whether they are listed."""
-    index, log_prob, tail = sparsify(dense(0, range(30), CLASSES), TOPK)
+    index, log_prob, tail, _ = sparsify(dense(0, range(30), CLASSES), TOPK)
     kept = 7
     rest = tail.astype(np.float64) + np.exp(log_prob[:, kept:].astype(np.float64)).sum(1)
     share = rest / (CLASSES - kept)
     log_prob[:, kept:] = np.log(share)[:, None]
-    tail = (share * (CLASSES - TOPK)).astype(np.float32)
+    record = Record(index, log_prob, (share * (CLASSES - TOPK)).astype(np.float32))
     codec = make_codec('smallest', TOPK, CLASSES)
-    records = codec.encode(index, log_prob, tail)
-    shorter = codec.encode(*sparsify(dense(0, range(30), CLASSES), TOPK))
-    assert lengths(records).mean() < 0.6 * lengths(shorter).mean()
-    decoded = codec.decode(records)
-    assert (np.diff(decoded[0]) > 0).all() and decoded[0].shape == (30, TOPK)
-    assert divergence((index, log_prob, tail), decoded, CLASSES).max() < 1.001 * MAX_DIVERGENCE
+    packed, longer = codec.encode(record), codec.encode(sparsify(dense(0, range(30), CLASSES), TOPK))
+    assert lengths(packed).mean() < 0.6 * lengths(longer).mean()
+    decoded = codec.decode(packed)
+    assert (np.diff(decoded.index) > 0).all() and decoded.index.shape == (30, TOPK)
+    assert divergence(record, decoded, CLASSES).max() < 1.001 * MAX_DIVERGENCE
     for row in range(30):
-        assert set(index[row, :kept]) <= set(decoded[0][row])
-        fillers = ~np.isin(decoded[0][row], index[row, :kept])
-        np.testing.assert_allclose(np.exp(decoded[1][row, fillers]), decoded[2][row] / (CLASSES - TOPK), rtol=1e-5)
+        found = decoded.row(row)
+        assert set(index[row, :kept]) <= set(found.index)
+        fillers = ~np.isin(found.index, index[row, :kept])
+        np.testing.assert_allclose(np.exp(found.log_prob[fillers]), found.tail_mass / (CLASSES - TOPK), rtol=1e-5)
 
 
 def test_a_uniform_teacher_keeps_its_top_1():
     index, log_prob = np.arange(10)[None, ::-1], np.full((1, 10), -math.log(1000), np.float32)
     codec = make_codec('smallest', 10, 1000)
-    decoded = codec.decode(codec.encode(index, log_prob, np.array([0.99], np.float32)))
-    assert decoded[0][0, decoded[1][0].argmax()] == 9 and (np.sort(decoded[1][0])[-2] < decoded[1][0].max())
+    found = codec.decode(codec.encode(Record(index, log_prob, np.array([0.99], np.float32)))).row(0)
+    assert found.index[found.log_prob.argmax()] == 9 and np.sort(found.log_prob)[-2] < found.log_prob.max()
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([(1, 1), (3, 20), (10, 1000), (40, 65536)]), st.integers(0, 2**32), st.booleans())
 def test_changed_bits_decode_or_are_refused(size, seed, with_reference):
     codec, rng = make_codec('smallest', *size), np.random.default_rng(seed)
-    arrays = sparsify(dense(seed % 7, range(5), min(size[1], 2000)), size[0])
-    theirs = codec.encode(*arrays)
-    records = codec.encode(*arrays, theirs) if with_reference else theirs.copy()
-    for row in records:
+    record = sparsify(dense(seed % 7, range(5), min(size[1], 2000)), size[0])
+    reference = codec.encode(record)
+    packed = codec.encode(record, reference) if with_reference else reference.copy()
+    for row in packed:
         for bit in rng.integers(0, 8 * len(row), rng.integers(1, 9)):
             row[bit // 8] ^= 1 << bit % 8
     try:
-        index, log_prob, tail = codec.decode(records, theirs)
+        index, log_prob, tail, _ = codec.decode(packed, reference)
     except ValueError:
         return
     assert index.shape == log_prob.shape == (5, size[0]) and 0 <= index.min() and index.max() < size[1]

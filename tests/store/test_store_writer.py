@@ -22,7 +22,7 @@ from mmtinyvit.store import (
 FIRST = Unit(0, 0, 0, PER_SHARD)
 
 
-def arrays(unit=FIRST):
+def record_of(unit=FIRST):
     return sparsify(dense(unit.view, range(unit.first, unit.first + unit.count)), TOPK)
 
 
@@ -56,12 +56,12 @@ def test_two_ranks_share_a_view_and_take_over(tmp_path, saved):
     for turn, unit in enumerate(ours):
         if first.claim(unit):
             seen.append((unit.view, unit.shard))
-            first.write_shard(unit, Record(*arrays(unit)), canaries={unit.first: bytes(range(16))})
+            first.write_shard(unit, record_of(unit), canaries={unit.first: bytes(range(16))})
         if turn < 4:
             unit = next(theirs)
             assert second.claim(unit)
             if turn < 3:
-                second.write_shard(unit, Record(*arrays(unit)), canaries={unit.first: bytes(range(16))})
+                second.write_shard(unit, record_of(unit), canaries={unit.first: bytes(range(16))})
         elif turn == 12:
             second.close()  # its claim on (0, 8) ends
     assert (0, 8) in seen and (0, 5) not in seen and len(seen) == len(set(seen)) == 17
@@ -74,11 +74,11 @@ def test_claims(tmp_path):
     unit = first.unit(0, 0)
     assert first.claim(unit) and first.claim(unit) and not second.claim(unit)
     with pytest.raises(StoreError, match='written already, or is being written'):
-        second.write_shard(unit, Record(*arrays()))
+        second.write_shard(unit, record_of())
     first.release(unit)
     first.release(unit)
     assert second.claim(unit)
-    second.write_shard(unit, Record(*arrays()))
+    second.write_shard(unit, record_of())
     assert not first.claim(unit) and not second.claim(unit)
     for wrong in (Unit(0, 10, 160, 16), Unit(0, 0, 0, 15), Unit(-1, 0, 0, 16)):
         with pytest.raises(StoreError):
@@ -99,12 +99,12 @@ def test_waiting_ends_when_others_finish(tmp_path, monkeypatch):
     def sleep(_):
         rounds.append(1)
         if len(rounds) == 3:
-            second.write_shard(last, Record(*arrays(last)))
+            second.write_shard(last, record_of(last))
 
     monkeypatch.setattr('time.sleep', sleep)
     for unit in first.missing([0], wait=True):
         if first.claim(unit):
-            first.write_shard(unit, Record(*arrays(unit)))
+            first.write_shard(unit, record_of(unit))
     assert len(rounds) == 3 and LogitStore(tmp_path).coverage() == {0: (10, 10)}
     first.close()
     second.close()
@@ -153,12 +153,12 @@ def test_other_keys_are_refused_and_named(saved, tmp_path):
 def test_bad_values_name_the_sample_and_leave_nothing(tmp_path, spoil, words):
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
         unit = writer.unit(2, 1)
-        bad = arrays(unit)
-        spoil(*bad)
+        bad = record_of(unit)
+        spoil(*bad[:3])
         with pytest.raises(StoreError, match=f"The teacher gave sample '{KEYS[19]}' in view 2 .*{words}"):
-            writer.write_shard(unit, Record(*bad))
+            writer.write_shard(unit, bad)
         assert not (tmp_path / 'view-0002').exists()
-        writer.write_shard(unit, Record(*arrays(unit)))  # and the claim is free again
+        writer.write_shard(unit, record_of(unit))  # and the claim is free again
 
 
 @pytest.mark.parametrize('spoil, words', [
@@ -170,7 +170,7 @@ def test_bad_values_name_the_sample_and_leave_nothing(tmp_path, spoil, words):
 def test_bad_arrays(tmp_path, spoil, words):
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
         with pytest.raises(StoreError, match=words):
-            writer.write_shard(writer.unit(0, 0), Record(*spoil(*arrays())))
+            writer.write_shard(writer.unit(0, 0), Record(*spoil(*record_of()[:3])))
 
 
 @pytest.mark.parametrize('canaries, words', [
@@ -178,14 +178,14 @@ def test_bad_arrays(tmp_path, spoil, words):
 def test_bad_canaries(tmp_path, canaries, words):
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
         with pytest.raises(StoreError, match=words):
-            writer.write_shard(writer.unit(0, 0), Record(*arrays()), canaries)
+            writer.write_shard(writer.unit(0, 0), record_of(), canaries)
 
 
 @pytest.mark.parametrize('partner', [None, np.zeros(16), np.zeros(15, np.uint64)])
 def test_bad_partners(tmp_path, partner):
     with LogitWriter(tmp_path, manifest(mixing=True), KEYS) as writer:
         with pytest.raises(StoreError, match='partner'):
-            writer.write_shard(writer.unit(0, 0), Record(*arrays(), partner))
+            writer.write_shard(writer.unit(0, 0), record_of()._replace(partner_hash=partner))
 
 
 def test_rounding_is_forgiven(tmp_path):
@@ -226,7 +226,7 @@ def test_failing_disk_leaves_no_temporary_file(tmp_path, monkeypatch, where, cod
             fail()
 
     with LogitWriter(tmp_path, manifest(), KEYS) as writer:
-        writer.write_shard(writer.unit(0, 1), Record(*arrays(writer.unit(0, 1))))
+        writer.write_shard(writer.unit(0, 1), record_of(writer.unit(0, 1)))
         before = contents(tmp_path)
         with monkeypatch.context() as patch:
             if where == 'write':
@@ -234,9 +234,9 @@ def test_failing_disk_leaves_no_temporary_file(tmp_path, monkeypatch, where, cod
             else:
                 patch.setattr(os, where, fail)
             with pytest.raises(StoreError, match=words):
-                writer.write_shard(writer.unit(0, 0), Record(*arrays()))
+                writer.write_shard(writer.unit(0, 0), record_of())
         assert contents(tmp_path) == before
-        writer.write_shard(writer.unit(0, 0), Record(*arrays()))
+        writer.write_shard(writer.unit(0, 0), record_of())
 
 
 @pytest.mark.parametrize('num, size', [(1, 64), (150, 64), (7500, 64), (16385, 128), (1_281_167, 8192),
@@ -255,17 +255,17 @@ def test_round_trip(tmp_path_factory, data):
     codec = data.draw(st.sampled_from(codec_names()))
     path = tmp_path_factory.mktemp('trip')
     keys = [f'{i}' for i in range(num)]
-    index, log_prob, tail = sparsify(dense(1, range(num), num_classes, data.draw(st.floats(0, 10))), topk)
+    record = sparsify(dense(1, range(num), num_classes, data.draw(st.floats(0, 10))), topk)
     request = dict(topk=topk, num_classes=num_classes, codec=codec, samples_per_shard=data.draw(st.integers(1, 50)))
     with LogitWriter(path, request, keys) as writer:
         for unit in writer.missing([0]):
             rows = slice(unit.first, unit.first + unit.count)
-            writer.write_shard(unit, Record(index[rows], log_prob[rows], tail[rows]))
+            writer.write_shard(unit, record.row(rows))
     store = LogitStore(path)
     found = store.read(0, keys)
     if codec != 'smallest':  # that gives back others for classes that are as good as impossible
-        assert (found.index == np.sort(index, axis=1)).all()
+        assert (found.index == np.sort(record.index, axis=1)).all()
     packing = make_codec(codec, topk, num_classes)
-    expected = packing.decode(packing.encode(index, np.minimum(log_prob, 0), tail))
-    assert all((a == b).all() for a, b in zip(found[:3], expected, strict=True))
+    expected = packing.decode(packing.encode(record._replace(log_prob=np.minimum(record.log_prob, 0))))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
     assert not any(finding.problem for finding in store.verify())

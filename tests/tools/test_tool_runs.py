@@ -125,3 +125,14 @@ def test_browse_views(run_tool, train_config, tmp_path):
     assert ended.err.startswith('tools/browse_views.py is another name of tools/logit_store.py gallery')
     width, height = Image.open(picture).size
     assert width > 400 and height > 400
+
+
+@pytest.mark.parametrize('hardest', [(), ('--hardest', '--label-index', 4, 0, 11)])
+def test_gallery_of_a_named_store_with_the_config_of_a_student(run_tool, train_config, saved_store, tmp_path, hardest):
+    cfg = Config.fromfile(train_config)
+    cfg.store = str(saved_store)
+    cfg.train_dataloader.dataset.pipeline[2] = dict(type='mmtinyvit.LoadTeacherLogits')
+    cfg.dump(tmp_path / 'student.py')
+    ended = run_tool('logit_store', 'gallery', saved_store, '--config', tmp_path / 'student.py', '--rows', 2, *hardest,
+                     '--out', tmp_path / 'views.png')
+    assert ended.status == 0, ended.err

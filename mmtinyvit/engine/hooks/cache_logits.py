@@ -173,7 +173,7 @@ class CacheLogitsHook(StoreHook):
             raise UserError(f'View {samples[rows[0]].view} of the store {self._place} lost shards while this training '
                             'was reading it: start again with --resume.')
         codec = make_codec(meta.codec, meta.topk, meta.num_classes)
-        rounded = Record(*codec.decode(codec.encode(*record[:3])), record.partner_hash)
+        rounded = codec.decode(codec.encode(record))._replace(partner_hash=record.partner_hash)
         for i, row in enumerate(rows):  # where LoadTeacherLogits puts it
             for name, value in zip(TEACHER_KEYS, rounded.row(i), strict=True):
                 if value is not None:
@@ -206,7 +206,7 @@ class _CachedView:
         self.store = LogitStore(writer.root)
         self.pending = PendingRecords(writer.root, self.meta.store_id, view, self.meta.topk,
                                       self.meta.samples_per_shard, rank, flush_seconds)
-        self.known = self.asked = 0
+        self.num_known = self.num_queries = 0
 
     def records(self, batch: Batch, rows: Sequence[int]) -> Record:
         """What the teacher says, or has said in an earlier run, about some rows of a training's batch."""
@@ -219,12 +219,12 @@ class _CachedView:
             self.pending.add(positions[new], answer,
                              self.teacher.canaries(part, positions[new], self.meta.samples_per_shard))
             _fill(record, new, answer)
-        self.known, self.asked = self.known + int(known.sum()), self.asked + len(new)
+        self.num_known, self.num_queries = self.num_known + int(known.sum()), self.num_queries + len(new)
         return record if self.meta.mixing else record._replace(partner_hash=None)
 
     def publish(self, batch_size: int, num_workers: int) -> str:
         """Write the view's shards, and ask about what no process has seen; returns a line about it."""
-        (rank, world_size), seen, written = get_dist_info(), self.asked, 0
+        (rank, world_size), in_training, written = get_dist_info(), self.num_queries, 0
         self.pending.flush()
         barrier()  # every process has its rows on disk
         for unit in self.writer.missing([self.view], rank, world_size, wait=True):
@@ -234,9 +234,9 @@ class _CachedView:
         barrier()  # nobody reads them any more
         if rank == 0:
             self.pending.close()
-        return (f'View {self.view} is stored. This process asked the teacher {seen:,} times in training and '
-                f'{self.asked - seen:,} times for what nobody saw, found {self.known:,} records of an earlier run, and '
-                f'wrote {written} shards.')
+        return (f'View {self.view} is stored. This process asked the teacher {in_training:,} times in training and '
+                f'{self.num_queries - in_training:,} times for what nobody saw, found {self.num_known:,} records of an '
+                f'earlier run, and wrote {written} shards.')
 
     def _write(self, unit: Unit, batch_size: int, num_workers: int) -> None:
         present, record, canaries = self.pending.read(unit)
@@ -244,7 +244,7 @@ class _CachedView:
         for positions, batch in self.teacher.batches(self.view, absent, batch_size, num_workers):
             _fill(record, positions - unit.first, _ask(self.teacher, batch, self.meta))
             canaries |= self.teacher.canaries(batch, positions, self.meta.samples_per_shard)
-            self.asked += len(positions)
+            self.num_queries += len(positions)
         self.writer.write_shard(unit, record if self.meta.mixing else record._replace(partner_hash=None), canaries)
         self.pending.discard(unit)
 

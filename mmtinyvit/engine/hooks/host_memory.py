@@ -17,10 +17,10 @@ class HostMemoryHook(Hook):
         bf16_attention: Whether attention in bfloat16 or float16 whose bias learns is also computed in it while the run
             lasts. By default PyTorch computes it in float32 and converts there and back.
     """
+    _before: bool | None = None
 
     def __init__(self, bf16_attention: bool = True) -> None:
         self.bf16_attention = bf16_attention
-        self._before: bool | None = None
 
     def before_run(self, runner: Runner) -> None:
         if all(parameter.device.type == 'cpu' for parameter in runner.model.parameters()):

@@ -46,16 +46,16 @@ class TokenCacheHook(EpochClockHook):
         dataset = runner.train_dataloader.dataset
         views = min(len(self.views), runner.max_epochs)
         shape = self._shape(runner, model)
-        each = view_bytes(shape)
-        total = each * len(dataset) * views
-        what = (f'{each / 1e6:.2f} MB for each of {views} views of {len(dataset):,} images, {total / 1e9:.1f} GB in '
+        size = view_bytes(shape)
+        total = size * len(dataset) * views
+        what = (f'{size / 1e6:.2f} MB for each of {views} views of {len(dataset):,} images, {total / 1e9:.1f} GB in '
                 f'{self.path}')
         if total > self.max_gb * 1e9:
             raise UserError(f"The teacher's tokens would take {what}, more than max_gb={self.max_gb:g}: choose fewer "
                             'views, raise max_gb, or ask the teacher each time (EpochClockHook).')
         folder = Path(self.path)
-        present = sum(1 for _ in folder.glob('*/*.tokens')) * each
-        free = shutil.disk_usage(next(each for each in (folder, *folder.absolute().parents) if each.exists())).free
+        present = sum(1 for _ in folder.glob('*/*.tokens')) * size
+        free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
         if total - present > free:
             raise UserError(f"The teacher's tokens would take {what}, where {free / 1e9:.1f} GB are free: choose fewer "
                             'views or another path.')

@@ -125,17 +125,17 @@ class SaveLogitsLoop(BaseLoop):
 
     def _save_claimable(self, writer: LogitWriter, progress: '_Progress') -> None:
         """One round over the shards that nobody else holds."""
-        plan: deque[tuple[list[_Shard], np.ndarray]] = deque()
+        in_flight: deque[tuple[list[_Shard], np.ndarray]] = deque()
         loader = DataLoader(
             ViewsAtOnce(self.teacher.dataset),
-            batch_sampler=self._batches(writer, plan),
+            batch_sampler=self._batches(writer, in_flight),
             num_workers=self.num_workers,
             collate_fn=self.teacher.collate_views,
             pin_memory=torch.cuda.is_available())
         writing: deque[Future] = deque()
         with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
             for batches in loader:
-                shards, positions = plan.popleft()
+                shards, positions = in_flight.popleft()
                 for shard, batch in zip(shards, batches, strict=True):
                     shard.records.append(self.teacher.ask(batch))
                     shard.canaries |= self.teacher.canaries(batch, positions, writer.manifest.samples_per_shard)
@@ -151,8 +151,8 @@ class SaveLogitsLoop(BaseLoop):
             for shard in writing:
                 shard.result()
 
-    def _batches(self, writer: LogitWriter, plan: deque) -> Iterator[list[tuple]]:
-        """Items of the dataset, batch by batch, of the shards that this process gets; notes them in ``plan``."""
+    def _batches(self, writer: LogitWriter, in_flight: deque) -> Iterator[list[tuple]]:
+        """Items of the dataset, batch by batch, of the shards that this process gets; adds them to ``in_flight``."""
         groups: dict[tuple[int, int], list[Unit]] = {}  # by the views that go together, and by shard
         for unit in dict.fromkeys(writer.missing(self.views, *get_dist_info())):
             groups.setdefault((self.views.index(unit.view) // self.views_at_once, unit.shard), []).append(unit)
@@ -163,7 +163,7 @@ class SaveLogitsLoop(BaseLoop):
             first, end = shards[0].unit.first, shards[0].unit.first + shards[0].unit.count
             for start in range(first, end, self.batch_size):
                 positions = np.arange(start, min(start + self.batch_size, end))
-                plan.append((shards, positions))
+                in_flight.append((shards, positions))
                 items = [self.teacher.items(shard.unit.view, positions) for shard in shards]
                 yield [([view for view, _ in same], same[0][1]) for same in zip(*items, strict=True)]
 

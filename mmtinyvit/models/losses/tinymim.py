@@ -66,8 +66,8 @@ class _RelationDivergence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        outs = [(each * grad[:, None, None, None]).to(dtype)
-                for each, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=False)]
+        outs = [(saved * grad[:, None, None, None]).to(dtype)
+                for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=False)]
         return *outs, *([None] * (7 - len(outs)))
 
 
@@ -141,21 +141,21 @@ class RelationDistillationLoss(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare queries, keys and values, ``(3, B, H, N, d)`` and ``(3, B, H, N, D)``; a scalar for each relation."""
-        ours, theirs = dict(zip('qkv', student, strict=True)), dict(zip('qkv', teacher, strict=True))
+        student_qkv, teacher_qkv = (dict(zip('qkv', tokens, strict=True)) for tokens in (student, teacher))
         return {
-            name: self.loss_weight * relation_distillation_loss(
-                ours[name[0]], ours[name[1]], theirs[name[0]], theirs[name[1]], self.scale, self.teacher_scale,
+            a + b: self.loss_weight * relation_distillation_loss(
+                student_qkv[a], student_qkv[b], teacher_qkv[a], teacher_qkv[b], self.scale, self.teacher_scale,
                 self.softmax).mean()
-            for name in self.relations
+            for a, b in self.relations
         }
 
 
 def _project(layer: nn.Module, tokens: Tensor, teacher_dims: int) -> Tensor:
     """Apply a projection. Raises :class:`UserError` if it is not made for these widths."""
-    ours, theirs = getattr(layer, 'in_features', tokens.shape[-1]), getattr(layer, 'out_features', tokens.shape[-1])
-    if tokens.shape[-1] != ours or theirs != teacher_dims:
+    expected = tuple(getattr(layer, name, tokens.shape[-1]) for name in ('in_features', 'out_features'))
+    if expected != (tokens.shape[-1], teacher_dims):
         raise UserError(f'The student has {tokens.shape[-1]} channels and the teacher {teacher_dims}, but the loss was '
-                        f'made for {ours} and {theirs}: correct its student_dims and teacher_dims.')
+                        f'made for {expected[0]} and {expected[1]}: correct its student_dims and teacher_dims.')
     return layer(tokens)
 
 
@@ -177,8 +177,8 @@ def class_token_distillation_loss(token: Tensor, teacher_token: Tensor) -> Tenso
                         f'{tuple(teacher_token.shape)} cannot be compared: give ClassTokenDistillationLoss '
                         'student_dims and teacher_dims.')
     dtype = torch.promote_types(token.dtype, torch.float32)  # autocast leaves what follows in it
-    ours, theirs = token.to(dtype).log_softmax(1), teacher_token.detach().to(dtype).log_softmax(1)
-    return F.kl_div(ours, theirs, reduction='none', log_target=True).sum(1)
+    log_prob, teacher_log_prob = token.to(dtype).log_softmax(1), teacher_token.detach().to(dtype).log_softmax(1)
+    return F.kl_div(log_prob, teacher_log_prob, reduction='none', log_target=True).sum(1)
 
 
 @MODELS.register_module()
@@ -259,6 +259,6 @@ class FeatureDistillationLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare ``(B, N, d)`` and ``(B, N, D)``, or for ``'qkv'`` ``(3, B, H, N, d / H)``; a scalar ``feature``."""
         if self.feature == 'qkv':
-            student, teacher = (each.permute(1, 3, 0, 2, 4).flatten(2) for each in (student, teacher))
+            student, teacher = (qkv.permute(1, 3, 0, 2, 4).flatten(2) for qkv in (student, teacher))
         tokens = _project(self.projection, student, teacher.shape[-1])
         return dict(feature=self.loss_weight * feature_distillation_loss(tokens, teacher, self.beta).mean())

@@ -133,10 +133,10 @@ def _last(features: Collection[str]) -> int:
 # ---------------------------------------------------------------- a TinyViT, at stages
 def check_stages(student: TinyViT, stages: Sequence[int]) -> None:
     """See that each of ``stages``, counted from 1, has attention. Raises :class:`UserError` if one has not."""
-    there = [i for i, stage in enumerate(student.stages, 1) if hasattr(stage.blocks[-1], 'attn')]
-    if not stages or not set(stages) <= set(there):
+    with_attention = [i for i, stage in enumerate(student.stages, 1) if hasattr(stage.blocks[-1], 'attn')]
+    if not stages or not set(stages) <= set(with_attention):
         raise UserError(f'stages={tuple(stages)} of TinyMIM must name some of the student\'s stages with attention, '
-                        f'{", ".join(map(str, there))}.')
+                        f'{", ".join(map(str, with_attention))}.')
 
 
 def tap_stages(student: TinyViT, images: Tensor, stages: Collection[int]) -> dict[int, Tensor]:

@@ -115,14 +115,14 @@ class TinyMIM(BaseSelfSupervisor):
             masks = torch.stack([sample.mask for sample in data_samples])
             visible = taps.visible_patches(masks.to(student_view.device))
         seeds = [sample.get('aug_seed') for sample in data_samples] if self.teacher.cache else None
-        theirs, teacher_grid = self.teacher(teacher_view, visible, seeds)
+        teacher_tokens, teacher_grid = self.teacher(teacher_view, visible, seeds)
         if self.stages:
-            pairs = [(f'_stage{stage}', loss, *taps.relate_on_grid(qkv, theirs['qkv'], teacher_grid))
+            pairs = [(f'_stage{stage}', loss, *taps.relate_on_grid(qkv, teacher_tokens['qkv'], teacher_grid))
                      for stage, qkv in taps.tap_stages(self.backbone, student_view, self.stages).items()
                      for loss in self.losses]
         else:
-            ours, _ = taps.tap_vit(self.backbone, student_view, self.block, self.features, visible)
-            pairs = [('', loss, ours[loss.feature], theirs[loss.feature]) for loss in self.losses]
+            student_tokens, _ = taps.tap_vit(self.backbone, student_view, self.block, self.features, visible)
+            pairs = [('', loss, student_tokens[loss.feature], teacher_tokens[loss.feature]) for loss in self.losses]
         losses: dict[str, Tensor] = {}
         for where, loss, own, wanted in pairs:
             for name, value in loss(own, wanted).items():

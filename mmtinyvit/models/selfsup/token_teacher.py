@@ -152,10 +152,10 @@ class TokenTeacher(FrozenTeacher):
         views = self.cache.read(seeds, pixels)
         absent = [i for i, view in enumerate(views) if view is None]
         if absent:
-            asked = tap_vit(vit, images[absent], self.block, self.features,
-                            None if visible is None else visible[absent])[0]['qkv'].half()
-            self.cache.write([seeds[i] for i in absent], pixels[absent], asked)
-            for i, view in zip(absent, asked.unbind(1), strict=True):
+            new_tokens = tap_vit(vit, images[absent], self.block, self.features,
+                                 None if visible is None else visible[absent])[0]['qkv'].half()
+            self.cache.write([seeds[i] for i in absent], pixels[absent], new_tokens)
+            for i, view in zip(absent, new_tokens.unbind(1), strict=True):
                 views[i] = view
         qkv = torch.stack([view.to(images.device, non_blocking=True) for view in views], 1)
         height, width = vit.patch_embed.projection.stride

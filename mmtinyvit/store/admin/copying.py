@@ -69,24 +69,24 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
             raise StoreError(f'The copy {target} would lie in {origin}, which is read: choose another folder.')
     elif origin.root == target.root:
         raise StoreError(f'{origin} cannot be copied onto itself: choose another place.')
-    there = target.sizes()
-    published = MANIFEST_NAME in there
+    existing = target.sizes()
+    published = MANIFEST_NAME in existing
     if published:
         lines = manifest.differences(target.manifest())
         if lines:
             raise StoreError(f'There is another store at {target} (to be copied != there): {"; ".join(lines)}. Copy to '
                              'another place.')
     else:
-        refuse_foreign(target, there, shards=True)
+        refuse_foreign(target, existing, shards=True)
     manifest.reference.refuse_without(views, f'The copy {target}',
-                                      lambda view: any(file.startswith(view_name(view)) for file in there))
+                                      lambda view: any(file.startswith(view_name(view)) for file in existing))
     sizes, jobs = origin.sizes(), []
     with target.writing(), ThreadPoolExecutor(_AT_ONCE if is_url(source) or is_url(destination) else 1) as pool:
         if not published:
             for name, sha in manifest.sample_files.items():
                 _copy_file(origin, target, name, partial(file_faults, sha=sha))
         for unit in manifest.units({view: have[view] for view in views}):
-            same_size = there.get(unit.file) == sizes.get(unit.file)
+            same_size = existing.get(unit.file) == sizes.get(unit.file)
             jobs.append(pool.submit(_copy_shard, origin, target, manifest, unit, same_size))
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]

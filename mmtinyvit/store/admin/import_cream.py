@@ -122,13 +122,12 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
 
 def _refuse_other(writer: LogitWriter, view: int, epoch: '_Epoch') -> None:
     """Going on with a store that was imported from other files."""
-    there, store = list_shards(writer.root, view), LogitStore(writer.root)
-    if there:
-        first = np.array([min(there) * store.manifest.samples_per_shard])
-        codec = store.manifest.record_codec
-        ours = codec.decode(codec.encode(*epoch.read(first, store.num_classes)[:3]))
-        theirs = store.read_positions(view, first)
-        if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=False)):
+    present, store = list_shards(writer.root, view), LogitStore(writer.root)
+    if present:
+        first = np.array([min(present) * store.manifest.samples_per_shard])
+        codec, stored = store.manifest.record_codec, store.read_positions(view, first)
+        expected = codec.decode(codec.encode(epoch.read(first, store.num_classes)))
+        if not all(np.array_equal(a, b) for a, b in zip(expected, stored, strict=True)):
             raise StoreError(f'The store {writer.root} has view {view} from other files than {epoch.path}: import into '
                              'a new folder.')
 

@@ -141,7 +141,7 @@ def _merge_samples(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
     complete = [set(store.complete_views()) for store in stores]
     views = sorted(set.intersection(*complete))
     if not views:
-        have = '; '.join(f'{store.root} has {sorted(there)}' for store, there in zip(stores, complete, strict=True))
+        have = '; '.join(f'{store.root} has {sorted(present)}' for store, present in zip(stores, complete, strict=True))
         raise StoreError(f'The stores have different samples and no complete view in common ({have}): save the same '
                          'views of each.')
     stores[0].manifest.reference.refuse_without(views, f'The new store {out}')

@@ -120,11 +120,11 @@ def write_samples(writer: LogitWriter, views: Sequence[int], stores: Sequence[Lo
         rows = np.arange(unit.first, unit.first + unit.count)
         records, canaries = np.empty((unit.count, writer.manifest.record_bytes), np.uint8), {}
         for number, store in enumerate(stores):
-            mine = rows[owners[rows] == number]
-            theirs = positions[mine]
-            records[mine - unit.first] = store.read_packed(unit.view, theirs)
-            place = dict(zip(theirs.tolist(), mine.tolist(), strict=True))
-            for shard in np.unique(theirs // store.manifest.samples_per_shard).tolist():
+            new = rows[owners[rows] == number]
+            old = positions[new]
+            records[new - unit.first] = store.read_packed(unit.view, old)
+            place = dict(zip(old.tolist(), new.tolist(), strict=True))
+            for shard in np.unique(old // store.manifest.samples_per_shard).tolist():
                 canaries |= {place[position]: digest for position, digest in store.canaries(unit.view, shard).items()
                              if position in place}
         writer.write_packed(unit, records, canaries)

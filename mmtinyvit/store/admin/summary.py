@@ -41,8 +41,8 @@ def describe_store(path: str | Path) -> dict[str, Any]:
     return dict(path=str(path), store_id=meta.store_id.hex()) | {name: getattr(meta, name) for name in fields} | dict(
         record_bytes=store.record_bytes,
         bytes_per_view=store.bytes_per_view,
-        views={view: there._asdict() for view, there in coverage.items()},
-        complete_views=[view for view, there in coverage.items() if there.complete],
+        views={view: covered._asdict() for view, covered in coverage.items()},
+        complete_views=[view for view, covered in coverage.items() if covered.complete],
         bytes_on_disk=store.num_bytes(),
         replayable=is_replayable(meta))
 
@@ -68,7 +68,7 @@ def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = N
     position = int(store.positions([key])[0])
     if views is None:
         shard = position // store.manifest.samples_per_shard
-        views = [view for view, there in store.shards().items() if shard in there]
+        views = [view for view, shards in store.shards().items() if shard in shards]
     rows = []
     for view in views:
         index, log_prob, tail_mass, partner_hash = store.read(view, [key]).row(0)

@@ -3,13 +3,14 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from ..record import Record
+
 __all__ = ['MAX_CLASSES', 'Codec', 'cut_lengths', 'encode_tail', 'tail_masses']
 
 MAX_CLASSES = 65_536
 # Values packed at once: enough to make NumPy's cost per call small, few enough to stay in the cache, and for malloc
 # to keep the memory (were it mapped afresh each time, the page faults would cost more than the work).
 _CHUNK = 12_800
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Codec(ABC):
@@ -20,7 +21,8 @@ class Codec(ABC):
     - the bytes of a record depend on that record alone, not on the batch that it was encoded in;
     - classes come back in ascending order, each with its own log-probability;
     - the top-1 class stays strictly the largest, also if the input had ties (then: the first one listed);
-    - the decoded probabilities and the tail mass sum to one.
+    - the decoded probabilities and the tail mass sum to one;
+    - in the mean over records, the decoded target diverges from the encoded one by less than ``max_divergence``.
 
     Args:
         topk: K, from 1 to ``num_classes``.
@@ -29,12 +31,14 @@ class Codec(ABC):
     Attributes:
         name: How a manifest calls the codec.
         record_bytes: Bytes of each record, as it is packed and unpacked.
+        max_divergence: That bound on the mean, the KL divergence in nats, tail included.
         variable: Whether records end in zero bytes that shards leave out (``layout`` 1 in the shard header).
         relative: Whether a record may be coded relative to that of the same sample in the store's reference view, see
             :class:`~mmtinyvit.store.codecs.Reference`. Then its bytes depend on both.
     """
     name: str
     record_bytes: int
+    max_divergence: float
     variable = False
     relative = False
 
@@ -68,53 +72,49 @@ class Codec(ABC):
         partner = partner_hash.astype('<u8')[:, None].view(np.uint8)
         return np.concatenate([partner, records] if self.variable else [records, partner], axis=1)
 
-    def bytes_per_view(self, first: Arrays, other: Arrays | None = None, views: int = 1) -> float:
+    def bytes_per_view(self, first: Record, other: Record | None = None, views: int = 1) -> float:
         """Mean bytes of a record in a store, without checksums and lengths.
 
         Args:
-            first: Index, log-probability and tail mass of some samples in one view.
+            first: Some samples in one view.
             other: The same samples in another view.
             views: How many views the store has.
         """
         return self.record_bytes
 
-    def encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-               reference: np.ndarray | None = None) -> np.ndarray:
+    def encode(self, record: Record, reference: np.ndarray | None = None) -> np.ndarray:
         """Packs records that have passed :func:`~mmtinyvit.store.record.check_record`.
 
         Args:
-            index: ``(n, K)`` int64, distinct classes in any order.
-            log_prob: ``(n, K)`` float32.
-            tail_mass: ``(n,)`` float32.
+            record: ``n`` rows of NumPy arrays, distinct classes in any order. It is packed without partners.
             reference: ``(n, record_bytes)`` uint8, the packed records of the same samples in the reference view; only
                 if the codec is ``relative``, and not for the reference view itself.
 
         Returns:
             ``(n, record_bytes)`` uint8.
         """
-        records = np.empty((len(index), self.record_bytes), np.uint8)
+        record = Record(record.index.astype(np.int64, copy=False), *record[1:3])
+        packed = np.empty((len(record.index), self.record_bytes), np.uint8)
         size = max(1, _CHUNK // self.topk)
-        for start in range(0, len(index), size):
+        for start in range(0, len(packed), size):
             rows = slice(start, start + size)
-            known = None if reference is None else reference[rows]
-            records[rows] = self._encode(index[rows], log_prob[rows], tail_mass[rows], known)
-        return records
+            packed[rows] = self._encode(record.row(rows), None if reference is None else reference[rows])
+        return packed
 
     @abstractmethod
-    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-                reference: np.ndarray | None) -> np.ndarray:
-        """As :meth:`encode`, for a few records."""
+    def _encode(self, record: Record, reference: np.ndarray | None) -> np.ndarray:
+        """As :meth:`encode`, for a few rows, whose index is int64."""
 
     @abstractmethod
-    def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
+    def decode(self, packed: np.ndarray, reference: np.ndarray | None = None) -> Record:
         """Unpacks records whose checksums were right.
 
         Args:
-            records: ``(n, record_bytes)`` uint8.
+            packed: ``(n, record_bytes)`` uint8.
             reference: As in :meth:`encode`.
 
         Returns:
-            ``(n, K)`` int64, ``(n, K)`` float32 and ``(n,)`` float32 as in :meth:`encode`, classes ascending.
+            ``n`` rows of int64, float32 and float32, classes ascending, without partners.
 
         Raises:
             ValueError: The bytes are not what :meth:`encode` writes.

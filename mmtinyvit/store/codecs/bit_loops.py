@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
+from ..record import Record
 from .rice_codes import CODE_BITS, FLOOR_BITS, GAP_BITS, MAX_EXTRA, RICE_CODES
 from .root_levels import STEP_BITS, TAIL_BITS
 
@@ -37,7 +38,7 @@ def compiled(function: Callable) -> Callable:
 def read_only(records: np.ndarray) -> np.ndarray:
     """The same numbers in an array of one kind: for every other kind a loop would be compiled again."""
     records = np.ascontiguousarray(records).view()
-    records.flags.writeable = False
+    records.setflags(write=False)
     return records
 
 
@@ -47,13 +48,12 @@ def refuse_fault(number: int) -> None:
         raise ValueError(_FAULTS[number])
 
 
-def unpack(loop: Callable, topk: int, form: tuple, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What ``Codec.decode`` returns for ``records``, which ``loop`` unpacks with the arguments ``form`` before them."""
-    num = len(records)
-    index, log_prob = np.empty((num, topk), np.int64), np.empty((num, topk), np.float32)
-    tail_mass = np.empty(num, np.float32)
-    refuse_fault(loop(*form, read_only(records), index, log_prob, tail_mass))
-    return index, log_prob, tail_mass
+def unpack(loop: Callable, topk: int, form: tuple, packed: np.ndarray) -> Record:
+    """What ``Codec.decode`` returns for ``packed``, which ``loop`` unpacks with the arguments ``form`` before it."""
+    num = len(packed)
+    record = Record(np.empty((num, topk), np.int64), np.empty((num, topk), np.float32), np.empty(num, np.float32))
+    refuse_fault(loop(*form, read_only(packed), *record[:3]))
+    return record
 
 
 # ---------------------------------------------------------------- strings of bits

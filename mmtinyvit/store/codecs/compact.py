@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from .base import Arrays, Codec, encode_tail, tail_masses
+from ..record import Record
+from .base import Codec, encode_tail, tail_masses
 
 __all__ = ['CompactCodec', 'level_depths']
 
@@ -56,6 +57,7 @@ class CompactCodec(Codec):
     Source: P. Elias, "Efficient storage and retrieval by content and address of static files", J. ACM 21, 1974.
     """
     name = 'compact'
+    max_divergence = 2e-4
 
     def __init__(self, topk: int, num_classes: int) -> None:
         super().__init__(topk, num_classes)
@@ -72,9 +74,9 @@ class CompactCodec(Codec):
         self._form = num_classes, self.low_bits, _LEVEL_BITS, _TAIL_BITS, levels, tail_masses(_TAIL_BITS)
 
     # ---------------------------------------------------------------- encode
-    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, reference: None) -> np.ndarray:
+    def _encode(self, record: Record, reference: None) -> np.ndarray:
+        index, depth = record.index, record.log_prob.astype(np.float64)
         num, rows = len(index), np.arange(len(index))
-        depth = log_prob.astype(np.float64)
         top = depth.argmax(axis=1)
         depth = depth[rows, top, None] - depth
         levels = np.searchsorted(self._bounds, depth, side='right').astype(np.uint8) + 1
@@ -87,7 +89,7 @@ class CompactCodec(Codec):
         bits[rows[:, None], (index >> self.low_bits) + self._ranks] = 1
         self._put_planes(bits[:, self._high_end:self._low_end], index, self.low_bits)
         self._put_planes(bits[:, self._low_end:self._level_end], levels, _LEVEL_BITS)
-        bits[:, self._level_end:] = (encode_tail(tail_mass, _TAIL_BITS)[:, None] >> np.arange(_TAIL_BITS)) & 1
+        bits[:, self._level_end:] = (encode_tail(record.tail_mass, _TAIL_BITS)[:, None] >> np.arange(_TAIL_BITS)) & 1
         return np.packbits(bits, axis=1, bitorder='little')
 
     def _put_planes(self, bits: np.ndarray, values: np.ndarray, width: int) -> None:
@@ -95,6 +97,6 @@ class CompactCodec(Codec):
             bits[:, i * self.topk:(i + 1) * self.topk] = (values >> i) & 1
 
     # ---------------------------------------------------------------- decode
-    def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
+    def decode(self, packed: np.ndarray, reference: None = None) -> Record:
         from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
-        return loops.unpack(loops.unpack_compact, self.topk, self._form, records)
+        return loops.unpack(loops.unpack_compact, self.topk, self._form, packed)

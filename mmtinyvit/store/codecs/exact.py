@@ -1,7 +1,8 @@
 """The original's content: 16-bit classes and half-precision probabilities."""
 import numpy as np
 
-from .base import Arrays, Codec
+from ..record import Record
+from .base import Codec
 
 __all__ = ['ExactCodec']
 
@@ -16,26 +17,27 @@ class ExactCodec(Codec):
     it is stored one unit in the last place lower.
     """
     name = 'exact'
+    max_divergence = 1e-6
 
     def __init__(self, topk: int, num_classes: int) -> None:
         super().__init__(topk, num_classes)
         self.record_bytes = 4 * topk + 2
 
-    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray, reference: None) -> np.ndarray:
-        order = index.argsort(axis=1)
-        top = index[np.arange(len(index)), log_prob.argmax(axis=1)]
-        index = np.take_along_axis(index, order, 1)
-        half = np.exp(np.take_along_axis(log_prob, order, 1).astype(np.float64)).astype('<f2').view('<u2')
+    def _encode(self, record: Record, reference: None) -> np.ndarray:
+        order = record.index.argsort(axis=1)
+        top = record.index[np.arange(len(order)), record.log_prob.argmax(axis=1)]
+        index = np.take_along_axis(record.index, order, 1)
+        half = np.exp(np.take_along_axis(record.log_prob, order, 1).astype(np.float64)).astype('<f2').view('<u2')
         tied = (half == half.max(axis=1, keepdims=True)) & (index != top[:, None]) & (half > 0)
-        records = np.empty((len(index), 2 * self.topk + 1), '<u2')
-        records[:, :self.topk] = index
-        records[:, self.topk:-1] = half - tied
-        tail = tail_mass.astype('<f2').view('<u2')
-        records[:, -1] = np.maximum(tail, tail_mass > 0)  # a tail that is possible stays so
-        return records.view(np.uint8)
+        words = np.empty((len(index), 2 * self.topk + 1), '<u2')
+        words[:, :self.topk] = index
+        words[:, self.topk:-1] = half - tied
+        tail = record.tail_mass.astype('<f2').view('<u2')
+        words[:, -1] = np.maximum(tail, record.tail_mass > 0)  # a tail that is possible stays so
+        return words.view(np.uint8)
 
-    def decode(self, records: np.ndarray, reference: None = None) -> Arrays:
-        words = np.ascontiguousarray(records).view('<u2')
+    def decode(self, packed: np.ndarray, reference: None = None) -> Record:
+        words = np.ascontiguousarray(packed).view('<u2')
         index = words[:, :self.topk].astype(np.int64)
         if (index >= self.num_classes).any():
             raise ValueError('a class out of range')
@@ -47,4 +49,4 @@ class ExactCodec(Codec):
         np.maximum(prob, _LEAST, out=prob)
         log_prob = np.log(prob)
         log_prob -= np.log(total).astype(np.float32)[:, None]
-        return index, log_prob, (tail / total).astype(np.float32)
+        return Record(index, log_prob, (tail / total).astype(np.float32))

@@ -1,7 +1,8 @@
 """The smallest: entropy-coded classes and levels, of variable length, relative to a reference view."""
 import numpy as np
 
-from .base import Arrays, Codec, cut_lengths, encode_tail, tail_masses
+from ..record import Record
+from .base import Codec, cut_lengths, encode_tail, tail_masses
 from .rice_codes import (
     CODE_BITS,
     FLOOR_BITS,
@@ -15,7 +16,7 @@ from .rice_codes import (
     split_levels,
     weigh_gaps,
 )
-from .root_levels import LEAST, STEP_BITS, TAIL_BITS, RootLevels
+from .root_levels import LEAST, MAX_DIVERGENCE, STEP_BITS, TAIL_BITS, RootLevels
 
 __all__ = ['SmallestCodec']
 
@@ -45,6 +46,7 @@ class SmallestCodec(Codec):
     codeword sets and representations of the integers", IEEE Trans. Inf. Theory 21, 1975.
     """
     name = 'smallest'
+    max_divergence = MAX_DIVERGENCE
     variable = True
     relative = True
 
@@ -61,18 +63,18 @@ class SmallestCodec(Codec):
         values = np.maximum(np.arange(self._roots.max_level + 1), LEAST)
         self._tables = tail_masses(TAIL_BITS), values**2, (2 * np.log(values)).astype(np.float32)
 
-    def bytes_per_view(self, first: Arrays, other: Arrays | None = None, views: int = 1) -> float:
-        reference = self.encode(*first)
+    def bytes_per_view(self, first: Record, other: Record | None = None, views: int = 1) -> float:
+        reference = self.encode(first)
         alone = float(cut_lengths(reference).mean())
         if other is None:
             return alone
-        relative = float(cut_lengths(self.encode(*other, reference)).mean())
+        relative = float(cut_lengths(self.encode(other, reference)).mean())
         return (alone + (views - 1) * relative) / views
 
     # ---------------------------------------------------------------- encode
-    def _encode(self, index: np.ndarray, log_prob: np.ndarray, tail_mass: np.ndarray,
-                reference: np.ndarray | None) -> np.ndarray:
+    def _encode(self, record: Record, reference: np.ndarray | None) -> np.ndarray:
         """Chooses, for each record, what makes it shortest."""
+        index, log_prob, tail_mass, _ = record
         order = index.argsort(axis=1)
         top = (order == log_prob.argmax(axis=1)[:, None]).argmax(axis=1)
         index = np.take_along_axis(index, order, 1)
@@ -132,10 +134,10 @@ class SmallestCodec(Codec):
         return (word[:, None] >> np.arange(start) & 1).astype(np.uint8)
 
     # ---------------------------------------------------------------- decode
-    def decode(self, records: np.ndarray, reference: np.ndarray | None = None) -> Arrays:
+    def decode(self, packed: np.ndarray, reference: np.ndarray | None = None) -> Record:
         from . import bit_loops as loops  # only here: it brings in Numba, a second and 100 MB
         known = np.empty((0, self.topk), np.int64) if reference is None else self._classes(reference)
-        return loops.unpack(loops.unpack_smallest, self.topk, (self._sizes, self._tables, known), records)
+        return loops.unpack(loops.unpack_smallest, self.topk, (self._sizes, self._tables, known), packed)
 
     def _classes(self, records: np.ndarray) -> np.ndarray:
         """``(n, K)`` int64: the classes of records that are not relative, ascending, C behind the last."""
