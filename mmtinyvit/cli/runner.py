@@ -77,6 +77,8 @@ def check_data(cfg: Config, *loaders: str) -> None:
                 continue
             fault = 'is empty' if path.exists() else 'does not exist'
             source = dataset.get('source') or cfg.get('data_source')
+            if value and value == dataset.get('ann_file') and dataset['type'] == 'mmtinyvit.IndexedImages':
+                source = f'write it with `python tools/dataset_converters/index_images.py {root} --check`.'
             source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 

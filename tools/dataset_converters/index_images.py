@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.datasets.images.layouts import LAYOUTS
-from mmtinyvit.datasets.images.scan import MISSING_CLASSES, REJECTED, index_images, split_archive
+from mmtinyvit.datasets.images.scan import MISSING_CLASSES, index_images, rejected_file, split_archive
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import class_map
 from mmtinyvit.store.folders import is_url
@@ -39,8 +39,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--missing-classes', choices=MISSING_CLASSES, default='refuse', help='of --classes: keep their '
                         'numbers, or drop them (default: refuse)')
     parser.add_argument('--check', nargs='?', const='cv2', choices=['cv2', 'pillow'], metavar='DECODER',
-                        help=f'decode every image once and leave out what fails, see {REJECTED} beside the index '
-                        '(cv2, or pillow)')
+                        help='decode every image once and leave out what fails, see rejected.txt beside the '
+                        'index (cv2, or pillow)')
     parser.add_argument('--workers', type=int, default=8, help='threads that list and decode (default: 8)')
     return parser.parse_args()
 
@@ -70,7 +70,7 @@ def main() -> None:
 
         summary = index_images(args.data_root, out, classes, 'class-archives' if args.zip else args.layout, args.labels,
                                args.match, args.missing_classes, args.check, args.workers, show)
-    table = Table('index', str(out))
+    table = Table('index', Column(str(out), overflow='fold'))
     table.add_row('layout', summary.layout)
     table.add_row('labels from', summary.labels)
     table.add_row('classes', f'{summary.num_classes:,}')
@@ -80,8 +80,8 @@ def main() -> None:
         table.add_row('other files', ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()))
     if summary.left_out:
         table.add_row('images left out for want of a label', f'{summary.left_out:,}')
-    table.add_row('images that do not decode', f'{summary.rejected:,}, see {REJECTED}' if args.check else
-                  'not looked for (--check)')
+    rejected = f'{summary.rejected:,}' + f', see {rejected_file(out).name}' * bool(summary.rejected)
+    table.add_row('images that do not decode', rejected if args.check else 'not looked for (--check)')
     Console().print(table)
 
 

@@ -47,9 +47,10 @@ class LabelRule:
         if self.kind == 'class':
             found = [key.partition('/')[0] if '/' in key else '' for key in keys]
         if '' in found:
-            place = f'no .{self.member.partition(":")[0]} beside it' if self.kind == 'member' else 'in no class folder'
+            missing = f'has no .{self.member.partition(":")[0]} beside it' if self.kind == 'member' else (
+                'is in no class folder')
             raise UserError(f'{found.count("")} images of {source.name or "the data root"} have no label '
-                            f'({keys[found.index("")]} is {place}): add it, or choose another --labels, such as none.')
+                            f'({keys[found.index("")]} {missing}): add it, or choose another --labels, such as none.')
         return found
 
 
@@ -93,7 +94,8 @@ def _guess(root: DataRoot, layout: str, sources: Sequence[Source]) -> str:
 
 
 def read_list(path: str) -> dict[str, str]:
-    """Label of each key, from lines of ``key label`` or ``key,label``; what stands before the last space is the key.
+    """Label of each key, from lines of ``key label`` or ``key,label``; what stands before the last space or tab is the
+    key.
 
     Raises:
         UserError: The file cannot be read, or a line has no label, or a key stands twice with different labels.
@@ -104,7 +106,7 @@ def read_list(path: str) -> dict[str, str]:
     except OSError as error:
         raise UserError(f'The label list {path} cannot be read ({error.strerror}): name a file with lines of `key '
                         'label`, or class, cls, json:FIELD or none.') from error
-    comma = bool(lines) and not lines[0].rpartition(' ')[0] and '\t' not in lines[0] and ',' in lines[0]
+    comma = bool(lines) and ',' in lines[0].rsplit(None, 1)[-1]  # which would be the label, were it no csv
     rows = csv.reader(lines) if comma else (line.rsplit(None, 1) for line in lines)
     listed: dict[str, str] = {}
     for number, row in enumerate(rows, 1):

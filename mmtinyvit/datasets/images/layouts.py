@@ -22,7 +22,7 @@ from ...errors import UserError
 from .data_root import DataRoot, Entry
 from .listing import Listing, inner_archives, is_image, list_folder, list_tar, list_zip, open_inner
 
-__all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'sample_keys']
+__all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'refuse_compressed', 'sample_keys']
 
 LAYOUTS = ('folders', 'class-archives', 'archive', 'shards')
 
@@ -81,9 +81,15 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
     archives = [entry for entry in entries if not entry.is_dir and _ARCHIVE.search(entry.name)]
     folders = [entry for entry in entries if entry.is_dir]
     loose = any(not entry.is_dir and is_image(entry.name) for entry in entries)
-    if not archives and (compressed := [entry.name for entry in entries if _COMPRESSED.search(entry.name)]):
-        raise UserError(f'{root}/{compressed[0]} is a compressed tar file, in which no image can be read by itself: '
-                        f'unpack it, `gunzip {compressed[0]}` for .tar.gz, into a .tar file.')
+    names = [entry.name for entry in entries if not entry.is_dir]
+    if not archives and layout != 'folders':
+        for name in names:
+            refuse_compressed(f'{root}/{name}')
+        if not loose and any(name.endswith('.parquet') for name in names):
+            raise UserError(f'{root} holds parquet files: convert them once to shards with '
+                            'tools/dataset_converters/parquet_to_shards.py, and list those.')
+    if pattern and not archives:
+        raise UserError(f'No archive (.zip, .tar) below {root} matches {pattern}: correct --match.')
     if layout is None and archives and folders and not pattern:
         raise UserError(f'{root} holds {len(folders)} folders and {len(archives)} archives: say which are meant with '
                         f'--layout {"|".join(LAYOUTS)}.')
@@ -94,8 +100,8 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
         root_files = [Source('', 'folder', 0, '')] * loose
         return 'folders', root_files + [Source(entry.name, 'folder', 0, entry.stamp) for entry in folders]
     if not archives:
-        raise UserError(f'{root} holds no archive (.zip, .tar){f" that matches {pattern}" if pattern else ""}: name '
-                        'the folder or URL that does, or leave --layout out.')
+        raise UserError(f'{root} holds no archive (.zip, .tar): name the folder or URL that does, or leave --layout '
+                        'out.')
     if _inner(root, archives[0]):  # the first tells, because 100,000 shards in a bucket are not opened twice
         sources = [Source(entry.name, 'tar', entry.size, entry.stamp, *place) for entry in archives
                    for place in _inner(root, entry)]
@@ -109,6 +115,13 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
     if twice := [stem for stem, count in stems.items() if count > 1]:
         raise UserError(f'{root} holds two archives for {twice[0]}: keep one of them, or choose with --match.')
     return layout, sorted(sources, key=lambda source: source.stem)
+
+
+def refuse_compressed(path: str) -> None:
+    """Raises :class:`UserError` if ``path`` is named as a compressed tar file."""
+    if _COMPRESSED.search(path):
+        raise UserError(f'{path} is a compressed tar file, in which no image can be read by itself: unpack it once, '
+                        f'`gunzip {path.rpartition("/")[2]}` for .tar.gz, into a .tar file.')
 
 
 def _inner(root: DataRoot, archive: Entry) -> list[tuple[str, int, int]]:

@@ -23,6 +23,7 @@ __all__ = ['IMAGE_SUFFIXES', 'Listing', 'inner_archives', 'list_folder', 'list_t
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 2**30  # a member that claims more is no image
+COLUMNS = dict(offsets='<u8', sizes='<u4', methods='|u1', crcs='<u4')  # of an archive's images
 _MAX_LABEL_BYTES = 2**20
 
 _LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature; lengths of the name and of the extra field at bytes 26 and 28
@@ -174,8 +175,7 @@ def open_inner(file: BinaryIO, start: int, size: int) -> BinaryIO:
 def _listing(rows: list[tuple[str, int, int, int, int]], labels: Sequence[str] = (),
              others: Counter | None = None) -> Listing:
     names, *columns = zip(*rows, strict=True) if rows else ((), (), (), (), ())
-    types = dict(offsets='<u8', sizes='<u4', methods='|u1', crcs='<u4')
-    arrays = {key: np.array(values, dtype) for (key, dtype), values in zip(types.items(), columns, strict=True)}
+    arrays = {key: np.array(values, dtype) for (key, dtype), values in zip(COLUMNS.items(), columns, strict=True)}
     return Listing(list(names), arrays, list(labels), dict(others or {}))
 
 
@@ -204,6 +204,7 @@ def _sample(name: str) -> str:
 
 def _label(data: bytes, field: str, name: str) -> str:
     """A label as text, from the content of a member."""
+    value = None
     try:
         if not field:
             return data.decode().strip()
@@ -212,5 +213,6 @@ def _label(data: bytes, field: str, name: str) -> str:
             value = value[key]
         return str(value)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{name} holds no label{f" in its field {field}" if field else ""} ({error!r}): name another '
+        fields = f' (there are {", ".join(map(str, value))})' if isinstance(value, dict) else ''
+        raise UserError(f'{name} holds no label{f" in its field {field}" if field else ""}{fields}: name another '
                         'source with --labels.') from error

@@ -21,16 +21,16 @@ from .index import IndexBlock, write_index
 from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
 from .layouts import Source, find_sources, list_source, sample_keys
-from .listing import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
-from .members import ArchiveMember, read_member
+from .listing import COLUMNS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
+from .members import ArchiveMember, read_member, read_members, require_size
 
-__all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images']
+__all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images', 'rejected_file', 'split_archive']
 
 MISSING_CLASSES = ('refuse', 'keep', 'drop')
-REJECTED = 'rejected.txt'
 
 _IN_FLIGHT = 256  # bounds the memory of a scan
-_DECODED_AT_ONCE = 256
+_DECODED_AT_ONCE = 256  # and recorded in the journal
+_READ_AT_ONCE = 16  # neighbours in an archive at a URL come with one request
 
 
 class ScanSummary(NamedTuple):
@@ -43,7 +43,7 @@ class ScanSummary(NamedTuple):
         num_images: Number of images.
         empty_classes: The classes without any image.
         left_out: Images whose class was not listed, or that the label list does not name.
-        rejected: Images that do not decode; ``rejected.txt`` beside the index has key and reason of each.
+        rejected: Images that do not decode; see :func:`rejected_file` for key and reason of each.
         others: How many other files there are, by the ends of their names.
     """
     layout: str
@@ -82,7 +82,7 @@ def index_images(data_root: str | os.PathLike,
         missing_classes: What becomes of listed classes that are not there: ``'refuse'``, ``'keep'`` their numbers, or
             ``'drop'`` them, so that the others move up.
         check: A decoder, ``'cv2'`` or ``'pillow'``, with which every image is decoded once; those that fail are left
-            out and stand in ``rejected.txt`` beside the index.
+            out and stand in the file :func:`rejected_file` beside the index.
         workers: Threads that list and decode; more than the cores pays on network file systems.
         on_progress: Called with what is being done, how much of it is done, of how much, and the number of images.
 
@@ -121,12 +121,18 @@ def index_images(data_root: str | os.PathLike,
 
     write_index(out, blocks(), layout, names, archives, check and decoder_name(check))
     if check:
-        lines = (f'{key}\t{reason}\n' for key, reason in scan.rejected)
-        out.with_name(REJECTED).write_text(''.join(lines), errors='surrogateescape')
+        rejected_file(out).write_text(''.join(f'{key}\t{reason}\n' for key, reason in scan.rejected))
+    else:
+        rejected_file(out).unlink(missing_ok=True)  # of another index
     scan.journal.close()
     empty = tuple(name for name, count in zip(names, counts, strict=True) if not count)
     return ScanSummary(layout, str(rule), len(names), num_images, empty, scan.left_out, len(scan.rejected),
                        dict(scan.others.most_common()))
+
+
+def rejected_file(out: Path) -> Path:
+    """What lists the images that do not decode: ``rejected.txt`` beside ``images.index``, else named as the index."""
+    return out.with_name('rejected.txt' if out.name == 'images.index' else f'{out.stem}.rejected.txt')
 
 
 def split_archive(data_root: str, match: str | None) -> tuple[str, str | None]:
@@ -222,17 +228,44 @@ class _Scan:
             done += count
             on_progress('Decoding', done, total, total)
 
-    def _decode(self, source: Source, listing: Listing, rows: Iterable[int], backend: str) -> dict[int, str]:
-        reasons = {row: check_image(self._read(source, listing, row), listing.names[row], backend) for row in rows}
-        return {row: reason for row, reason in reasons.items() if reason is not None}
+    def _decode(self, source: Source, listing: Listing, rows: range, backend: str) -> dict[int, str]:
+        """Reasons of those of a block of images that do not decode, by row."""
+        reasons = {}
+        for first in range(0, len(rows), _READ_AT_ONCE):
+            batch = rows[first:first + _READ_AT_ONCE]
+            for row, data in zip(batch, self._read(source, listing, batch), strict=True):
+                reason = data if isinstance(data, str) else check_image(data, listing.names[row], backend)
+                if reason is not None:
+                    reasons[row] = reason
+        return reasons
 
-    def _read(self, source: Source, listing: Listing, row: int) -> bytes:
-        name = listing.names[row]
+    def _read(self, source: Source, listing: Listing, rows: range) -> list[bytes | str]:
+        """The bytes of some images, or why there are none."""
+        names = [listing.names[row] for row in rows]
         if source.kind == 'folder':
+            return [self._read_file(name) for name in names]
+        archive = join_root(self.root.root, source.name)
+        columns = (listing.columns[name][rows.start:rows.stop].tolist() for name in COLUMNS)
+        members = [ArchiveMember(archive, source.size, *values) for values in zip(*columns, strict=True)]
+        if is_url(archive):
+            return read_members(members, names)
+        contents: list[bytes | str] = []
+        for member, name in zip(members, names, strict=True):
+            try:
+                contents.append(read_member(member, name))
+            except UserError:
+                require_size(member, os.path.getsize(archive))  # another archive by now is no fault of the image
+                contents.append('damaged in its archive')
+        return contents
+
+    def _read_file(self, name: str) -> bytes | str:
+        try:
             with self.root.open(name) as file:
                 return file.read(MAX_IMAGE_BYTES)
-        values = (listing.columns[column][row].item() for column in ('offsets', 'sizes', 'methods', 'crcs'))
-        return read_member(ArchiveMember(join_root(self.root.root, source.name), source.size, *values), name)
+        except OSError as error:
+            if is_url(self.root.root):  # a network is no fault of the image
+                raise UserError(f'{self.root}/{name} cannot be read ({error}): start again.') from error
+            return f'cannot be read ({error.strerror})'
 
     def blocks(self, archives: Sequence[str]) -> Iterator[IndexBlock]:
         """All images, in sample order."""
