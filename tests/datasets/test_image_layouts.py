@@ -189,7 +189,10 @@ def test_shards_with_class_numbers(tmp_path):
 def test_shards_with_labels_in_json_and_listed_classes(tmp_path):
     make_shards(tmp_path, json=[json.dumps(dict(wnid=name, of=dict(label=i))).encode() for i, name in
                                 enumerate(['n02', 'n01', 'n01', 'n02'])])
-    dataset = indexed(tmp_path, labels='json:wnid', classes=['n02', 'n09', 'n01'])
+    listed = dict(labels='json:wnid', classes=['n02', 'n09', 'n01'])
+    with pytest.raises(UserError, match='1 of the 3 listed classes are not in'):
+        index_images(tmp_path, tmp_path / 'x', **listed)
+    dataset = indexed(tmp_path, **listed, missing_classes='keep')
     assert dataset.get_gt_labels().tolist() == [0, 2, 2, 0] and dataset.CLASSES == ('n02', 'n09', 'n01')
     assert indexed(tmp_path, labels='json:of.label').get_gt_labels().tolist() == [0, 1, 2, 3]
     with pytest.raises(UserError, match=r'000.json in .*train-000000.tar holds no label in its field nothing'):
@@ -232,7 +235,7 @@ def test_images_without_any_folder_have_no_labels(tmp_path):
     dataset = indexed(tmp_path)
     assert list(dataset.iter_sample_keys()) == ['1.png', '2.png'] and 'gt_label' not in dataset[0]
     make_folders(tmp_path)
-    with pytest.raises(UserError, match=r'2 images of the data root have no label \(1.png is in no class folder'):
+    with pytest.raises(UserError, match='holds images beside its class folders: move them, or choose --labels none'):
         index_images(tmp_path, tmp_path / 'x')
     assert len(indexed(tmp_path, labels='none')) == 7
 
@@ -253,8 +256,7 @@ def test_a_zip_file_with_a_map_beside_it(tmp_path):
     make_one_zip(tmp_path)
     (tmp_path / 'train_map.txt').write_text(''.join(f'{key}\t{4 - number}\n' for number, key in enumerate(KEYS)))
     dataset = indexed(tmp_path)
-    assert [(sample['sample_key'], sample['gt_label']) for sample in dataset] == [
-        (key, number) for number, key in enumerate(reversed(KEYS))]
+    assert [sample['sample_key'] for sample in dataset] == KEYS and dataset.get_gt_labels().tolist() == [4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize(('text', 'sentence'), [
@@ -318,6 +320,9 @@ def test_links_are_followed_unless_they_lead_back(tmp_path):
     (tmp_path / 'data/n04').symlink_to('n03')
     dataset = indexed(tmp_path / 'data', classes=[*FILES, 'n04'])
     assert list(dataset.iter_sample_keys()) == [*KEYS, 'n04/e.png']
+    (tmp_path / 'data/n01/across').symlink_to('../n02')
+    (tmp_path / 'data/n02/back').symlink_to('../n01')
+    assert len(indexed(tmp_path / 'data', classes=[*FILES])) == 5 + 2 + 2, 'the images of the other, once'
 
 
 # ---------------------------------------------------------------- archives that are none, or that mean harm
@@ -388,9 +393,136 @@ def test_mixed_roots_and_twin_archives_are_refused(tmp_path):
         index_images(tmp_path, tmp_path / 'x')
     assert len(indexed(tmp_path, layout='folders')) == len(indexed(tmp_path, layout='class-archives')) == 5
     make_class_zips(tmp_path)
-    with pytest.raises(UserError, match='holds two archives for n01'):
+    with pytest.raises(UserError, match='holds two archives or folders for n01'):
         index_images(tmp_path, tmp_path / 'x', layout='class-archives')
     assert len(indexed(tmp_path, match='*.zip')) == 5
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_a_damaged_header_in_a_tar_file_is_no_end(nested, tmp_path):
+    if nested:
+        make_tars_in_a_tar(tmp_path)
+        path = tmp_path / 'winter21_whole.tar'
+    else:
+        path = tmp_path / 'n01.tar'
+        tar(path, {f'{number}.png': png(number) for number in range(1, 5)})
+    with tarfile.open(path) as file:
+        second = file.getmembers()[1].offset
+    flip(path, second + 20)
+    with pytest.raises(UserError, match=f'cannot be read as a tar file .at byte {second} is a damaged header'):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+def test_archives_that_were_joined_are_noticed(tmp_path):
+    make_class_tars(tmp_path)
+    (tmp_path / 'n01.tar').write_bytes((tmp_path / 'n01.tar').read_bytes() + (tmp_path / 'n02.tar').read_bytes())
+    with pytest.raises(UserError, match='n01.tar cannot be read .* or another archive'):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+def test_archives_of_several_kinds_are_not_mixed(tmp_path):
+    make_tars_in_a_tar(tmp_path)
+    make_one_tar(tmp_path)
+    with pytest.raises(UserError, match='holds tar files of tar files, and train.tar, which is none'):
+        index_images(tmp_path, tmp_path / 'x')
+    (tmp_path / 'train.tar').unlink()
+    (tmp_path / 'n04.tar.gz').write_bytes(b'')
+    with pytest.raises(UserError, match='n04.tar.gz is a compressed tar file'):
+        index_images(tmp_path, tmp_path / 'x')
+    buffer = io.BytesIO()
+    tar(buffer, of_class('n01'))
+    (tmp_path / 'other').mkdir()
+    tar(tmp_path / 'other/whole.tar', {'README.txt': b'first', 'n01.tar': buffer.getvalue(), 'loose.png': png(1)})
+    with pytest.raises(UserError, match='whole.tar holds tar files, and loose.png beside them'):
+        index_images(tmp_path / 'other', tmp_path / 'x')
+
+
+@pytest.mark.parametrize(('labels', 'found'), [
+    ([b'7', b'2', b'-1', b'0'], 'have no label'), ([b'7', b'2', b'dog', b'0'], 'labels that are numbers, such as'),
+    ([b'7', b'15300051', b'1', b'0'], 'has the label 15300051, but 1,048,576 classes are the most'),
+    ([b'7', b'2', b'1', b'9' * 5000], 'has the label 9999'), ([b'7', b'2', b'a\0b', b'0'], 'holds no label')])
+def test_labels_that_are_none(labels, found, tmp_path):
+    make_shards(tmp_path, cls=labels)
+    with pytest.raises(UserError, match=found):
+        index_images(tmp_path, tmp_path / 'x')
+
+
+def test_class_names_that_are_numbers_are_names(tmp_path):
+    make_shards(tmp_path, cls=[b'7', b'2', b'2', b'0'])
+    dataset = indexed(tmp_path, classes=['7', '0', '2'])
+    assert dataset.get_gt_labels().tolist() == [0, 2, 2, 1]
+    dataset = indexed(tmp_path, classes=[f'class {number}' for number in range(8)])
+    assert dataset.get_gt_labels().tolist() == [7, 2, 2, 0]
+
+
+def test_names_of_samples_may_have_dots(tmp_path):
+    members = {}
+    for number in range(4):
+        members |= {f'img.{number:03d}.jpg': png(number + 1), f'img.{number:03d}.cls': str(number).encode()}
+    tar(tmp_path / 'train-000000.tar', members | {'one.left.png': png(9), 'one.cls': b'3'})
+    assert indexed(tmp_path).get_gt_labels().tolist() == [0, 1, 2, 3, 3]
+
+
+def test_zip_files_whose_names_are_utf_8_without_saying_so(tmp_path):
+    class Forgetful(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self):
+            return self.filename.encode(), 0
+
+    with zipfile.ZipFile(tmp_path / 'n01.zip', 'w') as file:
+        file.writestr(Forgetful('n01/é.png'), png(1))
+        file.writestr('n01/a.png', png(2))
+    assert list(indexed(tmp_path).iter_sample_keys()) == ['n01/a.png', 'n01/é.png']
+
+
+@pytest.mark.parametrize(('names', 'layout'), [
+    (['imagenet_2012.tar'], 'archive'), (['0001.tar', '0002.tar'], 'class-archives'), (['n01.tar'], 'class-archives'),
+    (['photos-000123.tar', 'photos-000124.tar'], 'shards')])
+def test_shards_are_told_from_classes(names, layout, tmp_path):
+    for number, name in enumerate(names):
+        tar(tmp_path / name, CONTENT if layout == 'archive' else {f'{number}.png': png(1)})
+    assert index_images(tmp_path, tmp_path / 'x').layout == layout
+
+
+def test_one_archive_is_opened_alone(tmp_path):
+    """Whatever else lies beside it, and whatever its name looks like."""
+    (tmp_path / 'loop').symlink_to(tmp_path)
+    (tmp_path / 'gone').symlink_to('nowhere')
+    tar(tmp_path / 'train[1].tar', CONTENT)
+    assert index_images(tmp_path / 'train[1].tar', tmp_path / 'images.index').num_images == len(KEYS)
+
+
+def test_the_index_replaces_nothing_but_an_index(tmp_path):
+    make_one_tar(tmp_path)
+    before = (tmp_path / 'train.tar').read_bytes()
+    with pytest.raises(UserError, match='train.tar is there already and no image index'):
+        index_images(tmp_path / 'train.tar', tmp_path / 'train.tar')
+    assert (tmp_path / 'train.tar').read_bytes() == before
+
+
+@pytest.mark.parametrize('labels', ['none', 'list'])
+@pytest.mark.parametrize('make', [make_folders, make_one_tar])
+def test_the_order_is_that_of_folders_without_classes_too(make, labels, tmp_path, monkeypatch):
+    for name in ('a/x.png', 'a-b/x.png'):
+        monkeypatch.setitem(CONTENT, name, png(9))
+    make(tmp_path)
+    order = ['a/x.png', 'a-b/x.png', *KEYS]
+    (tmp_path / 'list.txt').write_text(''.join(f'{key} {number % 2}\n' for number, key in enumerate(order)))
+    dataset = indexed(tmp_path, labels='none' if labels == 'none' else str(tmp_path / 'list.txt'))
+    assert list(dataset.iter_sample_keys()) == order
+
+
+@pytest.mark.parametrize('name', [b'odd\xff', b'car\rriage', b'name.tar'])
+def test_class_folders_of_any_name(name, tmp_path):
+    folder = Path(os.fsdecode(bytes(tmp_path) + b'/' + name))
+    folder.mkdir()
+    (folder / 'a.png').write_bytes(png(1))
+    assert numbers(indexed(tmp_path)) == [1]
 
 
 # ---------------------------------------------------------------- checking, resuming, moving, old formats
@@ -430,6 +562,38 @@ def test_an_interrupted_scan_goes_on(tmp_path, monkeypatch):
     assert numbers(indexed(tmp_path)) == [1, 2, 3, 4, 5]
     assert opened == ['n03.tar'], 'the others were listed before'
     assert not list(tmp_path.glob('.*')), 'the journal goes once the index is there'
+
+
+def interrupt(monkeypatch, *args, **kwargs) -> None:
+    """A scan that ends before the index is written."""
+    with monkeypatch.context() as patch:
+        patch.setattr('mmtinyvit.datasets.images.scan.write_index', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index_images(*args, **kwargs)
+
+
+@pytest.mark.parametrize('deep', ['', 'n01/images/'])
+def test_a_scan_that_goes_on_sees_what_has_changed_in_folders(tmp_path, monkeypatch, deep):
+    data = tmp_path / 'data' / deep
+    data.mkdir(parents=True)
+    for number in (1, 2):
+        (data / f'{number}.png').write_bytes(png(number))
+    interrupt(monkeypatch, tmp_path / 'data', tmp_path / 'x', check='cv2')
+    (data / '1.png').write_bytes(b'broken by now')
+    (data / '2.png').unlink()
+    (data / '3.png').write_bytes(png(3))
+    summary = index_images(tmp_path / 'data', tmp_path / 'x', check='cv2')
+    assert list(ImageIndex(tmp_path / 'x').keys()) == [f'{deep}3.png'] and summary.rejected == 1
+
+
+def test_a_scan_of_other_data_does_not_go_on(tmp_path, monkeypatch):
+    for folder, number in (('one', 1), ('two', 2)):
+        (tmp_path / folder).mkdir()
+        tar(tmp_path / folder / 'n01.tar', {f'{number}.png': png(number)})
+        os.utime(tmp_path / folder / 'n01.tar', (0, 0))
+    interrupt(monkeypatch, tmp_path / 'one', tmp_path / 'x')
+    index_images(tmp_path / 'two', tmp_path / 'x')
+    assert list(ImageIndex(tmp_path / 'x').keys()) == ['n01/2.png']
 
 
 def test_the_index_follows_the_data(tmp_path):

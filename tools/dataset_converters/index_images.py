@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.command import positive, run_command
 from mmtinyvit.datasets.images.layouts import LAYOUTS
 from mmtinyvit.datasets.images.scan import MISSING_CLASSES, index_images, rejected_file, split_archive
 from mmtinyvit.errors import UserError
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write an image index.')
     parser.add_argument('data_root', help='folder or URL that holds the images in folders or archives (.zip, .tar), '
                         'or one archive')
-    parser.add_argument('--out', help='the index (default: images.index in DATA_ROOT)')
+    parser.add_argument('--out', help='the index (default: images.index in DATA_ROOT, or ARCHIVE.index beside it)')
     parser.add_argument('--layout', choices=LAYOUTS, help='default: found out')
     parser.add_argument('--zip', action='store_true', help='the same as --layout class-archives')
     parser.add_argument('--match', metavar='PATTERN', help="which archives, such as 'train-*.tar' or '*/*.tar' "
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--check', nargs='?', const='cv2', choices=['cv2', 'pillow'], metavar='DECODER',
                         help='decode every image once and leave out what fails, see rejected.txt beside the '
                         'index (cv2, or pillow)')
-    parser.add_argument('--workers', type=int, default=8, help='threads that list and decode (default: 8)')
+    parser.add_argument('--workers', type=positive, default=8, help='threads that list and decode (default: 8)')
     return parser.parse_args()
 
 
@@ -51,7 +51,8 @@ def index_path(args: argparse.Namespace) -> Path:
         return Path(args.out)
     if is_url(args.data_root):
         raise UserError(f'{args.data_root} is a URL: name the file of this machine that becomes the index with --out.')
-    return Path(split_archive(args.data_root, args.match)[0], 'images.index')
+    folder, archive = split_archive(args.data_root)
+    return Path(folder, f'{archive[:-4]}.index' if archive else 'images.index')
 
 
 def main() -> None:

@@ -94,13 +94,8 @@ class DataRoot:
         if self._system:
             yield from (name[len(self._path) + 1:] for name in self._system.find(self._inside(folder)))
             return
-        top = os.path.join(self.root, folder)
-        if folder and _leads_back(top):
-            return
-        for place, folders, files in os.walk(top, followlinks=True, onerror=_raise):
-            folders[:] = [name for name in folders if not _leads_back(os.path.join(place, name))]
-            inside = os.path.relpath(place, self.root).replace(os.sep, '/')
-            yield from (file if inside == '.' else f'{inside}/{file}' for file in files)
+        yield from _walk(os.path.join(self.root, folder), f'{folder}/' if folder else '',
+                         {_identity(os.path.realpath(self.root))} if folder else set())
 
     def open(self, name: str) -> BinaryIO:
         """A file below the root, to be read and sought in. Raises ``OSError``."""
@@ -116,15 +111,22 @@ class DataRoot:
         return posixpath.join(self._path, name) if name else self._path
 
 
-def _leads_back(path: str) -> bool:
-    """Whether ``path`` is a link to one of the folders that it is in."""
-    if not os.path.islink(path):
-        return False
-    return f'{os.path.realpath(os.path.dirname(path))}/'.startswith(f'{os.path.realpath(path)}/')
+def _walk(path: str, inside: str, above: set[tuple[int, int]]) -> Iterator[str]:
+    """The regular files under a local folder; ``above`` are the folders that lead to it."""
+    here = _identity(path)
+    if here in above:
+        return
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path, f'{inside}{entry.name}/', above | {here})
+            elif entry.is_file():
+                yield f'{inside}{entry.name}'
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _local_entry(name: str, path: str) -> Entry:

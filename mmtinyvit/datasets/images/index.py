@@ -77,7 +77,13 @@ class ImageIndex:
                             f'`python tools/dataset_converters/index_images.py DATA_ROOT --out {self.path}`.') from None
         except (OSError, ValueError) as error:
             raise UserError(f'The image index {self.path} cannot be read: {error}.') from error
-        header = self._read_header()
+        try:
+            self._take(self._read_header())
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # a sound checksum over something else
+            raise UserError(f'{self.path} is no image index that this library can read ({error!r}): write it again '
+                            'with tools/dataset_converters/index_images.py.') from error
+
+    def _take(self, header: dict) -> None:
         self._columns = {
             name: np.frombuffer(self._map, _DTYPES[name], count, offset)
             for name, (offset, count) in header['sections'].items()

@@ -26,17 +26,23 @@ class ScanJournal:
 
     Args:
         out: The index.
-        options: What else the listings depend on.
+        options: What else the listings depend on, such as the data root.
     """
 
     def __init__(self, out: Path, options: str) -> None:
         self.folder = out.with_name(f'.{out.name}.scan')
         self.options = options
+        self._listed: set[Source] = set()  # by this scan
 
     def listing(self, source: Source, scan: Callable[[], Listing]) -> Listing:
-        """The listing of a source, from ``scan`` if it is not here yet."""
+        """The listing of a source, from ``scan`` if it is not here yet.
+
+        Folders are listed by each scan anew: nothing tells whether what is deep in them has changed.
+        """
         path = self._path(source, 'npz')
         try:
+            if source.kind == 'folder' and source not in self._listed:
+                raise FileNotFoundError
             with np.load(path) as held:
                 columns = {name: held[name] for name in held.files if name not in ('names', 'labels', 'others')}
                 return Listing(_texts(held['names']), columns, _texts(held['labels']), json.loads(str(held['others'])))
@@ -44,18 +50,18 @@ class ScanJournal:
             listing = scan()
         self._write(path, lambda file: np.savez(file, names=_bytes(listing.names), labels=_bytes(listing.labels),
                                                 others=json.dumps(listing.others), **listing.columns))
+        self._listed.add(source)
         return listing
 
-    def rejected(self, source: Source, check: str, first: int, decode: Callable[[], dict[int, str]]) -> dict[int, str]:
+    def rejected(self, source: Source, block: str, decode: Callable[[], dict[int, str]]) -> dict[int, str]:
         """Row and reason of images of a source that do not decode, from ``decode`` if they are not here yet.
 
         Args:
             source: The source.
-            check: What decodes.
-            first: Row of the first image.
+            block: Names the images and what decodes them; another text where one of them has changed.
             decode: Decodes a block of images.
         """
-        path = self._path(source, f'{check.replace(" ", "-")}.{first}.json')
+        path = self._path(source, f'{hashlib.sha256(block.encode(errors="surrogateescape")).hexdigest()[:16]}.json')
         try:
             return {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
         except (OSError, ValueError):

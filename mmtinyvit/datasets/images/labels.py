@@ -1,15 +1,19 @@
 """Where the labels of a data set are: in folders and archives, in WebDataset's members, in a list, or nowhere."""
 import csv
+import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UserError
 from .data_root import DataRoot
-from .layouts import Source, list_source
-from .listing import Listing
+from .layouts import Source, peek
+from .listing import Listing, is_image
 
 __all__ = ['LabelRule', 'label_rule', 'number_classes']
+
+
+_MOST_CLASSES = 2**20  # a number that large is no class
 
 
 @dataclass(frozen=True)
@@ -81,16 +85,17 @@ def label_rule(option: str | None, root: DataRoot, layout: str, sources: Sequenc
 
 
 def _guess(root: DataRoot, layout: str, sources: Sequence[Source]) -> str:
-    if layout == 'shards':
-        return 'cls' if any(list_source(root, sources[0], 'cls').labels) else 'none'
     if layout == 'folders':
         return 'none' if [source.name for source in sources] == [''] else 'class'
     if layout == 'class-archives':
         return 'class'
+    names = peek(root, sources[0])
+    if layout == 'shards':
+        return 'cls' if any(name.lower().endswith('.cls') for name in names) else 'none'
     beside = Path(root.root, f'{sources[0].stem}_map.txt')  # train.zip and train_map.txt
     if beside.is_file():
         return str(beside)
-    return 'class' if any('/' in name for name in list_source(root, sources[0]).names) else 'none'
+    return 'class' if any('/' in posixpath.normpath(name) for name in names if is_image(name)) else 'none'
 
 
 def read_list(path: str) -> dict[str, str]:
@@ -107,10 +112,13 @@ def read_list(path: str) -> dict[str, str]:
         raise UserError(f'The label list {path} cannot be read ({error.strerror}): name a file with lines of `key '
                         'label`, or class, cls, json:FIELD or none.') from error
     comma = bool(lines) and ',' in lines[0].rsplit(None, 1)[-1]  # which would be the label, were it no csv
-    rows = csv.reader(lines) if comma else (line.rsplit(None, 1) for line in lines)
+    try:
+        rows = list(csv.reader(lines)) if comma else [line.rsplit(None, 1) for line in lines]
+    except csv.Error as error:
+        raise UserError(f'The label list {path} is no csv file ({error}): write lines of `key,label`.') from error
     listed: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
-        if not row or (number == 1 and comma and row[1:2] == ['label']):
+        if not row or (number == 1 and comma and row[1:2] and row[1].strip().lower() in ('label', 'class')):
             continue
         if len(row) < 2:
             raise UserError(f'Line {number} of the label list {path} has no label: write `key label` or `key,label`.')
@@ -126,22 +134,27 @@ def number_classes(labels: Iterable[str], classes: Sequence[str] | None,
                    rule: LabelRule) -> tuple[list[str], dict[str, int]]:
     """Class names in label order, and the number of each label.
 
-    Labels that are numbers count as such where they come from members or a list. Others are class names: in the given
-    order, or sorted.
+    Labels are class names, numbered in the given order, or sorted. Where they come from members or a list and are
+    numbers, they count as such, unless the given classes have all of them as names.
 
     Raises:
-        UserError: A label is not among the classes.
+        UserError: A label is not among the classes, or is no number as the others are, or is too large for one.
     """
     labels = set(labels)
-    if rule.kind in ('member', 'list') and all(label.isdecimal() for label in labels):
-        count = 1 + max(map(int, labels), default=-1)
-        if classes is not None and count > len(classes):
-            raise UserError(f'{rule} has the label {count - 1}, but {len(classes)} classes are listed: correct '
-                            '--classes or --labels.')
-        return list(classes or map(str, range(count))), {label: int(label) for label in labels}
-    names = sorted(labels) if classes is None else list(classes)
-    numbers = {name: number for number, name in enumerate(names)}
-    if rule.kind != 'class' and (strange := labels - numbers.keys()):
-        raise UserError(f'{rule} has the label {min(strange)}, which is not among the {len(names)} listed classes: '
-                        'correct --classes or --labels.')
-    return names, numbers
+    digits = {label for label in labels if label.isdecimal()}
+    if rule.kind == 'class' or not digits or (classes is not None and labels <= set(classes)):
+        names = sorted(labels) if classes is None else list(classes)
+        numbers = {name: number for number, name in enumerate(names)}
+        if rule.kind != 'class' and (strange := labels - numbers.keys()):
+            raise UserError(f'{rule} has the label {min(strange)}, which is not among the {len(names)} listed classes: '
+                            'correct --classes or --labels.')
+        return names, numbers
+    if others := labels - digits:
+        raise UserError(f'{rule} has labels that are numbers, such as {min(digits)}, and others, such as '
+                        f'{min(others)}: correct them, or list all names with --classes.')
+    largest = max(digits, key=lambda label: (len(label.lstrip('0')), label.lstrip('0')))
+    limit = _MOST_CLASSES if classes is None else len(classes)
+    if len(largest.lstrip('0')) > 9 or int(largest) >= limit:
+        raise UserError(f'{rule} has the label {largest[:40]}, but {limit:,} classes are '
+                        f'{"the most" if classes is None else "listed"}: correct --classes or --labels.')
+    return list(classes or map(str, range(int(largest) + 1))), {label: int(label) for label in digits}

@@ -15,21 +15,26 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from ...errors import UserError
-from .data_root import DataRoot, Entry
-from .listing import Listing, inner_archives, is_image, list_folder, list_tar, list_zip, open_inner
+from .data_root import DataRoot, Entry, FileRange
+from .listing import Listing, first_names, inner_archives, is_image, list_folder, list_tar, list_zip
 
-__all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'refuse_compressed', 'sample_keys']
+__all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'peek', 'refuse_compressed', 'sample_keys']
 
 LAYOUTS = ('folders', 'class-archives', 'archive', 'shards')
 
-_ARCHIVE = re.compile(r'\.(zip|tar)$')
-_COMPRESSED = re.compile(r'\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$')
-_SHARD = re.compile(r'(^|[-_.])\d{4,}$')
+_ARCHIVE = re.compile(r'\.(zip|tar)$', re.IGNORECASE)
+_COMPRESSED = re.compile(r'\.(tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$', re.IGNORECASE)
+_SHARD = re.compile(r'[-_.]\d{3,}$')
+_DIGITS = re.compile(r'\d{4,}$')
+_SIDECARS = ('.cls', '.json', '.txt')
 _BROKEN = re.compile('[\r\n\0\udc80-\udcff]')
+_LONGEST_KEY = 4096  # bytes; see mmtinyvit.store.keys
+_OPENED = 64  # tar files that are opened to see whether they hold others; a bucket may have 100,000 shards
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,25 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """The class of a class archive, or the shard's name: the path without the suffix."""
-        return _ARCHIVE.sub('', posixpath.basename(self.inner) or self.name)
+        """The class of a folder or a class archive, or the shard's name: the path without the suffix, as in a key."""
+        if self.kind == 'folder':
+            return _plain(self.name)
+        return _plain(_ARCHIVE.sub('', posixpath.basename(self.inner) or self.name))
 
     def where(self, root: DataRoot) -> str:
         """What an error calls it."""
         return f'{self.inner} in {root}/{self.name}' if self.inner else f'{root}/{self.name}'
 
 
-def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None) -> tuple[str, list[Source]]:
+def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None,
+                 only: str | None = None) -> tuple[str, list[Source]]:
     """The folders and archives of a data root.
 
     Args:
         root: The data root.
         layout: One of :data:`LAYOUTS`; None finds out.
         pattern: Shell pattern for the archives, at any depth below the root; by default those in the root itself.
+        only: The one archive that is meant.
 
     Returns:
         The layout, and the sources in the order of their names.
@@ -77,17 +86,13 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
     Raises:
         UserError: There are none, several layouts are mixed, or archives are compressed.
     """
-    entries = root.glob(pattern) if pattern else root.entries()
+    entries = [root.entry(only)] if only else root.glob(pattern) if pattern else root.entries()
     archives = [entry for entry in entries if not entry.is_dir and _ARCHIVE.search(entry.name)]
     folders = [entry for entry in entries if entry.is_dir]
     loose = any(not entry.is_dir and is_image(entry.name) for entry in entries)
     names = [entry.name for entry in entries if not entry.is_dir]
-    if not archives and layout != 'folders':
-        for name in names:
-            refuse_compressed(f'{root}/{name}')
-        if not loose and any(name.endswith('.parquet') for name in names):
-            raise UserError(f'{root} holds parquet files: convert them once to shards with '
-                            'tools/dataset_converters/parquet_to_shards.py, and list those.')
+    for name in names if layout != 'folders' else ():
+        refuse_compressed(f'{root}/{name}')
     if pattern and not archives:
         raise UserError(f'No archive (.zip, .tar) below {root} matches {pattern}: correct --match.')
     if layout is None and archives and folders and not pattern:
@@ -95,26 +100,75 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None)
                         f'--layout {"|".join(LAYOUTS)}.')
     if layout == 'folders' or (layout is None and not archives):
         if not folders and not loose:
+            if any(name.endswith('.parquet') for name in names):
+                raise UserError(f'{root} holds parquet files: convert them once to shards with '
+                                'tools/dataset_converters/parquet_to_shards.py, and list those.')
             kinds = 'folder or image' if layout else 'folder, archive (.zip, .tar) or image'
             raise UserError(f'{root} holds no {kinds}: name the folder or URL that does, or another --layout.')
         root_files = [Source('', 'folder', 0, '')] * loose
-        return 'folders', root_files + [Source(entry.name, 'folder', 0, entry.stamp) for entry in folders]
+        found = root_files + [Source(entry.name, 'folder', 0, entry.stamp) for entry in folders]
+        _refuse_twins(root, found)
+        return 'folders', found
     if not archives:
         raise UserError(f'{root} holds no archive (.zip, .tar): name the folder or URL that does, or leave --layout '
                         'out.')
-    if _inner(root, archives[0]):  # the first tells, because 100,000 shards in a bucket are not opened twice
-        sources = [Source(entry.name, 'tar', entry.size, entry.stamp, *place) for entry in archives
-                   for place in _inner(root, entry)]
-    else:
-        sources = [Source(entry.name, entry.name[-3:], entry.size, entry.stamp) for entry in archives]
-    layout = layout or _guess(sources)
+    sources = _open_out(root, archives)
+    layout = layout or _guess(root, sources, names)
     if layout == 'archive' and len(sources) > 1:
-        raise UserError(f'{root} holds {len(sources)} archives, and --layout archive is for one: choose one with '
-                        '--match, or another layout.')
-    stems = Counter(source.stem for source in sources)
-    if twice := [stem for stem, count in stems.items() if count > 1]:
-        raise UserError(f'{root} holds two archives for {twice[0]}: keep one of them, or choose with --match.')
+        raise UserError(f'{root} holds {len(sources)} archives, and --layout archive is for one: name that in place of '
+                        'the folder, or choose another layout.')
+    _refuse_twins(root, sources)
     return layout, sorted(sources, key=lambda source: source.stem)
+
+
+def _open_out(root: DataRoot, archives: Sequence[Entry]) -> list[Source]:
+    """The archives, or those that tar files of tar files hold."""
+    inner = {}
+    for entry in archives if len(archives) <= _OPENED else archives[:1]:
+        if entry.name.lower().endswith('.tar'):
+            with root.open(entry.name) as file:
+                inner[entry] = inner_archives(file, f'{root}/{entry.name}')
+    if not any(inner.values()):
+        return [Source(entry.name, entry.name[-3:].lower(), entry.size, entry.stamp) for entry in archives]
+    for entry in archives:
+        if not inner.get(entry):
+            raise UserError(f'{root} holds tar files of tar files, and {entry.name}, which is none: name one of them '
+                            'in place of the folder.')
+    return [Source(entry.name, 'tar', entry.size, entry.stamp, *place) for entry in archives for place in inner[entry]]
+
+
+def _refuse_twins(root: DataRoot, sources: Sequence[Source]) -> None:
+    """Raises :class:`UserError` if images of two sources could have the same key."""
+    stems = Counter(source.stem for source in sources)
+    above = {str(parent) for stem in stems if '/' in stem for parent in PurePosixPath(stem).parents}
+    if twice := [stem for stem, count in stems.items() if count > 1 or stem in above]:
+        raise UserError(f'{root} holds two archives or folders for {twice[0]}: keep one of them, or choose with '
+                        '--match.')
+
+
+def _guess(root: DataRoot, sources: Sequence[Source], names: Sequence[str]) -> str:
+    """The layout of archives, from their names and from what the first of them holds."""
+    if sources[0].inner:
+        return 'class-archives'
+    if len(sources) > 1 and any(f'{source.stem}_map.txt' in names for source in sources):
+        raise UserError(f'{root} holds several archives with maps beside them: name one of them, such as '
+                        f'{root}/{sources[0].name}, in place of the folder.')
+    first = peek(root, sources[0])
+    in_folders = any('/' in posixpath.normpath(name) for name in first if is_image(name))
+    sidecars = any(name.lower().endswith(_SIDECARS) for name in first)
+    stems = [posixpath.basename(source.stem) for source in sources]
+    if all(source.kind == 'tar' for source in sources) and not (len(sources) == 1 and in_folders) and (
+            all(map(_SHARD.search, stems)) or (sidecars and all(map(_DIGITS.search, stems)))):
+        return 'shards'
+    if len(sources) == 1 and (in_folders or f'{sources[0].stem}_map.txt' in names):
+        return 'archive'
+    return 'class-archives'
+
+
+def peek(root: DataRoot, source: Source) -> list[str]:
+    """Names of the first files in an archive."""
+    with root.open(source.name) as file:
+        return first_names(file, source.kind, source.where(root))
 
 
 def refuse_compressed(path: str) -> None:
@@ -122,20 +176,6 @@ def refuse_compressed(path: str) -> None:
     if _COMPRESSED.search(path):
         raise UserError(f'{path} is a compressed tar file, in which no image can be read by itself: unpack it once, '
                         f'`gunzip {path.rpartition("/")[2]}` for .tar.gz, into a .tar file.')
-
-
-def _inner(root: DataRoot, archive: Entry) -> list[tuple[str, int, int]]:
-    """The tar files in a tar file."""
-    if not archive.name.endswith('.tar'):
-        return []
-    with root.open(archive.name) as file:
-        return inner_archives(file, f'{root}/{archive.name}')
-
-
-def _guess(sources: Sequence[Source]) -> str:
-    if all(source.kind == 'tar' and _SHARD.search(source.stem) for source in sources):
-        return 'shards'
-    return 'class-archives' if len(sources) > 1 or sources[0].inner else 'archive'
 
 
 def list_source(root: DataRoot, source: Source, label: str | None = None) -> Listing:
@@ -158,7 +198,7 @@ def list_source(root: DataRoot, source: Source, label: str | None = None) -> Lis
                 return list_zip(file, where)
             if not source.inner:
                 return list_tar(file, where, label)
-            listing = list_tar(open_inner(file, source.start, source.length), where, label)
+            listing = list_tar(FileRange.buffered(file, source.start, source.length), where, label)
         if listing.columns:
             listing.columns['offsets'] += np.uint64(source.start)
         return listing
@@ -191,6 +231,9 @@ def sample_keys(layout: str, source: Source, names: Sequence[str]) -> list[str]:
     elif layout == 'archive':
         paths = _below_common_folder(paths)
     keys = [_plain(path) for path in paths]
+    if longest := [key for key in keys if len(key.encode()) > _LONGEST_KEY]:
+        raise UserError(f'{source.name} holds an image whose name has more than {_LONGEST_KEY} bytes, which no store '
+                        f'takes: rename {longest[0][:80]}...')
     if len(set(keys)) < len(keys):
         twice = Counter(keys).most_common(1)[0][0]
         raise UserError(f'{source.inner or source.name} holds two images that would be called {twice}: keep one of '

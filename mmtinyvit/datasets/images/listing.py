@@ -6,20 +6,24 @@ paths outside) is never written, because only byte ranges of regular members are
 import json
 import posixpath
 import re
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from ...errors import UserError
-from .data_root import DataRoot, FileRange
+from .data_root import DataRoot
 
-__all__ = ['IMAGE_SUFFIXES', 'Listing', 'inner_archives', 'list_folder', 'list_tar', 'list_zip']
+__all__ = ['IMAGE_SUFFIXES', 'Listing', 'first_names', 'inner_archives', 'is_image', 'list_folder', 'list_tar',
+           'list_zip']
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 2**30  # a member that claims more is no image
@@ -27,8 +31,10 @@ COLUMNS = dict(offsets='<u8', sizes='<u4', methods='|u1', crcs='<u4')  # of an a
 _MAX_LABEL_BYTES = 2**20
 
 _LOCAL_HEADER = struct.Struct('<4s22xHH')  # signature; lengths of the name and of the extra field at bytes 26 and 28
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+_BLOCK = 512  # of a tar file
 _CHUNK = 2**20
+_ARCHIVE = re.compile(r'\.(zip|tar|tgz|tar\.\w+)$')
 
 
 class Listing(NamedTuple):
@@ -80,29 +86,34 @@ def list_zip(file: BinaryIO, name: str) -> Listing:
         UserError: The file is no readable zip file, or a member is encrypted or compressed in another way.
     """
     rows, others = [], Counter()
-    try:
-        with zipfile.ZipFile(file) as archive:
-            end = archive.start_dir
-            for info in archive.infolist():
-                if info.is_dir():
-                    continue
-                if not is_image(info.filename):
-                    others[_ending(info.filename)] += 1
-                    continue
-                if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise UserError(f'{info.filename} in {name} is encrypted or compressed by method '
-                                    f'{info.compress_type}: write the archive again with plain `zip`.')
-                # the local header's extra field may differ in length from the central directory's
-                file.seek(info.header_offset)
-                signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-                start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-                if signature != zipfile.stringFileHeader or start + info.compress_size > end:
-                    raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
-                _refuse_size(max(info.file_size, info.compress_size), info.filename, name)
-                rows.append((info.filename, start, info.compress_size, info.compress_type, info.CRC))
-    except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
-        raise UserError(f'{name} cannot be read as a zip file ({error}): fetch it again.') from error
+    with _readable(name, 'zip'), zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            member = _zip_name(info)
+            if info.is_dir():
+                continue
+            if not is_image(member) or stat.S_ISLNK(info.external_attr >> 16):
+                others['link' if is_image(member) else _ending(member)] += 1
+                continue
+            if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f'{member} in {name} is encrypted or compressed by method {info.compress_type}: write '
+                                'the archive again with plain `zip`.')
+            # the local header's extra field may differ in length from the central directory's
+            file.seek(info.header_offset)
+            signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+            start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+            if signature != zipfile.stringFileHeader or start + info.compress_size > archive.start_dir:
+                raise zipfile.BadZipFile(f'no member at byte {info.header_offset}')
+            _refuse_size(max(info.file_size, info.compress_size), member, name)
+            rows.append((member, start, info.compress_size, info.compress_type, info.CRC))
     return _listing(sorted(rows), others=others)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The member's name; most programs write UTF-8, and some forget to say so."""
+    if not info.flag_bits & _UTF8:
+        with suppress(UnicodeError):
+            return info.filename.encode('cp437').decode()
+    return info.filename
 
 
 def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
@@ -120,56 +131,80 @@ def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
     """
     suffix, _, field = (label or '').partition(':')
     rows, labels, others = {}, {}, Counter()
-    try:
-        with tarfile.open(fileobj=file, mode='r:') as archive:
-            for info in archive:
-                archive.members = []  # which tarfile would keep
-                if not info.isreg() or info.sparse is not None:
-                    continue
-                if suffix and info.name.endswith(f'.{suffix}'):
-                    if info.size > _MAX_LABEL_BYTES:
-                        raise UserError(f'{info.name} in {name} has {info.size} bytes, too many for a label.')
-                    file.seek(info.offset_data)
-                    labels[_sample(info.name)] = _label(file.read(info.size), field, f'{info.name} in {name}')
-                elif is_image(info.name):
-                    _refuse_size(info.size, info.name, name)
-                    crc = _crc(file, info.offset_data, info.size)
-                    rows[info.name] = (info.name, info.offset_data, info.size, zipfile.ZIP_STORED, crc)
-                else:
-                    others[_ending(info.name)] += 1
-            file.seek(archive.offset)
-            if not file.read(1):
-                raise tarfile.ReadError('it ends without the mark of its end')
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise UserError(f'{name} cannot be read as a tar file ({error}): fetch it again, or unpack it if it is '
-                        'compressed.') from error
-    return _listing(list(rows.values()), [labels.get(_sample(row), '') for row in rows] if label else [], others)
+    with _readable(name, 'tar'):
+        for info in _tar_members(file, name):
+            if suffix and info.name.lower().endswith(f'.{suffix}'):
+                if info.size > _MAX_LABEL_BYTES:
+                    raise UserError(f'{info.name} in {name} has {info.size} bytes, too many for a label.')
+                file.seek(info.offset_data)
+                labels[info.name[:-len(suffix) - 1]] = _label(file.read(info.size), field, f'{info.name} in {name}')
+            elif not is_image(info.name) or not info.isreg() or info.sparse is not None:
+                others['link' if is_image(info.name) else _ending(info.name)] += 1
+            else:
+                _refuse_size(info.size, info.name, name)
+                crc = _crc(file, info.offset_data, info.size)
+                rows[info.name] = (info.name, info.offset_data, info.size, zipfile.ZIP_STORED, crc)
+    found = [labels.get(posixpath.splitext(row)[0], labels.get(_sample(row), '')) for row in rows] if label else []
+    return _listing(list(rows.values()), found, others)
 
 
 def inner_archives(file: BinaryIO, name: str) -> list[tuple[str, int, int]]:
-    """Name, first byte and size of each tar file in an open tar file; empty if its first file is none.
+    """Name, first byte and size of each tar file in an open tar file; empty if its first image comes before any.
 
     Raises:
-        UserError: As :func:`list_tar`.
+        UserError: As :func:`list_tar`; or images and archives lie side by side.
     """
     found = []
-    try:
-        with tarfile.open(fileobj=file, mode='r:') as archive:
-            for info in archive:
-                archive.members = []
-                if info.isreg() and info.name.endswith('.tar'):
-                    found.append((info.name, info.offset_data, info.size))
-                elif info.isreg() and not found:
-                    return []
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise UserError(f'{name} cannot be read as a tar file ({error}): fetch it again, or unpack it if it is '
-                        'compressed.') from error
+    for info in _tar_members(file, name):
+        if info.isreg() and info.name.lower().endswith('.tar'):
+            found.append((info.name, info.offset_data, info.size))
+        elif is_image(info.name) or _ARCHIVE.search(info.name.lower()):
+            if not found:
+                return []
+            raise UserError(f'{name} holds tar files, and {info.name} beside them: unpack it once, or leave that out.')
     return found
 
 
-def open_inner(file: BinaryIO, start: int, size: int) -> BinaryIO:
-    """An archive inside the archive ``file``."""
-    return FileRange.buffered(file, start, size)
+def first_names(file: BinaryIO, kind: str, name: str, count: int = 64) -> list[str]:
+    """Names of the first files in an open archive.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    if kind == 'zip':
+        with _readable(name, 'zip'), zipfile.ZipFile(file) as archive:
+            return [_zip_name(info) for info in archive.infolist() if not info.is_dir()][:count]
+    return [info.name for info in islice(_tar_members(file, name), count)]
+
+
+def _tar_members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
+    """All members but folders, and then a look at the end: tarfile takes a damaged header for the end of the file."""
+    with _readable(name, 'tar'), tarfile.open(fileobj=file, mode='r:') as archive:
+        for info in archive:
+            archive.members = []  # which tarfile would keep
+            if info.size < 0:
+                raise tarfile.ReadError(f'{info.name} has a negative size')
+            if not info.isdir():
+                yield info
+        file.seek(archive.offset)
+        end = file.read(_BLOCK)
+        while data := end or file.read(_CHUNK):
+            if data.strip(b'\0'):
+                raise tarfile.ReadError(f'at byte {archive.offset} is a damaged header, or another archive')
+            end = b''
+        if file.tell() < archive.offset + _BLOCK:
+            raise tarfile.ReadError('it ends without the mark of its end')
+
+
+@contextmanager
+def _readable(name: str, kind: str) -> Iterator[None]:
+    """What ``zipfile`` and ``tarfile`` raise becomes one sentence."""
+    try:
+        yield
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error, NotImplementedError,
+            ValueError) as error:
+        compressed = ', or unpack it if it is compressed' if kind == 'tar' else ''
+        raise UserError(f'{name} cannot be read as a {kind} file ({error}): fetch it again{compressed}.') from error
 
 
 def _listing(rows: list[tuple[str, int, int, int, int]], labels: Sequence[str] = (),
@@ -203,16 +238,19 @@ def _sample(name: str) -> str:
 
 
 def _label(data: bytes, field: str, name: str) -> str:
-    """A label as text, from the content of a member."""
+    """A label as text, from the content of a member; ``''`` for null and for -1, which stand for none."""
     value = None
     try:
-        if not field:
-            return data.decode().strip()
-        value = json.loads(data)
-        for key in field.split('.'):
+        value = json.loads(data) if field else data.decode().strip()
+        for key in filter(None, field.split('.')):
             value = value[key]
-        return str(value)
-    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        text = '' if value is None else str(value)
+        if isinstance(value, bool) or not isinstance(value, (str, int, type(None))) or not text.isprintable():
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         fields = f' (there are {", ".join(map(str, value))})' if isinstance(value, dict) else ''
         raise UserError(f'{name} holds no label{f" in its field {field}" if field else ""}{fields}: name another '
                         'source with --labels.') from error
+    return '' if text == '-1' else text

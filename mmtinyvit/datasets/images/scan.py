@@ -4,6 +4,7 @@ What was listed, and which images were decoded, is kept beside the index until i
 interrupted goes on where it stopped.
 """
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from .data_root import DataRoot, join_root
 from .index import IndexBlock, write_index
 from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
-from .layouts import Source, find_sources, list_source, sample_keys
+from .layouts import Source, find_sources, list_source, refuse_compressed, sample_keys
 from .listing import COLUMNS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
 from .members import ArchiveMember, read_member, read_members, require_size
 
@@ -90,16 +91,19 @@ def index_images(data_root: str | os.PathLike,
         UserError: A class is missing or listed twice, an archive is unreadable, there is no image at all, or ``out`` is
             not writable.
     """
-    data_root, match = split_archive(os.fspath(data_root), match)
-    root, out = DataRoot(data_root), Path(out)
-    layout, sources = find_sources(root, layout, match)
+    folder, archive = split_archive(os.fspath(data_root))
+    root, out = DataRoot(folder), Path(out)
+    _require_place(out)
+    layout, sources = find_sources(root, layout, match, archive)
     rule = label_rule(labels, root, layout, sources)
+    if rule.kind == 'class' and sources[0].name == '':
+        raise UserError(f'{root} holds images beside its class folders: move them, or choose --labels none.')
     if classes is not None and (twice := [name for name, count in Counter(classes).items() if count > 1]):
         raise UserError(f'The class list names {twice[0]} twice: keep one of them.')
     if classes is not None and rule.kind == 'class' and layout in ('folders', 'class-archives'):
         wanted = set(classes)
         sources = [source for source in sources if source.stem in wanted]
-    scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{layout} {rule.member}'))
+    scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{root} {layout} {rule.member}'))
     names = scan.number(classes, missing_classes) if scan.by_class else None  # refuses before anything is read
     with _pool(workers) as pool:
         total = scan.list_all(pool, on_progress)
@@ -120,10 +124,13 @@ def index_images(data_root: str | os.PathLike,
             yield block
 
     write_index(out, blocks(), layout, names, archives, check and decoder_name(check))
-    if check:
-        rejected_file(out).write_text(''.join(f'{key}\t{reason}\n' for key, reason in scan.rejected))
-    else:
+    try:
         rejected_file(out).unlink(missing_ok=True)  # of another index
+        if check:
+            rejected_file(out).write_text(''.join(f'{key}\t{reason}\n' for key, reason in scan.rejected))
+    except OSError as error:
+        raise UserError(f'The index is written, but {rejected_file(out)} cannot be ({error.strerror}): remove what is '
+                        'there, and run the same command again.') from error
     scan.journal.close()
     empty = tuple(name for name, count in zip(names, counts, strict=True) if not count)
     return ScanSummary(layout, str(rule), len(names), num_images, empty, scan.left_out, len(scan.rejected),
@@ -135,12 +142,26 @@ def rejected_file(out: Path) -> Path:
     return out.with_name('rejected.txt' if out.name == 'images.index' else f'{out.stem}.rejected.txt')
 
 
-def split_archive(data_root: str, match: str | None) -> tuple[str, str | None]:
-    """The folder of an archive that is named in place of a data root, and the archive's name."""
-    if match is None and data_root.endswith(('.zip', '.tar')) and (is_url(data_root) or os.path.isfile(data_root)):
+def split_archive(data_root: str) -> tuple[str, str | None]:
+    """The data root, and the archive in it if one was named in its place."""
+    refuse_compressed(data_root)
+    if data_root.lower().endswith(('.zip', '.tar')) and (is_url(data_root) or os.path.isfile(data_root)):
         folder, _, name = data_root.rpartition('/')
-        return folder or '.', name
-    return data_root, match
+        return folder or ('/' if data_root.startswith('/') else '.'), name
+    return data_root, None
+
+
+def _require_place(out: Path) -> None:
+    """Raises :class:`UserError` if ``out`` is something else than an image index."""
+    try:
+        with open(out, 'rb') as file:
+            known = file.read(7) in (b'MMTVIDX', b'')
+    except FileNotFoundError:
+        return
+    except OSError:
+        known = False
+    if not known:
+        raise UserError(f'{out} is there already and no image index: name another place with --out.')
 
 
 class _Scan:
@@ -185,7 +206,8 @@ class _Scan:
             labelled += len(texts)
         self._require_listed(labelled)
         names, self._numbers = number_classes(found, classes, self.rule)
-        if missing := [name for name in names if name not in found] if self.rule.kind == 'class' else []:
+        by_name = classes is not None and all(names[number] == label for label, number in self._numbers.items())
+        if missing := [name for name in names if name not in found] if by_name else []:
             if missing_classes == 'refuse':
                 raise UserError(
                     f'{len(missing)} of the {len(names)} listed classes are not in {self.root}, {missing[0]} among '
@@ -219,14 +241,24 @@ class _Scan:
 
         def run(source: Source, listing: Listing, first: int) -> tuple[Source, int, dict[int, str]]:
             rows = range(first, min(first + _DECODED_AT_ONCE, len(listing.names)))
+            block = f'{decoder_name(backend)} {first} {self._stamps(source, listing, rows)}'
             return source, len(rows), self.journal.rejected(
-                source, decoder_name(backend), first, lambda: self._decode(source, listing, rows, backend))
+                source, block, lambda: self._decode(source, listing, rows, backend))
 
         done = 0
         for source, count, faults in _in_order(pool, run, tasks()):
             self._faults.setdefault(source, {}).update(faults)
             done += count
             on_progress('Decoding', done, total, total)
+
+    def _stamps(self, source: Source, listing: Listing, rows: range) -> list[str]:
+        """What tells that files by themselves have changed; an archive is known by its own stamp."""
+        if source.kind != 'folder':
+            return []
+        try:
+            return [f'{listing.names[row]} {self.root.entry(listing.names[row]).stamp}' for row in rows]
+        except OSError:
+            return [str(time.time_ns())]  # one is gone: decode, and see
 
     def _decode(self, source: Source, listing: Listing, rows: range, backend: str) -> dict[int, str]:
         """Reasons of those of a block of images that do not decode, by row."""
@@ -285,7 +317,9 @@ class _Scan:
             kept[list(faults)] = False
             rows = np.flatnonzero(kept)
             if self.layout != 'shards':
-                rows = np.array(sorted(rows.tolist(), key=lambda row: (labels[row], keys[row])), np.int64)
+                by_class = self.rule.kind == 'class'
+                rows = np.array(sorted(rows.tolist(), key=lambda row: (
+                    labels[row] if by_class else 0, keys[row].partition('/')[0], keys[row])), np.int64)
             columns = {name: values[rows] for name, values in listing.columns.items()}
             if source.kind != 'folder':
                 columns['archive'] = np.full(len(rows), numbers[source.name], '<u4')
