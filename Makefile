@@ -20,7 +20,7 @@ TEST_ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(PY) -m pytest -n auto --maxprocesses=4 --dist worksteal --durations=25
 DETECT ?=
-BENCHMARKS ?= backbone inference loss replay saving training scaling store
+BENCHMARKS ?= backbone inference loss replay saving sources training scaling store
 
 .PHONY: help env env-demo demo test coverage lint bench docs
 .DELETE_ON_ERROR:
