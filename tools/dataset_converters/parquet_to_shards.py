@@ -57,6 +57,8 @@ def main() -> None:
     table.add_row('shards', f'{summary.num_shards:,}, of them {summary.num_written:,} written now')
     if summary.num_unknown:
         table.add_row('of no known format, called .jpg', f'{summary.num_unknown:,}, for index_images.py --check')
+    if summary.num_unlabelled:
+        table.add_row('without a label', f'{summary.num_unlabelled:,}, written without .cls')
     if summary.classes:
         table.add_row('class names, for --classes', str(summary.classes))
     Console().print(table)
