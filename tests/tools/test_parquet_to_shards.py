@@ -195,6 +195,22 @@ def test_nothing_is_left_of_a_killed_process(source, tmp_path):
     assert contents(out) == contents(tmp_path / 'whole')
 
 
+def test_each_file_once(source, tmp_path, run_tool, monkeypatch):
+    """As a hub's cache has it: blobs, and a snapshot of links to them per revision."""
+    real = files(source)
+    for revision in ('r1', 'r2'):
+        (tmp_path / f'cache/snapshots/{revision}').mkdir(parents=True)
+        for path in real:
+            (tmp_path / f'cache/snapshots/{revision}/{path.name}').symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    done = run_tool(TOOL, 'cache', tmp_path / 'cache', Path('hub/data', real[0].name), '--out', tmp_path / 'out')
+    assert done.status == 0, done.err
+    recorded = json.loads((tmp_path / 'out/out.json').read_text())
+    assert [file[0] for file in recorded['files']] == [path.name for path in real]
+    with tarfile.open(tmp_path / 'out/out-000000.tar') as archive:
+        assert [archive.extractfile(name).read() for name in archive.getnames()[::2]] == IMAGES
+
+
 @pytest.mark.parametrize(('labels', 'members'), [
     ([0, -1, None, 3], ['0', None, None, '3']), (['cat', '', None, 'dog'], ['cat', None, None, 'dog']),
     ([-1] * 4, [None] * 4)])
