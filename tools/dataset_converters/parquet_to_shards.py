@@ -1,7 +1,7 @@
 """Convert parquet files with images in them, as Hugging Face's hub has them, into WebDataset's tar shards, once.
 
-    python tools/dataset_converters/parquet_to_shards.py 'imagenet-w21-p/data/train-*.parquet' --out data/w21p
-    python tools/dataset_converters/index_images.py data/w21p --check
+    python tools/dataset_converters/parquet_to_shards.py 'data/w21-p/*.parquet' --out data/w21-p-shards
+    python tools/dataset_converters/index_images.py data/w21-p-shards --check
 
 Needs pyarrow: pip install "mmtinyvit[parquet]". The same command goes on after an interruption.
 """
@@ -30,15 +30,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_files(sources: list[str]) -> list[Path]:
-    """The parquet files, in the order of their names. Raises :class:`UserError` if there are none."""
-    found: set[Path] = set()
+    """The parquet files, in the order of their names, each once: a hub's cache links one file from several snapshots.
+
+    Raises:
+        UserError: A source holds none.
+    """
+    found: dict[Path, Path] = {}
     for source in sources:
         here = Path(source).rglob('*.parquet') if Path(source).is_dir() else map(Path, glob(source))
-        if not (files := {path for path in here if path.is_file()}):
+        if not (files := [path.absolute() for path in here if path.is_file()]):
             raise UserError(f'{source} is no parquet file, nor a folder or pattern with any: name the files to '
                             'convert.')
-        found |= files
-    return sorted(found)
+        for path in files:
+            real = path.resolve()
+            found[real] = min(path, found.get(real, path))
+    return sorted(found.values())
 
 
 def main() -> None:
@@ -57,6 +63,8 @@ def main() -> None:
     table.add_row('shards', f'{summary.num_shards:,}, of them {summary.num_written:,} written now')
     if summary.num_unknown:
         table.add_row('of no known format, called .jpg', f'{summary.num_unknown:,}, for index_images.py --check')
+    if summary.num_unlabelled:
+        table.add_row('without a label', f'{summary.num_unlabelled:,}, written without .cls')
     if summary.classes:
         table.add_row('class names, for --classes', str(summary.classes))
     Console().print(table)

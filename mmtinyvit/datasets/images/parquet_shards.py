@@ -3,22 +3,27 @@
 A parquet file is read by the group of rows, which is too much for one image at a random place. Here each image becomes
 a member of a tar file, whose bytes :mod:`.index` can point at.
 """
+import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from glob import escape
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+from uuid import uuid4
 
 from ...errors import UserError
 
 __all__ = ['ShardSummary', 'convert_parquet']
 
 _ROWS_AT_ONCE = 32  # images that are held beside the group of rows
-_SIGNATURES = ((b'\xff\xd8\xff', '.jpg'), (b'\x89PNG\r\n\x1a\n', '.png'), (b'BM', '.bmp'), (b'II*\0', '.tif'),
-               (b'MM\0*', '.tif'))
+_SIGNATURES = {'.jpg': rb'\xff\xd8\xff', '.png': rb'\x89PNG\r\n\x1a\n', '.bmp': b'BM', '.webp': b'RIFF....WEBP',
+               '.tif': rb'II\*\0|MM\0\*'}
 
 
 class ShardSummary(NamedTuple):
@@ -29,12 +34,14 @@ class ShardSummary(NamedTuple):
         num_shards: Number of shards.
         num_written: Shards that were not there before.
         num_unknown: Images written now of which no format is known by its first bytes; they are called ``.jpg``.
+        num_unlabelled: Images written now without a label.
         classes: The file with the class names in label order, if the parquet files name them.
     """
     num_images: int
     num_shards: int
     num_written: int
     num_unknown: int
+    num_unlabelled: int
     classes: Path | None
 
 
@@ -44,29 +51,30 @@ def convert_parquet(files: Sequence[str | os.PathLike], out: str | os.PathLike, 
     """Write the shards ``NAME-000000.tar`` and so on, each with so many rows of the files in their order.
 
     A sample is called by its row, counted through all files: ``000000017.jpg``, named after the format that its bytes
-    are in, and ``000000017.cls`` if there are labels. A shard appears under its name only when it is complete; those
-    that are there are not written again. Memory is bounded by what pyarrow needs for one group of rows, about twice its
-    size.
+    are in, and ``000000017.cls`` if it has a label. A shard appears under its name only when it is complete; those that
+    are there are not written again, as long as ``NAME.json`` beside them describes the same files. Processes may share
+    a folder. Memory is bounded by what pyarrow needs for one group of rows, about twice its size.
 
     Args:
         files: Parquet files, all with the same columns.
         out: Folder of the shards.
         name: What they are called.
         image: Column of the images: bytes, or a struct with the field ``bytes``.
-        label: Column of the labels, integers or text; None takes ``label`` if there is one.
+        label: Column of the labels, integers or text; None takes ``label`` if there is one. Null, an empty text and
+            a negative number, which is how Hugging Face's datasets write that there is none, are no label.
         samples_per_shard: Rows in a shard.
         on_progress: Called with the rows that are done, and their number.
 
     Raises:
         UserError: pyarrow is missing, a file cannot be read or written, a column or an image is missing, or the folder
-            holds shards of other files.
+            holds shards of other files, or of files that were replaced since.
     """
     out, tables = Path(out), [_Table(Path(file), image, label) for file in files]
     total = sum(table.num_rows for table in tables)
     if not total:
         raise UserError('The parquet files hold no row: name those with the images.')
     starts = range(0, total, samples_per_shard)
-    written = unknown = 0
+    written = unknown = unlabelled = 0
     try:
         out.mkdir(parents=True, exist_ok=True)
         _agree(out / f'{name}.json', dict(files=[table.described() for table in tables], image=image, label=label,
@@ -75,14 +83,17 @@ def convert_parquet(files: Sequence[str | os.PathLike], out: str | os.PathLike, 
             stop = min(start + samples_per_shard, total)
             path = out / f'{name}-{number:06d}.tar'
             if not path.exists():
-                unknown += _write_shard(path, start, _rows(tables, start, stop), lambda row: on_progress(row, total))
-                written += 1
+                counts = _write_shard(path, start, _rows(tables, start, stop), lambda row: on_progress(row, total))
+                written, unknown, unlabelled = written + 1, unknown + counts[0], unlabelled + counts[1]
             on_progress(stop, total)
-        classes = _write_classes(out / f'{name}_classes.txt', tables[0].class_names())
+        names = out / f'{name}_classes.txt'
+        if classes := tables[0].class_names():
+            with _written(names) as file:
+                file.write(''.join(f'{text}\n' for text in classes).encode())
     except OSError as error:
         raise UserError(f'The shards cannot be written to {out} ({error.strerror or error}): free the disk, or choose '
                         'another folder; the same command goes on from here.') from error
-    return ShardSummary(total, len(starts), written, unknown, classes)
+    return ShardSummary(total, len(starts), written, unknown, unlabelled, names if classes else None)
 
 
 class _Table:
@@ -98,20 +109,23 @@ class _Table:
         self.path, self._errors = path, (pyarrow.ArrowException, OSError)
         self._open = lambda: pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
         try:
-            with self._open() as file:  # data sets of a thousand files are more than may be open at a time
+            with open(path, 'rb') as raw, self._open() as file:  # and no longer: a set may have a thousand files
                 self._schema = file.schema_arrow
                 self._group_rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                raw.seek(-8 - file.metadata.serialized_size, os.SEEK_END)  # 8: its length and the magic number
+                self._footer = hashlib.sha256(raw.read()).hexdigest()
         except self._errors as error:
             raise self._unreadable(error) from error
         self.num_rows = sum(self._group_rows)
-        kinds = {field.name: field.type for field in self._schema}
-        for column in [image, *([label] if label else [])]:
-            if column not in kinds:
-                raise UserError(f'{path} has no column {column}, but {", ".join(kinds)}: name the right one with '
-                                '--image or --label.')
-        types, kind = pyarrow.types, kinds[image]
+        types, kinds = pyarrow.types, {field.name: field.type for field in self._schema}
+        kinds = {name: kind.value_type if types.is_dictionary(kind) else kind for name, kind in kinds.items()}
+        if missing := {image, label or image} - kinds.keys():
+            raise UserError(f'{path} has no column {min(missing)}, but {", ".join(kinds)}: name the right one with '
+                            '--image or --label.')
+        kind = kinds[image]
         self._nested = types.is_struct(kind) and kind.get_field_index('bytes') >= 0
-        if not self._nested and not types.is_binary(kind) and not types.is_large_binary(kind):
+        values = kind.field('bytes').type if self._nested else kind
+        if not (types.is_binary(values) or types.is_large_binary(values) or types.is_null(values)):
             raise UserError(f'The column {image} of {path} is of type {kind}, which holds no bytes of an image: name '
                             'the right one with --image.')
         self.image, self.label = image, label or ('label' if 'label' in kinds else None)
@@ -122,8 +136,9 @@ class _Table:
                                 'name: name the right one with --label.')
 
     def described(self) -> list:
-        """What the file is, as plain JSON."""
-        return [self.path.name, self.path.stat().st_size, self.num_rows]
+        """What the file is, as plain JSON: the footer has sizes and ranges; other labels may change the time alone."""
+        status = self.path.stat()
+        return [self.path.name, status.st_size, self.num_rows, self._footer, status.st_mtime_ns]
 
     def rows(self, start: int, stop: int) -> Iterator[tuple[bytes, int | str | None]]:
         """Image and label of the rows from ``start`` to ``stop``."""
@@ -148,17 +163,14 @@ class _Table:
         if not data:
             raise UserError(f'Row {row} of {self.path} has no bytes in the column {self.image}: get the files that '
                             'have the images in them, not their paths alone.')
-        if label is None and self.label:
-            raise UserError(f'Row {row} of {self.path} has nothing in the column {self.label}: name another with '
-                            '--label.')
-        return data, label
+        return data, None if label in (None, '') or (isinstance(label, int) and label < 0) else label
 
     def class_names(self) -> list[str]:
         """What Hugging Face's datasets call the labels; empty if they do not say."""
         try:
             described = json.loads(self._schema.metadata[b'huggingface'])['info']['features'][self.label]['names']
-            return [name for name in described if isinstance(name, str) and name.isprintable()]
-        except (KeyError, TypeError, ValueError):
+            return described if all(name.isprintable() for name in described) else []  # they are written one a line
+        except (AttributeError, KeyError, TypeError, ValueError):
             return []
 
     def _unreadable(self, error: Exception) -> UserError:
@@ -178,32 +190,53 @@ def _rows(tables: list[_Table], start: int, stop: int) -> Iterator[tuple[bytes, 
 
 def _agree(path: Path, asked: dict[str, Any]) -> None:
     """The shards in the folder must be of the same files, cut in the same way; ``path`` says of which."""
-    if path.exists():
-        if json.loads(path.read_text()) != asked:
-            raise UserError(f'{path.parent} holds shards of other files, or of another size or columns, as {path.name} '
-                            'says: choose another --name or folder, or remove them.')
-        return
-    temporary = path.with_name(f'.{path.name}.tmp')
-    temporary.write_text(json.dumps(asked))
-    os.replace(temporary, path)
+    if not path.exists():
+        with _written(path) as file:
+            file.write(json.dumps(asked).encode())
+    try:
+        recorded = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f'{path} is damaged or none of ours, so that nobody knows of which files the shards beside it '
+                        'are: choose another --name or folder, or remove it and them.') from error
+    if recorded != asked:
+        raise UserError(f'{path.parent} holds shards of other files, of files that were replaced since, or of another '
+                        f'size or columns, as {path.name} says: choose another --name or folder, or remove them; if '
+                        f'the same files were only fetched again, remove {path.name} alone.')
 
 
-def _write_shard(path: Path, start: int, rows: Iterator[tuple[bytes, Any]], on_row: Callable[[int], None]) -> int:
-    """Write one shard; returns how many images are of no known format."""
-    temporary, unknown = path.with_name(f'.{path.name}.tmp'), 0
-    with open(temporary, 'wb') as file:
-        with tarfile.open(fileobj=file, mode='w', format=tarfile.GNU_FORMAT) as archive:
-            for row, (data, label) in enumerate(rows, start):
-                suffix = _suffix(data)
-                unknown += suffix is None
-                _add(archive, f'{row:09d}{suffix or ".jpg"}', data)
-                if label is not None:
-                    _add(archive, f'{row:09d}.cls', str(label).encode())
-                on_row(row)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return unknown
+@contextmanager
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete; the same one in several processes at once, if need be."""
+    temporary = path.with_name(f'.{path.name}.{uuid4().hex}.tmp')
+    try:
+        with open(temporary, 'xb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            if not path.exists():  # else another process was first, and removed this one's
+                raise
+        for left in path.parent.glob(f'.{escape(path.name)}.*.tmp'):  # by killed processes
+            left.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_shard(path: Path, start: int, rows: Iterator[tuple], on_row: Callable[[int], None]) -> tuple[int, int]:
+    """Write one shard; returns how many images are of no known format, and how many have no label."""
+    unknown = unlabelled = 0
+    with _written(path) as file, tarfile.open(fileobj=file, mode='w', format=tarfile.GNU_FORMAT) as archive:
+        for row, (data, label) in enumerate(rows, start):
+            suffix = _suffix(data)
+            unknown += suffix is None
+            unlabelled += label is None
+            _add(archive, f'{row:09d}{suffix or ".jpg"}', data)
+            if label is not None:
+                _add(archive, f'{row:09d}.cls', str(label).encode())
+            on_row(row)
+    return unknown, unlabelled
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -213,13 +246,4 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _suffix(data: bytes) -> str | None:
-    if data[:4] == b'RIFF' and data[8:12] == b'WEBP':
-        return '.webp'
-    return next((suffix for signature, suffix in _SIGNATURES if data.startswith(signature)), None)
-
-
-def _write_classes(path: Path, names: list[str]) -> Path | None:
-    if not names:
-        return None
-    path.write_text(''.join(f'{name}\n' for name in names), encoding='utf-8')
-    return path
+    return next((suffix for suffix, signature in _SIGNATURES.items() if re.match(signature, data, re.DOTALL)), None)
