@@ -375,7 +375,8 @@ def test_a_web_server_fails_while_images_are_listed(tmp_path, zips, impatient):
 
 @pytest.mark.parametrize('protocol', ['memory', 'http', 'here'])
 def test_the_files_of_a_data_root(tmp_path, protocol):
-    files = {'list.txt': b'0123456789', 'n01/a b.tar': bytes(range(256)) * 4, 'n01/deep/c.tar': b'c', 'n[1].tar': b'd'}
+    files = {'list.txt': b'0123456789', 'n01/a b.tar': bytes(range(256)) * 4, 'n01/deep/c.tar': b'c', 'n[1].tar': b'd',
+             'z.ZIP': b'zz'}
     for name, data in files.items():
         (tmp_path / 'root' / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / 'root' / name).write_bytes(data)
@@ -389,7 +390,8 @@ def test_the_files_of_a_data_root(tmp_path, protocol):
             (name, False, len(files[name])) for name in ('n01/a b.tar', 'n01/deep/c.tar', 'n[1].tar')]
         assert [entry.name for entry in root.glob('n[1].tar')] == ['n[1].tar'] and root.glob('n02.tar') == []
         assert [(entry.name, entry.is_dir) for entry in root.entries()] == [
-            ('list.txt', False), ('n01', True), ('n[1].tar', False)]
+            ('list.txt', False), ('n01', True), ('n[1].tar', False), ('z.ZIP', False)]
+        assert [entry.size for entry in root.entries()[2:]] == [1, 2]  # an index keeps the sizes of archives
         assert root.read('list.txt', 4) == b'0123' and root.read('list.txt', 40) == b'0123456789'
         assert root.read('nothing.txt', 4) is None
         with root.open('n01/a b.tar') as file:

@@ -121,7 +121,7 @@ class DataRoot:
     def _with_sizes(self, entries: Iterable[Entry]) -> list[Entry]:
         """``entries``, where the sizes of archives that a listing did not tell are asked for."""
         def sized(entry: Entry) -> Entry:
-            unknown = is_web(self.root) and not entry.is_dir and entry.name.endswith(_ARCHIVES)
+            unknown = is_web(self.root) and not entry.is_dir and entry.name.lower().endswith(_ARCHIVES)
             return self.entry(entry.name) if unknown else entry
 
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
