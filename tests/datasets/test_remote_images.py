@@ -2,10 +2,12 @@
 import os
 import shutil
 import signal
+import tarfile
 import time
 import zipfile
 from multiprocessing import get_context
 from pathlib import Path
+from urllib.parse import quote
 
 import fsspec
 import numpy as np
@@ -21,7 +23,10 @@ from torch.utils.data import DataLoader
 from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage, ViewDataset, ViewsAtOnce
 from mmtinyvit.datasets.images import remote_bytes
 from mmtinyvit.datasets.images.byte_cache import ByteCache
+from mmtinyvit.datasets.images.data_root import DataRoot
+from mmtinyvit.datasets.images.index import ImageIndex
 from mmtinyvit.datasets.images.remote_bytes import ByteRange, fetch_ranges
+from mmtinyvit.datasets.images.remote_index import local_index
 from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
@@ -306,9 +311,111 @@ def test_a_web_server(zips, impatient, monkeypatch):
         monkeypatch.setattr(remote_bytes, '_PATIENCE', -1)  # a minute has gone by
         with pytest.raises(UserError, match='failed to read bytes .* of http.*503'):
             there[3]
+
+
+def served(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, by the quoted paths of a web server."""
+    return {quote(f'/{file.relative_to(folder)}', safe='/&'): file.read_bytes() for file in folder.rglob('*')
+            if file.is_file()}
+
+
+@pytest.mark.parametrize('layout', ['folders', 'class-archives', 'archive'])
+def test_what_a_web_server_lists_has_the_same_keys_and_images(tmp_path, photos, layout):
+    here, names = tmp_path / 'here', ['n 01', 'n&02', 'n%2003']
+    for folder, name in zip(sorted(photos.iterdir()), names, strict=True):
+        target = here / name if layout == 'folders' else tmp_path / 'packed' / name
+        shutil.copytree(folder, target)
+        min(target.iterdir()).rename(target / 'b c#é?+.png')
+        if layout == 'class-archives':
+            here.mkdir(exist_ok=True)
+            with tarfile.open(here / f'{name}.tar', 'w') as file:
+                file.add(target, name)
+    if layout == 'archive':
+        here.mkdir()
+        with tarfile.open(here / 'all photos.tar', 'w') as file:
+            file.add(tmp_path / 'packed', '.')
+    index_images(here, tmp_path / 'here.index')
+    with file_server() as server:
+        server.files, server.listing = {f'/my%20data{name}': data for name, data in served(here).items()}, True
+        root = f'{server.url}/my data'
+        if layout == 'archive':  # its own URL is enough
+            server.listing = False
+            index_images(f'{root}/all photos.tar', tmp_path / 'there.index')
+        else:
+            index_images(root, tmp_path / 'there.index')
+        if layout != 'folders':
+            assert (tmp_path / 'there.index').read_bytes() == (tmp_path / 'here.index').read_bytes()
+        there = load(root, ann_file=str(tmp_path / 'there.index'))
+        assert same_images(there.__getitems__(range(14)), list(load(here, ann_file=str(tmp_path / 'here.index'))))
+
+
+def test_a_web_server_fails_while_images_are_listed(tmp_path, zips, impatient):
+    with file_server() as server:
+        server.files, server.listing = served(zips), True
+        server.statuses = [503, 500, 429]
+        index_images(server.url, tmp_path / 'there.index')
+        assert (tmp_path / 'there.index').read_bytes() == (zips / 'images.index').read_bytes()
+        root = DataRoot(server.url)
+        for call in (root.entries, lambda: list(root.walk('')), lambda: root.read('class_0.zip', 10)):
+            server.statuses = [503] * 4
+            with pytest.raises(UserError, match=rf'failed to (list|read .* of) {server.url}.* in 4 tries.*503'):
+                call()
+        server.listing = False
+        for call in (root.entries, lambda: list(root.walk('')), lambda: root.glob('*.zip')):
+            with pytest.raises(UserError, match='does not list http.*status 404.*: name an archive by its own URL'):
+                call()
+        server.listing, server.statuses = True, [403]
+        with pytest.raises(UserError, match='does not list http.*status 403'):
+            root.entries()
+    with pytest.raises(UserError, match='failed to list http.* 4 tries'):
+        root.entries()
+    with pytest.raises(UserError, match='failed to read http.* 4 tries'):
+        root.entry('class_0.zip')
+
+
+@pytest.mark.parametrize('protocol', ['memory', 'http', 'here'])
+def test_the_files_of_a_data_root(tmp_path, protocol):
+    files = {'list.txt': b'0123456789', 'n01/a b.tar': bytes(range(256)) * 4, 'n01/deep/c.tar': b'c', 'n[1].tar': b'd',
+             'z.ZIP': b'zz'}
+    for name, data in files.items():
+        (tmp_path / 'root' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'root' / name).write_bytes(data)
+    with file_server() as server:
+        server.files, server.listing = served(tmp_path / 'root'), True
+        upload(tmp_path / 'root', f'memory:/{tmp_path}/root')
+        root = DataRoot(dict(memory=f'memory:/{tmp_path}/root', http=server.url, here=tmp_path / 'root')[protocol])
+        assert sorted(root.walk('')) == sorted(files)
+        assert sorted(root.walk('n01')) == ['n01/a b.tar', 'n01/deep/c.tar']
+        assert [entry[:3] for entry in root.glob('*.tar')] == [
+            (name, False, len(files[name])) for name in ('n01/a b.tar', 'n01/deep/c.tar', 'n[1].tar')]
+        assert [entry.name for entry in root.glob('n[1].tar')] == ['n[1].tar'] and root.glob('n02.tar') == []
+        assert [(entry.name, entry.is_dir) for entry in root.entries()] == [
+            ('list.txt', False), ('n01', True), ('n[1].tar', False), ('z.ZIP', False)]
+        assert [entry.size for entry in root.entries()[2:]] == [1, 2]  # an index keeps the sizes of archives
+        assert root.read('list.txt', 4) == b'0123' and root.read('list.txt', 40) == b'0123456789'
+        assert root.read('nothing.txt', 4) is None
+        with root.open('n01/a b.tar') as file:
+            assert file.seek(-10, 2) == 1014 and file.read() == bytes(range(246, 256)) and file.read(1) == b''
+            assert file.seek(100) == 100 and file.read(3) == bytes([100, 101, 102])
+        for call in (root.entry, root.open):
+            with pytest.raises(FileNotFoundError):
+                call('nothing.tar')
+
+
+def test_a_web_server_without_ranges_does_not_fill_the_memory(tmp_path, zips, impatient):
+    with file_server() as server:
+        server.files = served(zips)
+        name = '/class_0.zip'
+        server.files[name] += bytes(50_000_000)
         server.ranges = False
-        with pytest.raises(UserError, match='whether the server knows ranges'):
-            there[3]
+        server.requests.clear()
+        with pytest.raises(UserError, match=rf'web server of {server.url}{name} does not know ranges \(50\d* bytes '
+                           'were sent instead of 1000'):
+            fetch_ranges([ByteRange(f'{server.url}{name}', 500, 1500)])
+        assert len(server.requests) == 1 and server.sent < 20_000_000  # what the sockets hold
+        assert fetch_ranges([ByteRange(f'{server.url}{name}')]) == [server.files[name]]
+        with pytest.raises(UserError, match='does not know ranges'):
+            index_images(f'{server.url}{name}', tmp_path / 'there.index')
 
 
 @pytest.mark.parametrize('protocol', ['memory', 'file'])
@@ -321,6 +428,13 @@ def test_other_protocols(zips, tmp_path, monkeypatch, protocol):
     assert same_images(there.__getitems__(range(14)), list(load(zips)))
     with pytest.raises(UserError, match=f'There is no {url}/nothing'):
         fetch_ranges([ByteRange(f'{url}/nothing', 0, 10)])
+
+
+def test_an_index_is_not_written_to_a_url(tmp_path, photos, run_tool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = run_tool('dataset_converters/index_images', photos, '--out', 's3://bucket/images.index')
+    assert '--out s3://bucket/images.index is a URL: name a file of this machine' in refused.sentence
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- what is kept here
@@ -338,6 +452,23 @@ def test_the_index_is_fetched_once_and_again_when_it_changes(url, zips, storage,
         with pytest.raises(UserError, match=f'The image index {url}/images.index {words}'):
             load(url)
     assert len(list((tmp_path / 'cache' / 'indexes').iterdir())) == 2
+
+
+def test_an_index_that_changes_is_noticed_where_a_server_tells_its_size_alone(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv('MMTINYVIT_CACHE', str(tmp_path / 'cache'))
+    (tmp_path / 'shards').mkdir()
+    with tarfile.open(tmp_path / 'shards' / 'train-0000.tar', 'w') as file:
+        file.add(photos / 'class_0' / 'photo_000.png', 'a.png')
+    with file_server() as server:
+        for label in '01':  # which stands in no header
+            (tmp_path / 'labels.txt').write_text(f'train-0000/a.png {label}\n')
+            index_images(tmp_path / 'shards', tmp_path / 'images.index', labels=str(tmp_path / 'labels.txt'),
+                         classes=['a', 'b'])
+            server.files = {'/images.index': (tmp_path / 'images.index').read_bytes()}
+            for _ in range(2):
+                assert ImageIndex(local_index(f'{server.url}/images.index')).labels.tolist() == [int(label)]
+        whole = [path for path, wanted in server.requests if wanted is None]
+        assert len(whole) == 2
 
 
 def test_no_cache_unless_it_is_given_a_size(url, zips, storage, tmp_path, monkeypatch):
@@ -364,6 +495,7 @@ def test_workers_share_a_cache(url, zips, storage, tmp_path, monkeypatch):
     assert len(entries) == 14
     entries[0].write_bytes(entries[0].read_bytes()[:-20])  # cut off, as by a power failure
     entries[1].write_bytes(b'')
+    (entries[0].parent / 'count').write_bytes(b'12345')
     assert same_images(there.__getitems__(range(14)), here) and len(ranges_of(storage)) in (1, 2)
     storage.fail = lambda method, path: ('403 Forbidden', DENIED)
     assert same_images(there.__getitems__(range(14)), here)

@@ -46,7 +46,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def index_path(args: argparse.Namespace) -> Path:
-    """Where the index goes. Raises :class:`UserError` if a URL is indexed and no place is named."""
+    """Where the index goes. Raises :class:`UserError` if that is a URL, or none is named and a URL is indexed."""
+    if args.out and is_url(args.out):
+        raise UserError(f'--out {args.out} is a URL: name a file of this machine, and copy it there when it is '
+                        'written.')
     if args.out:
         return Path(args.out)
     if is_url(args.data_root):

@@ -72,7 +72,11 @@ class ByteCache:
             try:
                 with suppress(OSError):  # where the file system has no locks, the count may be a little wrong
                     fcntl.flock(count, fcntl.LOCK_EX)
-                taken, listed = _COUNTED.unpack(os.pread(count, _COUNTED.size, 0) or bytes(_COUNTED.size))
+                counted = os.pread(count, _COUNTED.size, 0)
+                if len(counted) == _COUNTED.size:
+                    taken, listed = _COUNTED.unpack(counted)
+                else:  # a new folder, or a count that was cut off
+                    taken, listed = _make_room(path.parent, share), 0
                 if path.exists():
                     taken = max(taken - path.stat().st_size, 0)
                 if taken + size > share and time.time() - listed > _LIST_EVERY:
