@@ -13,6 +13,7 @@ from .listing import Listing, is_image
 __all__ = ['LabelRule', 'label_rule', 'number_classes']
 
 
+_LONGEST_LIST = 2**32  # bytes
 _MOST_CLASSES = 2**20  # a number that large is no class
 
 
@@ -71,6 +72,10 @@ def label_rule(option: str | None, root: DataRoot, layout: str, sources: Sequenc
         UserError: The list cannot be read, or ``cls`` and ``json`` are asked of what holds no members.
     """
     if option is None:
+        name = f'{sources[0].stem}_map.txt'  # train.zip and train_map.txt
+        data = root.read(name, _LONGEST_LIST) if layout == 'archive' else None
+        if data is not None:
+            return LabelRule('list', listed=read_list(data, f'{root}/{name}'), path=f'{root}/{name}')
         option = _guess(root, layout, sources)
     if option in ('class', 'none'):
         if option == 'class' and layout == 'shards':
@@ -81,7 +86,11 @@ def label_rule(option: str | None, root: DataRoot, layout: str, sources: Sequenc
             raise UserError(f'--labels {option} reads members of tar files, which {root} does not hold: choose class, '
                             'FILE or none.')
         return LabelRule('member', option)
-    return LabelRule('list', listed=read_list(option), path=option)
+    try:
+        return LabelRule('list', listed=read_list(Path(option).read_bytes(), option), path=option)
+    except OSError as error:
+        raise UserError(f'The label list {option} cannot be read ({error.strerror}): name a file with lines of `key '
+                        'label`, or class, cls, json:FIELD or none.') from error
 
 
 def _guess(root: DataRoot, layout: str, sources: Sequence[Source]) -> str:
@@ -92,25 +101,21 @@ def _guess(root: DataRoot, layout: str, sources: Sequence[Source]) -> str:
     names = peek(root, sources[0])
     if layout == 'shards':
         return 'cls' if any(name.lower().endswith('.cls') for name in names) else 'none'
-    beside = Path(root.root, f'{sources[0].stem}_map.txt')  # train.zip and train_map.txt
-    if beside.is_file():
-        return str(beside)
     return 'class' if any('/' in posixpath.normpath(name) for name in names if is_image(name)) else 'none'
 
 
-def read_list(path: str) -> dict[str, str]:
+def read_list(data: bytes, path: str) -> dict[str, str]:
     """Label of each key, from lines of ``key label`` or ``key,label``; what stands before the last space or tab is the
     key.
 
+    Args:
+        data: The file's content.
+        path: Its name.
+
     Raises:
-        UserError: The file cannot be read, or a line has no label, or a key stands twice with different labels.
+        UserError: A line has no label, or a key stands twice with different labels.
     """
-    try:
-        with open(path, encoding='utf-8', errors='surrogateescape', newline='') as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise UserError(f'The label list {path} cannot be read ({error.strerror}): name a file with lines of `key '
-                        'label`, or class, cls, json:FIELD or none.') from error
+    lines = data.decode(errors='surrogateescape').splitlines()
     comma = bool(lines) and ',' in lines[0].rsplit(None, 1)[-1]  # which would be the label, were it no csv
     try:
         rows = list(csv.reader(lines)) if comma else [line.rsplit(None, 1) for line in lines]

@@ -86,7 +86,11 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None,
     Raises:
         UserError: There are none, several layouts are mixed, or archives are compressed.
     """
-    entries = [root.entry(only)] if only else root.glob(pattern) if pattern else root.entries()
+    try:
+        entries = [root.entry(only)] if only else root.glob(pattern) if pattern else root.entries()
+    except OSError as error:
+        raise UserError(f'{root}{f"/{only}" if only else ""} cannot be read ({error.strerror or error}): check the '
+                        'path.') from error
     archives = [entry for entry in entries if not entry.is_dir and _ARCHIVE.search(entry.name)]
     folders = [entry for entry in entries if entry.is_dir]
     loose = any(not entry.is_dir and is_image(entry.name) for entry in entries)

@@ -23,7 +23,7 @@ from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
 from .layouts import Source, find_sources, list_source, refuse_compressed, sample_keys
 from .listing import COLUMNS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
-from .members import ArchiveMember, read_member, read_members, require_size
+from .members import ArchiveMember, read_files, read_member, read_members, require_size
 
 __all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images', 'rejected_file', 'split_archive']
 
@@ -255,6 +255,8 @@ class _Scan:
         """What tells that files by themselves have changed; an archive is known by its own stamp."""
         if source.kind != 'folder':
             return []
+        if is_url(self.root.root):
+            return [str(time.time_ns())]  # asking would take as many requests as there are images
         try:
             return [f'{listing.names[row]} {self.root.entry(listing.names[row]).stamp}' for row in rows]
         except OSError:
@@ -274,6 +276,8 @@ class _Scan:
     def _read(self, source: Source, listing: Listing, rows: range) -> list[bytes | str]:
         """The bytes of some images, or why there are none."""
         names = [listing.names[row] for row in rows]
+        if source.kind == 'folder' and is_url(self.root.root):
+            return read_files([join_root(self.root.root, name) for name in names])
         if source.kind == 'folder':
             return [self._read_file(name) for name in names]
         archive = join_root(self.root.root, source.name)
@@ -295,8 +299,6 @@ class _Scan:
             with self.root.open(name) as file:
                 return file.read(MAX_IMAGE_BYTES)
         except OSError as error:
-            if is_url(self.root.root):  # a network is no fault of the image
-                raise UserError(f'{self.root}/{name} cannot be read ({error}): start again.') from error
             return f'cannot be read ({error.strerror})'
 
     def blocks(self, archives: Sequence[str]) -> Iterator[IndexBlock]:
