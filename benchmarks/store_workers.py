@@ -9,7 +9,7 @@ import numpy as np
 from harness import compare, report
 from teacher_outputs import sparsify, synthetic_outputs
 
-from mmtinyvit.store import LogitStore, LogitWriter, Record
+from mmtinyvit.store import LogitStore, LogitWriter
 
 __all__ = ['workers']
 
@@ -24,13 +24,13 @@ def key_of(number: int) -> str:
 
 def workers(folder: Path, json_file: str | None, num: int = 1_000_000, count: int = 4) -> None:
     """Microseconds of a worker for a record, checksums verified but for the original's."""
-    arrays = sparsify(synthetic_outputs(NUM_CLASSES, 3, 4096), TOPK)
+    records = sparsify(synthetic_outputs(NUM_CLASSES, 3, 4096), TOPK)
     for codec in ('compact', 'exact'):
         request = dict(topk=TOPK, num_classes=NUM_CLASSES, samples_per_shard=4096, codec=codec)
         with LogitWriter(folder / codec, request, map(key_of, range(num))) as writer:
             for unit in writer.missing(range(VIEWS)):
-                writer.write_shard(unit, Record(*(a[:unit.count] for a in arrays)))
-    record = np.zeros(1, '<i4').tobytes() + arrays[0][0].astype('<i2').tobytes() + bytes(2 * TOPK)
+                writer.write_shard(unit, records.row(slice(unit.count)))
+    record = bytes(4) + records.index[0].astype('<i2').tobytes() + bytes(2 * TOPK)
     (folder / 'values.bin').write_bytes(record * num * VIEWS)
     arms = {'seek, read, frombuffer (the original)': original}
     for codec in ('compact', 'exact'):
