@@ -81,6 +81,8 @@ def label_rule(option: str | None, root: DataRoot, layout: str, sources: Sequenc
         if option == 'class' and layout == 'shards':
             raise UserError('Shards are no classes: choose --labels cls, json:FIELD, FILE or none.')
         return LabelRule(option)
+    if option in ('json', 'json:'):
+        raise UserError('--labels json needs the field that holds the label, such as json:label.')
     if option == 'cls' or option.startswith('json:'):
         if any(source.kind != 'tar' for source in sources):
             raise UserError(f'--labels {option} reads members of tar files, which {root} does not hold: choose class, '
