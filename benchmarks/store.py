@@ -22,6 +22,7 @@ import numpy as np
 from harness import compare, report
 from store_blocks import blocks
 from store_bytes import SIZES, codecs, views
+from store_workers import workers
 from teacher_outputs import sparsify, synthetic_outputs, synthetic_views
 
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, Record, codec_names, make_codec
@@ -191,7 +192,8 @@ def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', choices=['codecs', 'views', 'blocks', 'decoding', 'reading', 'relative', 'opening'],
+    parser.add_argument('--only', choices=['codecs', 'views', 'blocks', 'decoding', 'reading', 'workers', 'relative',
+                                           'opening'],
                         help='one table only')
     parser.add_argument('--quick', action='store_true', help='decoding and opening alone')
     parser.add_argument('--json', help='file to add the tables to')
@@ -201,6 +203,7 @@ def main() -> None:
         parts = {'codecs': lambda: codecs(args.json), 'views': lambda: views(args.json),
                  'decoding': lambda: decoding(args.json),
                  'reading': lambda: reading(make(folder, 'a'), args.json),
+                 'workers': lambda: workers(make(folder, 'd'), args.json),
                  'relative': lambda: reading_relative(make(folder, 'c'), args.json),
                  'opening': lambda: opening(make(folder, 'b'), args.json)}
         if args.only == 'blocks':

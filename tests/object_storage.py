@@ -17,6 +17,7 @@ class ObjectStorage:
         environment: What a process needs to find it.
         requests: Method and path of every request.
         fail: Called with method and path before each request; a status and a body, if it returns them, are the answer.
+        alter: Called with path and content of what is downloaded; what it returns is sent instead.
     """
 
     def __init__(self, server: Any) -> None:
@@ -24,16 +25,25 @@ class ObjectStorage:
         self.environment = KEYS | dict(AWS_ENDPOINT_URL=f'http://{host}:{port}')
         self.requests: list[tuple[str, str]] = []
         self.fail: Callable[[str, str], tuple[str, bytes] | None] = lambda method, path: None
+        self.alter: Callable[[str, bytes], bytes] | None = None
         self._app, server._server.app = server._server.app, self
 
     def __call__(self, environ: dict, start_response: Callable) -> Any:
         request = environ['REQUEST_METHOD'], environ['PATH_INFO']
         self.requests.append(request)
         answer = self.fail(*request)
-        if answer is None:
+        if answer is not None:
+            status, body = answer
+            start_response(status, [('Content-Type', 'application/xml'), ('Content-Length', str(len(body)))])
+            return [body]
+        if self.alter is None or environ['REQUEST_METHOD'] != 'GET':
             return self._app(environ, start_response)
-        status, body = answer
-        start_response(status, [('Content-Type', 'application/xml'), ('Content-Length', str(len(body)))])
+        started = []
+        body = b''.join(self._app(environ, lambda *start: started.append(start)))
+        (status, headers, *_), = started
+        body = self.alter(environ['PATH_INFO'], body) if status.startswith('2') else body
+        start_response(status, [(name, value) for name, value in headers if name.lower() != 'content-length']
+                       + [('Content-Length', str(len(body)))])
         return [body]
 
     def taken(self) -> list[tuple[str, str]]:

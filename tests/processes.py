@@ -1,8 +1,10 @@
 """Processes that have the libraries imported already, and none of the threads of the process that starts them."""
+import json
 import multiprocessing
 import os
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -10,7 +12,7 @@ from mmengine.utils import import_modules_from_strings
 
 from mmtinyvit.cli.runner import build_runner
 
-__all__ = ['CLEAN', 'in_ranks', 'train_in_turn']
+__all__ = ['CLEAN', 'in_ranks', 'measure', 'train_in_turn']
 
 # PyTorch's gradients do not work in a plain fork of a process that has exported or compiled a network.
 CLEAN = multiprocessing.get_context('forkserver')
@@ -44,3 +46,13 @@ def train_in_turn(configs: Sequence[Config]) -> None:
         import_modules_from_strings(**cfg.custom_imports)
         cfg.launcher = 'pytorch'
         build_runner(cfg).train()
+
+
+def measure(cfg: Config, out: Path) -> None:
+    """A test by a rank; the first writes the metrics."""
+    import_modules_from_strings(**cfg.custom_imports)
+    cfg.launcher = 'pytorch'
+    runner = build_runner(cfg)
+    metrics = runner.test()
+    if runner.rank == 0:
+        out.write_text(json.dumps(metrics))

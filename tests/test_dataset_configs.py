@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from mmtinyvit.datasets import set_view
-from mmtinyvit.datasets.image_index import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 

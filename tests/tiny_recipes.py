@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny_networks import shrink_tinymim
 
-from mmtinyvit.datasets.image_index import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.store import LogitStore
 
 TINY = dict(embed_dims=(16, 16, 32, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_sizes=(7, 4, 4, 4))
@@ -82,6 +82,9 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
             augment['transforms'][0].update(scale=32)
         if cfg.model.get('backbone', {}).get('type') in DEIT_TYPES:
             dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
+    if cfg.model.get('type') == 'mmtinyvit.DeiTDistillClassifier' and cfg.get('train_dataloader'):
+        two_of_all = dict(type='mmtinyvit.MapLabel', index=list(range(len(SYNSETS))))
+        innermost(cfg.train_dataloader.dataset).pipeline.insert(0, two_of_all)
     backbone = cfg.model.get('backbone', {})
     if in_tinymim:
         shrink_tinymim(cfg, work_dir)

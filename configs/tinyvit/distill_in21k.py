@@ -4,7 +4,8 @@
     tools/dist_train.sh configs/tinyvit/distill_in21k.py 8 --amp
 
 The teacher is CLIP-ViT-L/14, finetuned on ImageNet-21K; configs/teachers/clip_vit_l14_in21k.py writes its top 100 of
-21,841 classes for 90 views of 14,197,122 images. Validation is on ImageNet-1K.
+21,841 classes for 90 views of every image. No label is read, so that the classes of the images do not matter: those of
+winter 2021 serve as well as the 14,197,122 of fall 2011, and so do images without labels. Validation is on ImageNet-1K.
 
 Cost: not run here; the original used 32 GPUs (4 x 8) with 128 images each.
 Result: not run here; published: 84.8 top-1 on ImageNet-1K at 224 pixels, after finetuning there.
@@ -31,10 +32,12 @@ topk = 100
 custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook', topk=topk)]
 
 # ---------------------------------------------------------------- images, listed once by index_images.py, and views
+# In folders, tars, zips or shards, here or in a bucket: docs/en/data.md. They may have any classes, or none.
 data_root = 'data/imagenet21k/'
-data_source = ('get ImageNet-21K (release fall 2011) from https://image-net.org/download-images, put one folder or zip '
-               'file per synset into data/imagenet21k, list them with `python tools/dataset_converters/index_images.py '
-               'data/imagenet21k --classes imagenet-22k`, and put ImageNet-1K into data/imagenet for validation.')
+data_source = ('get ImageNet-21K (winter21_whole.tar.gz) from https://image-net.org/download-images, gunzip it into '
+               'data/imagenet21k, list its images with `python tools/dataset_converters/index_images.py '
+               'data/imagenet21k --check`, and put ImageNet-1K into data/imagenet for validation. Any other images '
+               'will do too, in folders or archives, with or without labels.')
 data_preprocessor = dict(num_classes=num_classes)
 
 bgr_mean, bgr_std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]  # images are BGR until they are normalised
@@ -56,7 +59,6 @@ train_dataloader = dict(
         type='mmtinyvit.IndexedImages',
         data_root=data_root,
         ann_file='images.index',
-        num_classes=num_classes,
         source=data_source,
         pipeline=[
             dict(type='mmtinyvit.LoadImage'),

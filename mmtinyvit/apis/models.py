@@ -17,7 +17,7 @@ from torch import nn
 import mmtinyvit.registry
 from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
+from mmtinyvit.evaluation.class_map import class_names
 from mmtinyvit.models.weights import fill_module, read_checkpoint
 from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
@@ -88,7 +88,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     else:
         entry = find_entry(str(model))
         cfg, source = get_config(entry.name), entry.url if pretrained is True else pretrained
-        names = class_names(IN21K_LAYOUTS[21841] if entry.data == 'ImageNet-21k' else 'imagenet-1k')
+        names = class_names('fall11' if entry.data == 'ImageNet-21k' else 'in1k')
     cfg = Config(plain_config(cfg), filename=cfg.filename)
     if path.suffix in PUBLISHED:
         check_types(cfg.to_dict(), source)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmtinyvit.datasets.identity import iter_keys
+from mmtinyvit.datasets.identity import classes_hash, iter_keys
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
@@ -36,16 +36,18 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     if beyond:
         raise UserError(f'There is no sample {beyond[0]}: the dataset has {len(dataset)}.')
     labels = getattr(dataset, 'metainfo', {}).get('classes')
-    classes = labels if labels and len(labels) == store.num_classes else range(store.num_classes)
+    saved = store.manifest.fingerprints.get('dataset', {}).get('classes_hash')
+    named = labels and len(labels) == store.num_classes and saved in (None, classes_hash(labels))
+    classes = labels if named else range(store.num_classes)
     replayed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
     columns = len(views) + 1
     figure = Figure(figsize=(2 * columns, (2.1 + .15 * top) * len(indices)), layout='constrained')
     axes = figure.subplots(len(indices), columns, squeeze=False)
     for row, index in zip(axes, indices, strict=True):
         info = dataset.get_data_info(index)
-        original = dataset.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
-        label = (labels or classes)[info['gt_label']] if 'gt_label' in info else ''
-        _show(row[0], original, f'{_shorten(keys[index])}\nlabel {label}')
+        original = replayed.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
+        label = f"label {(labels or classes)[info['gt_label']]}" if 'gt_label' in info else 'no label'
+        _show(row[0], original, f'{_shorten(keys[index])}\n{label}')
         for axis, view in zip(row[1:], views, strict=True):
             image = replayed[view, index]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # (H, W, 3), RGB
             record = store.read(view, [keys[index]])

@@ -126,7 +126,8 @@ def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: S
     for row, index in enumerate(indices.tolist()):
         label = dataset.get_data_info(index).get('gt_label')
         if label is None:
-            raise UserError(f'Sample {index} of the dataset has no label: give the config of a labelled dataset.')
+            raise UserError(f'Sample {index} of the dataset has no label, and the teacher is compared with labels: '
+                            'give the config of a labelled dataset.')
         labels[row] = label
     if label_index is not None:
         if labels.min() < 0 or labels.max() >= len(label_index):

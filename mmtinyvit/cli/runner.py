@@ -61,7 +61,7 @@ def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 def check_data(cfg: Config, *loaders: str) -> None:
     """Raises :class:`UserError` if a folder or file that the named loaders read is missing or empty.
 
-    The sentence says which, and where to get it if the config's ``data_source`` does.
+    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does.
     """
     for loader in loaders:
         dataset = (cfg.get(loader) or {}).get('dataset')
@@ -76,7 +76,10 @@ def check_data(cfg: Config, *loaders: str) -> None:
             if '://' in f'{root}{value}' or _has_data(path):
                 continue
             fault = 'is empty' if path.exists() else 'does not exist'
-            source = cfg.get('data_source', 'put the data there, or set data_root in the config.')
+            source = dataset.get('source') or cfg.get('data_source')
+            if value and value == dataset.get('ann_file') and dataset['type'] == 'mmtinyvit.IndexedImages':
+                source = f'write it with `python tools/dataset_converters/index_images.py {root} --check`.'
+            source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 
 

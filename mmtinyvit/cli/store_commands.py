@@ -172,7 +172,7 @@ def stats(args: argparse.Namespace) -> None:
         from .runner import build_dataset, load_config
 
         dataset = build_dataset(load_config(args))
-        check_dataset(store, dataset, any_order=True)
+        check_dataset(store, dataset, any_order=True, labels=not args.label_index)
         views = pick_views(store, args.views)
         measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
         if args.out:
@@ -228,7 +228,8 @@ def gallery(args: argparse.Namespace) -> None:
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
         drawn = [view for view in store.views if view in args.views] or store.views[:1]
         views = pick_views(store, args.views) if args.hardest or not drawn else drawn
-        check_canaries(store, dataset, views, 2, any_order=True)
+        labels = args.hardest and not args.label_index
+        check_canaries(store, dataset, views, 2, any_order=True, labels=labels)
         if args.index:
             rows = args.index
         elif args.hardest:

@@ -1,5 +1,6 @@
 """Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""
 from .image_datasets import ImageFolder, ImageNet, IndexedImages
+from .imagenet_v2 import ImageNetV2
 from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
 from .mixing import PairedSampler, draw_mix, partners_of_view
 from .repeated import RepeatAugSampler, RepeatedViews
@@ -17,8 +18,8 @@ from .transforms import (
 from .views import EpochClock, SeededAugment, ViewDataset, ViewsAtOnce, set_view
 
 __all__ = [
-    'AutoContrast', 'EpochClock', 'Equalize', 'ImageFolder', 'ImageNet', 'IndexedImages', 'LoadImage',
-    'LoadTeacherLogits', 'MapLabel', 'PackViewInputs', 'PairedSampler', 'RandAugment', 'RandomResizedCrop',
+    'AutoContrast', 'EpochClock', 'Equalize', 'ImageFolder', 'ImageNet', 'ImageNetV2', 'IndexedImages',
+    'LoadImage', 'LoadTeacherLogits', 'MapLabel', 'PackViewInputs', 'PairedSampler', 'RandAugment', 'RandomResizedCrop',
     'RepeatAugSampler', 'RepeatedViews', 'SeededAugment', 'Solarize', 'SolarizeAdd', 'ViewDataset', 'ViewName',
     'ViewsAtOnce', 'derive_seed', 'draw_mix', 'partners_of_view', 'rng_scope', 'set_view'
 ]

@@ -1,6 +1,6 @@
 """What a dataset and a pipeline *are*, as short JSON that two runs can compare."""
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .views import SeededAugment, sample_key
+from .transforms import LoadImage
+from .views import find_pipeline, find_seeded_augment, iter_transforms, sample_key
 
-__all__ = ['canary_digest', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions', 'pipeline_identity',
-           'plain_json']
+__all__ = ['canary_digest', 'classes_hash', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions',
+           'pipeline_identity', 'plain_json']
 
 REPLAY_LIBRARIES = ('numpy', 'torch', 'torchvision', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow',
                     'mmcv', 'mmpretrain', 'onedl-mmcv', 'onedl-mmpretrain', 'mmtinyvit')
@@ -22,6 +23,7 @@ def iter_keys(dataset: Any, key_root: str | None) -> Iterator[str]:
     """The keys of all samples, in the dataset's order."""
     if hasattr(dataset, 'iter_sample_keys'):
         return iter(dataset.iter_sample_keys())
+    find_pipeline(dataset)  # refuses what has no names
     return (sample_key(dataset.get_data_info(i), key_root) for i in range(len(dataset)))
 
 
@@ -38,17 +40,26 @@ def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
     for block in in_blocks(keys):
         order.update(''.join(f'{key}\n' for key in block).encode())
         count += len(block)
-    names = None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
     return dict(num_samples=count, order_hash=order.hexdigest(),
-                num_classes=None if classes is None else len(classes), classes_hash=names)
+                num_classes=None if classes is None else len(classes), classes_hash=classes_hash(classes))
 
 
-def pipeline_identity(augment: SeededAugment, mixing: dict | None) -> dict:
-    """The transforms that make a view, and how views are mixed, as plain JSON.
+def classes_hash(classes: Sequence[str] | None) -> str | None:
+    """SHA-256 of the class names in the order of the labels; None if there are no labels."""
+    return None if classes is None else hashlib.sha256('\n'.join(map(str, classes)).encode()).hexdigest()
 
-    What comes before (the decoder) and the libraries' versions show in the canaries, not here.
+
+def pipeline_identity(dataset: Any, mixing: dict | None) -> dict:
+    """The transforms that make a view, and how views are mixed, as plain JSON; ``min_side`` where images are reduced.
+
+    The decoder and the libraries' versions show in the canaries, not here. The size at which images are decoded does
+    not show there if the canaries are small images, which are not reduced.
     """
-    return dict(transforms=plain_json(augment.transforms_cfg), mixing=plain_json(mixing))
+    identity = dict(transforms=plain_json(find_seeded_augment(dataset).transforms_cfg), mixing=plain_json(mixing))
+    sides = [load.min_side for load in iter_transforms(dataset) if isinstance(load, LoadImage)]
+    if not any(sides):
+        return identity  # as in stores that were saved before there was min_side
+    return identity | {'min_side': sides[0] if len(set(sides)) == 1 else sides}
 
 
 def plain_json(value: Any) -> Any:

@@ -12,7 +12,12 @@ from mmpretrain.datasets import ImageNet as _ImageNet
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .image_index import ImageIndex
+from ..store.folders import is_url
+from .images.data_root import join_root
+from .images.index import ImageIndex
+from .images.members import require_size
+from .images.remote_bytes import remote_size
+from .images.remote_index import local_index
 from .views import load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
@@ -68,7 +73,15 @@ class _Folders(NamedSamples):
 
     def __init__(self, *, source: str = '', **kwargs) -> None:
         self.source = source
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except ImportError as error:  # mmengine needs other libraries for URLs
+            places = [kwargs.get(name) or '' for name in ('data_root', 'data_prefix')]
+            place = next((place for place in places if isinstance(place, str) and is_url(place)), None)
+            if place is None:
+                raise
+            raise UserError(f'The folders at {place} cannot be listed anew for each run: list them once with '
+                            'tools/dataset_converters/index_images.py and use mmtinyvit.IndexedImages.') from error
 
     def load_data_list(self) -> list[dict]:
         """Scan the folders. A missing one, one without images or a wrong number of classes is a :class:`UserError`."""
@@ -94,14 +107,16 @@ class ImageNet(_Folders, _ImageNet):
 
 @DATASETS.register_module()
 class IndexedImages(NamedSamples, BaseDataset):
-    """Images listed by an index, see :mod:`.image_index`; usable wherever ``mmpretrain.ImageNet`` is.
+    """Images listed by an index, see :mod:`.images.index`; usable wherever ``mmpretrain.ImageNet`` is.
 
-    Each sample has the keys ``img_path``, ``gt_label``, ``sample_key``, ``sample_idx`` and, for images in zip files,
-    ``zip_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of positions.
+    Each sample has the keys ``img_path``, ``sample_key``, ``sample_idx``, ``gt_label`` if the images have labels, and
+    for images in archives ``archive_member``, which ``mmtinyvit.LoadImage`` reads. Subsets are slices or arrays of
+    positions.
 
     Args:
-        ann_file: The index, absolute or below ``data_root``; `tools/dataset_converters/index_images.py` writes it.
-        data_root: Folder that holds the class folders or the zip files.
+        ann_file: The index, absolute, at a URL or below ``data_root``; `tools/dataset_converters/index_images.py`
+            writes it. One at a URL is fetched once and kept, see :mod:`.images.remote_index`.
+        data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
         **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
@@ -122,34 +137,55 @@ class IndexedImages(NamedSamples, BaseDataset):
         if self._fully_initialized:
             return
         require_folder(self.img_prefix, self.source)
-        self.index = ImageIndex(self.ann_file)
+        self.index = ImageIndex(local_index(self.ann_file))
         if self.num_classes not in (None, len(self.index.classes)):
             raise UserError(f'The image index {self.ann_file} has {len(self.index.classes)} classes, but '
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
-        self._metainfo.setdefault('classes', self.index.classes)
+        if self.index.classes:
+            self._metainfo.setdefault('classes', self.index.classes)
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)
         self._fully_initialized = True
-        if len(self._positions):  # one look at the disk, so that a moved data root is told before any work is done
-            first = self.get_data_info(0)
-            path = first['zip_member'].archive if self.index.zipped else first['img_path']
-            if '://' not in path and not os.path.exists(path):
+        if len(self._positions):
+            try:
+                self._require_first()
+            except UserError:
                 self._fully_initialized = False
-                raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
-                                'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+                raise
+
+    def _require_first(self) -> None:
+        """One look at the disk or bucket, so that a moved data root is told before any work is done."""
+        first = self.get_data_info(0)
+        member = first.get('archive_member')
+        path = first['img_path'] if member is None else member.archive
+        if is_url(path):
+            size = remote_size(path)
+            if member is not None:
+                require_size(member, size)
+        elif not os.path.exists(path):
+            raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
+                            'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+
+    def _join_prefix(self) -> None:
+        """Put ``data_root`` before what is relative, as mmengine does, which needs other libraries for URLs."""
+        def joined(path: str) -> str:
+            relative = self.data_root and not is_url(path) and not os.path.isabs(path)
+            return join_root(self.data_root, path) if relative else path
+
+        self.ann_file = joined(self.ann_file) if self.ann_file else self.ann_file
+        self.data_prefix = {name: joined(prefix) for name, prefix in self.data_prefix.items()}
 
     def get_data_info(self, idx: int) -> dict:
         """The sample at ``idx``, made from the index on the spot."""
         self.full_init()
         position = int(self._positions[idx])
-        key = self.index.key(position)
-        info = {'sample_key': key, 'gt_label': self.index.labels[position].item(), 'sample_idx': idx % len(self)}
-        if self.index.zipped:
-            member = self.index.member(position, self.img_prefix)
-            info |= {'img_path': os.path.join(member.archive, key.partition('/')[2]), 'zip_member': member}
-        else:
-            info['img_path'] = os.path.join(self.img_prefix, key)
+        path, member = self.index.place(position, self.img_prefix)
+        info = {'sample_key': self.index.key(position), 'sample_idx': idx % len(self), 'img_path': path}
+        if member is not None:
+            info['archive_member'] = member
+        if (label := self.index.labels[position].item()) >= 0:
+            info['gt_label'] = label
         return info
 
     def __len__(self) -> int:
@@ -182,8 +218,11 @@ class IndexedImages(NamedSamples, BaseDataset):
         return chosen
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels of all samples, ``(N,)`` int64."""
+        """Labels of all samples, ``(N,)`` int64. Raises :class:`UserError` if they have none."""
         self.full_init()
+        if not self.index.classes:
+            raise UserError(f'The images of {self.ann_file} have no labels: write the index again with --labels.')
+        self.index.require_intact()
         return self.index.labels[np.asarray(self._positions)].astype(np.int64)
 
     def iter_sample_keys(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ from mmtinyvit.store.layout import MANIFEST_NAME
 from mmtinyvit.store.record import check_weights
 
 from .seeding import derive_seed
-from .views import iter_transforms
+from .views import iter_transforms, refuse_joined
 
 __all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
 
@@ -183,6 +183,7 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
     """The one ``LoadTeacherLogits`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, LoadTeacherLogits)]
     if len(found) != 1:
+        refuse_joined(dataset)
         raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
                         'needed.')
     return found[0]

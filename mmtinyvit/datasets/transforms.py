@@ -1,4 +1,5 @@
 """Transforms of single images: loading, labels, and faster forms of mmpretrain's slowest augmentations."""
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,38 +11,70 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmpretrain.datasets.transforms.auto_augment import RANDAUG_POLICIES
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
+from mmtinyvit.store.folders import is_url
 
-from .archive_members import read_member
+from .images.members import read_files, read_member, read_members
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
            'SolarizeAdd']
 
 _VALUES = np.arange(256, dtype=np.uint8)
 _VALUES.flags.writeable = False
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """Load an image as ``(H, W, 3)`` uint8 in BGR order, from a file, a URL of a file back end, or a zip member.
+    """Load an image as ``(H, W, 3)`` uint8 in BGR order, from a file, a URL, or a member of an archive.
 
-    Greyscale, palette and alpha images are converted. What cannot be decoded is an error that names the file; nothing
-    is skipped, because a skipped sample would get another sample's teacher.
+    Greyscale, palette and alpha images are converted; ``docs/en/data.md`` has a table of what each kind of file
+    becomes. What cannot be decoded is an error that names the file; nothing is skipped, because a skipped sample would
+    get another sample's teacher.
 
-    Required keys: ``img_path``; ``zip_member`` (:class:`ZipMember`) for an image in a zip file.
+    With ``min_side``, a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size: the smallest whose shorter side still has
+    that many pixels. The decoder then computes fewer pixels (DCT scaling), which takes less time. The part depends on
+    the file alone, so views can be replayed. ``min_side`` belongs to the views: a store that was saved without it is
+    refused to a training with it, and the other way round.
+
+    URLs are read through fsspec, those of a batch at once, see :mod:`.images.remote_bytes`.
+
+    Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in an archive.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
     those of mmpretrain's inferencers, are left as they are.
+    Removed keys: ``image_bytes`` (bytes), the encoded image, which :meth:`prepare_batch` adds where it is remote.
 
     Args:
         imdecode_backend: Decoder, as for ``mmcv.imfrombytes``.
-        backend_args: File back end, as for ``mmengine.fileio.get``.
+        min_side: Pixels that the shorter side keeps at least, with the decoder cv2; None decodes all at full size.
+        backend_args: File back end, as for ``mmengine.fileio.get``, which then reads the files, URLs as well.
     """
 
-    def __init__(self, imdecode_backend: str = 'cv2', *, backend_args: dict | None = None) -> None:
+    def __init__(self, imdecode_backend: str = 'cv2', *, min_side: int | None = None,
+                 backend_args: dict | None = None) -> None:
+        if min_side is not None and (imdecode_backend != 'cv2' or min_side < 1):
+            raise UserError(f'min_side={min_side} of mmtinyvit.LoadImage needs a positive number of pixels and '
+                            f"imdecode_backend='cv2', not {imdecode_backend!r}: correct it, or leave min_side out.")
         super().__init__(imdecode_backend=imdecode_backend, backend_args=backend_args)
+        self.min_side = min_side
+
+    def prepare_batch(self, batch: Sequence[dict]) -> None:
+        """Read the remote images of a batch, all at once, before the first is decoded.
+
+        Raises:
+            UserError: One of them cannot be read.
+        """
+        members = [results for results in batch if _is_remote_member(results)]
+        files = [results for results in batch if self._is_remote_file(results)]
+        contents = read_members([results['archive_member'] for results in members],
+                                [results['img_path'] for results in members])
+        contents += read_files([results['img_path'] for results in files])
+        for results, content in zip(members + files, contents, strict=True):
+            results['image_bytes'] = content
 
     def transform(self, results: dict) -> dict:
         """Read and decode.
@@ -52,23 +85,49 @@ class LoadImage(LoadImageFromFile):
         if 'img' in results and 'img_path' not in results:
             return results
         path = results['img_path']
-        member = results.get('zip_member')
-        try:
-            data = fileio.get(path, backend_args=self.backend_args) if member is None else read_member(member, path)
-        except OSError as error:
-            raise UserError(f'The image {path} cannot be read ({error.strerror or error}): bring it back, or list the '
-                            'images again.') from error
+        data = results.pop('image_bytes', None)
+        if data is None:
+            data = self._read(results)
         image = cause = None
         try:
-            image = mmcv.imfrombytes(data, flag='color', backend=self.imdecode_backend)
+            image = mmcv.imfrombytes(data, flag=self._flag(data), backend=self.imdecode_backend)
         except Exception as error:  # each decoder has its own exceptions for bytes that are no image
             cause = error
         if image is None:
             raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
-                            'not take for an image): replace the file.') from cause
+                            'not take for an image): replace the file, or leave all such files out with '
+                            '`tools/dataset_converters/index_images.py --check`, before a store is saved.') from cause
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
+
+    def _flag(self, data: bytes) -> str | int:
+        """How ``mmcv.imfrombytes`` is to decode an image: in full, or at which part of its size."""
+        if self.min_side is None or not data.startswith(b'\xff\xd8'):
+            return 'color'
+        with Image.open(io.BytesIO(data), formats=('JPEG', )) as image:  # reads the header only
+            shorter = min(image.size)
+        return next((_REDUCED[part] for part in (8, 4, 2) if -(-shorter // part) >= self.min_side), 'color')
+
+    def _read(self, results: dict) -> bytes:
+        path, member = results['img_path'], results.get('archive_member')
+        if member is not None:
+            return read_member(member, path)
+        if self._is_remote_file(results):
+            return read_files([path])[0]
+        try:
+            return fileio.get(path, backend_args=self.backend_args)
+        except OSError as error:
+            raise UserError(f'The image {path} cannot be read ({error.strerror or error}): bring it back, or list the '
+                            'images again.') from error
+
+    def _is_remote_file(self, results: dict) -> bool:
+        return (results.get('archive_member') is None and self.backend_args is None
+                and is_url(results.get('img_path') or ''))
+
+
+def _is_remote_member(results: dict) -> bool:
+    return results.get('archive_member') is not None and is_url(results['archive_member'].archive)
 
 
 @TRANSFORMS.register_module()
@@ -87,14 +146,17 @@ class MapLabel(BaseTransform):
         index: The teacher's class for each class of the dataset.
 
     Raises:
-        UserError: A label is not among them.
+        UserError: A label is not among them, or there is none.
     """
 
     def __init__(self, index: Sequence[int]) -> None:
         self.index = list(index)
 
     def transform(self, results: dict) -> dict:
-        label = results['gt_label']
+        label = results.get('gt_label')
+        if label is None:
+            raise UserError(f'MapLabel has nothing to map, since {results.get("img_path", "a sample")} has no label: '
+                            'take it out of the pipeline, or list the images with labels.')
         if not 0 <= label < len(self.index):
             raise UserError(f'MapLabel has {len(self.index)} classes, and {results.get("img_path", "a sample")} has '
                             f'the label {label}: list the teacher\'s class for every class of the dataset.')

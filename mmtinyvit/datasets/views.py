@@ -5,21 +5,22 @@ and :class:`ViewsAtOnce` ask for views by number.
 """
 import copy
 import os.path as osp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from mmcv.transforms import Compose
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import TRANSFORMS
 
 from .seeding import ViewName, ViewSeed, rng_scope
 
-__all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_seeded_augment',
-           'iter_transforms', 'load_batch', 'load_sample', 'sample_key', 'set_view']
+__all__ = ['EpochClock', 'SeededAugment', 'ViewDataset', 'ViewsAtOnce', 'find_clocks', 'find_pipeline',
+           'find_seeded_augment', 'iter_transforms', 'load_batch', 'load_sample', 'refuse_joined', 'sample_key',
+           'set_view']
 
 
 class EpochClock:
@@ -180,9 +181,39 @@ def find_seeded_augment(dataset: Any) -> SeededAugment:
     """The one ``SeededAugment`` of a dataset's pipeline. Raises :class:`UserError` if there is none, or two."""
     found = [t for t in iter_transforms(dataset) if isinstance(t, SeededAugment)]
     if len(found) != 1:
+        refuse_joined(dataset)
         raise UserError(f'The pipeline has {len(found)} SeededAugment transforms where exactly one is needed: wrap the '
                         'random transforms in one mmtinyvit.SeededAugment.')
     return found[0]
+
+
+def refuse_joined(dataset: Any) -> None:
+    """Raise :class:`UserError` if ``dataset`` is a ``ConcatDataset``, or wraps one."""
+    if hasattr(dataset, 'dataset'):
+        refuse_joined(dataset.dataset)
+    if hasattr(dataset, 'datasets'):
+        raise UserError(f'{type(dataset).__name__} joins datasets that have a pipeline each, and a store knows one: '
+                        'put their images under one folder, links will do, and list them in one index with '
+                        'tools/dataset_converters/index_images.py.')
+
+
+def find_pipeline(dataset: Any) -> Callable[[dict], dict | None]:
+    """The pipeline of a dataset, or of the one that a ``RepeatDataset`` or ``ClassBalancedDataset`` repeats.
+
+    Raises:
+        UserError: There is none, or several; says what to use in place of the wrapper.
+    """
+    inner = dataset
+    while not hasattr(inner, 'pipeline') and hasattr(inner, 'dataset') and hasattr(inner, 'get_data_info'):
+        inner = inner.dataset
+    refuse_joined(inner)
+    if isinstance(inner, Subset):
+        raise UserError('A torch Subset hides the names of its samples: choose them with indices= of the dataset, or '
+                        'with its get_subset().')
+    if not callable(getattr(inner, 'get_data_info', None)) or not hasattr(inner, 'pipeline'):
+        raise UserError(f'{type(inner).__name__} has no pipeline: use a MMEngine BaseDataset, such as '
+                        'mmtinyvit.IndexedImages or mmpretrain.CustomDataset.')
+    return inner.pipeline
 
 
 def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
@@ -198,13 +229,20 @@ def load_sample(pipeline: Callable[[dict], dict | None], info: dict) -> dict:
 def load_batch(dataset: Any, infos: Sequence[dict]) -> list[dict]:
     """The samples of a batch. Each transform that has ``prepare_batch(infos)`` is called first, in order.
 
-    Reading a record takes several times as long between two images, because they push its code and data out of the
-    processor's caches. So the records of a batch are read before its first image.
+    Remote images are fetched at once, because each alone would wait for its answer. Reading a record takes several
+    times as long between two images, because they push its code and data out of the processor's caches. So the records
+    of a batch are read before its first image.
     """
-    for transform in iter_transforms(dataset):
+    prepare_batch(iter_transforms(dataset), infos)
+    pipeline = find_pipeline(dataset)
+    return [load_sample(pipeline, info) for info in infos]
+
+
+def prepare_batch(transforms: Iterable[Callable], infos: Sequence[dict]) -> None:
+    """Call ``prepare_batch(infos)`` of each transform that has it."""
+    for transform in transforms:
         if hasattr(transform, 'prepare_batch'):
             transform.prepare_batch(infos)
-    return [load_sample(dataset.pipeline, info) for info in infos]
 
 
 class ViewDataset(Dataset):
@@ -214,13 +252,11 @@ class ViewDataset(Dataset):
     cannot be loaded is an error that names it; it is never replaced by another one.
 
     Args:
-        dataset: Has ``get_data_info(index)`` and ``pipeline``: any MMEngine ``BaseDataset``.
+        dataset: Any MMEngine ``BaseDataset``, also inside a ``RepeatDataset`` or ``ClassBalancedDataset``.
     """
 
     def __init__(self, dataset: Any) -> None:
-        if not callable(getattr(dataset, 'get_data_info', None)) or not hasattr(dataset, 'pipeline'):
-            raise UserError(f'{type(dataset).__name__} has no pipeline of its own: use a MMEngine BaseDataset, such as '
-                            'mmtinyvit.IndexedImages or mmpretrain.CustomDataset, without a wrapper.')
+        self.pipeline = find_pipeline(dataset)
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
         if len(dataset) == 0:
@@ -232,8 +268,14 @@ class ViewDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
-        view, index = item
-        return load_sample(self.dataset.pipeline, dict(self.dataset.get_data_info(index), view=view))
+        return load_sample(self.pipeline, self._info(*item))
+
+    def __getitems__(self, items: Sequence[tuple[int, int]]) -> list[dict]:
+        """The items of a batch, the same as one by one, which the loader asks for."""
+        return load_batch(self.dataset, [self._info(*item) for item in items])
+
+    def _info(self, view: int, index: int) -> dict:
+        return dict(self.dataset.get_data_info(index), view=view)
 
 
 class ViewsAtOnce(Dataset):
@@ -249,13 +291,22 @@ class ViewsAtOnce(Dataset):
         return len(self.single)
 
     def __getitem__(self, item: tuple[Sequence[int], int]) -> list[dict]:
-        views, index = item
-        if len(views) == 1:
-            return [self.single[views[0], index]]
-        transforms = self.single.dataset.pipeline.transforms
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[tuple[Sequence[int], int]]) -> list[list[dict]]:
+        """The items of a batch, the same as one by one, which the loader asks for."""
+        if all(len(views) == 1 for views, _ in items):
+            return [[sample] for sample in self.single.__getitems__([(views[0], index) for views, index in items])]
+        transforms = self.single.pipeline.transforms
         found = [i for i, transform in enumerate(transforms) if isinstance(transform, SeededAugment)]
         if len(found) != 1:
             raise UserError('Several views at once need mmtinyvit.SeededAugment as one step of the pipeline, not '
                             'inside another transform: take it out, or set views_at_once=1.')
-        loaded = load_sample(Compose(transforms[:found[0]]), self.single.dataset.get_data_info(index))
-        return [load_sample(Compose(transforms[found[0]:]), copy.deepcopy(loaded) | dict(view=view)) for view in views]
+        before, after = Compose(transforms[:found[0]]), Compose(transforms[found[0]:])
+        infos = [self.single.dataset.get_data_info(index) for _, index in items]
+        prepare_batch(before.transforms, infos)
+        samples = []
+        for (views, _), info in zip(items, infos, strict=True):  # one decoded image at a time
+            loaded = load_sample(before, info)
+            samples.append([load_sample(after, copy.deepcopy(loaded) | dict(view=view)) for view in views])
+        return samples

@@ -35,6 +35,7 @@ from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, Sto
 from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
+from .label_check import check_labels, check_mixed_labels
 from .teacher import Teacher
 
 __all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
@@ -50,13 +51,17 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
     """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
 
     Raises:
-        UserError: The views cannot be replayed, K is more than the teacher's classes, they are not ``num_classes``, or
-            the codec does not suit the teacher's record rule.
+        UserError: Images are repeated, the views cannot be replayed, K is more than the teacher's classes, they are not
+            ``num_classes``, or the codec does not suit the teacher's record rule.
     """
     rule = teacher.rule
     if rule.keep_mass is not None and codec != 'smallest':
         raise UserError(f'keep_mass={rule.keep_mass} saves no byte with codec={codec!r}, whose records all have the '
                         "same width: set codec='smallest', or leave keep_mass out.")
+    if hasattr(teacher.dataset.dataset, 'dataset'):
+        name = type(teacher.dataset.dataset).__name__
+        raise UserError(f'{name} has some images several times, and a store has each once: save the dataset inside it, '
+                        f'without the wrapper; a training that only reads the store may have {name}.')
     classes, topk = teacher.probe(view), rule.topk
     if num_classes not in (None, classes):
         raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
@@ -152,6 +157,8 @@ class StoreCheck:
             raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
                             f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
         _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
+        if getattr(model, 'reads_labels', True):
+            check_labels(runner.train_dataloader.dataset, manifest.num_classes)
         wanted = []
         for name, value in self.wanted.items():
             values = value if isinstance(value, (list, tuple)) else [value] * count
@@ -171,10 +178,10 @@ class StoreCheck:
 
     def content(self, runner: Runner, store: LogitStore, views: Sequence[int]) -> int:
         """Compare samples and pixels with the dataset; returns how many canaries were replayed."""
-        dataset = runner.train_dataloader.dataset
+        dataset, labels = runner.train_dataloader.dataset, getattr(unwrap_model(runner.model), 'reads_labels', True)
         if self.num_canaries and views:
-            return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order)
-        check_dataset(store, dataset, any_order=self.any_order)
+            return check_canaries(store, dataset, list(views), self.num_canaries, self.any_order, labels)
+        check_dataset(store, dataset, any_order=self.any_order, labels=labels)
         return 0
 
     @staticmethod
@@ -221,10 +228,12 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
                         'otherwise: remove them, or save and train with mixing= of mmtinyvit.ReplayDataPreprocessor.')
+    if mixing and preprocessor.to_onehot:
+        check_mixed_labels(loader.dataset, preprocessor.num_classes)
     lines = []
     if augment.base_seed != manifest.base_seed:
         lines.append(f'base_seed: {manifest.base_seed} != {augment.base_seed}')
-    ours = pipeline_identity(augment, mixing.config if mixing else None)
+    ours = pipeline_identity(loader.dataset, mixing.config if mixing else None)
     lines += diff_fingerprints(manifest.fingerprints.get('pipeline', {}), ours, 'pipeline')
     if mixing and not isinstance(loader.sampler, PairedSampler):
         lines.append(f'sampler: mmtinyvit.PairedSampler != {type(loader.sampler).__name__}')
@@ -233,20 +242,21 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
                         f"{'; '.join(lines)}. Restore the pipeline that the store was saved with, or save a new store.")
 
 
-def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
-                  any_order: bool = False) -> dict[str, int]:
+def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (), any_order: bool = False,
+                  labels: bool = False) -> dict[str, int]:
     """The dataset must be the store's, or a part of it when views are not mixed.
 
     Args:
         store, dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
+        labels: Whether labels are read. Only then must the class list be the one that the store was saved with.
 
     Returns:
         dict: Their indices by key, of those that the dataset has.
 
     Raises:
-        UserError: The classes or the order differ, or a sample is not in the store.
+        UserError: The order or the class list differs, or a sample is not in the store.
     """
     keys = partial(iter_keys, dataset, find_seeded_augment(dataset).key_root)
     if not len(dataset):
@@ -255,7 +265,7 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     ours = dataset_identity(keys(), getattr(dataset, 'metainfo', {}).get('classes'))
     advice = 'Train on the data that the store was saved from, or save a new store.'
     store_hash, dataset_hash = stored.get('classes_hash'), ours['classes_hash']
-    if store_hash and dataset_hash and store_hash != dataset_hash:
+    if labels and store_hash and dataset_hash and store_hash != dataset_hash:
         raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, "
                         f"hash {store_hash[:12]}) than the dataset has ({ours['num_classes']} names, hash "
                         f'{dataset_hash[:12]}). {advice}')
@@ -278,11 +288,12 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     return {key: i for i, key in enumerate(keys()) if key in wanted} if wanted else {}
 
 
-def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int, any_order: bool = False) -> int:
+def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int, any_order: bool = False,
+                   labels: bool = False) -> int:
     """Check the dataset as :func:`check_dataset` does, replay a few views, and compare their pixels with the store's.
 
     Args:
-        store, dataset, any_order: As for :func:`check_dataset`.
+        store, dataset, any_order, labels: As for :func:`check_dataset`.
         views: Views in use; shards that are not there are passed over.
         count: How many canaries to replay at most.
 
@@ -307,7 +318,7 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
         canaries |= {store.key(position): (view, digest) for position, digest in found.items()}
         if len(canaries) >= enough:
             break
-    where, view_dataset = check_dataset(store, dataset, canaries, any_order), ViewDataset(dataset)
+    where, view_dataset = check_dataset(store, dataset, canaries, any_order, labels), ViewDataset(dataset)
     found = list(where)
     chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).round().astype(int))] if found else []
     for key in chosen:

@@ -68,7 +68,7 @@ class Teacher:
         classes = getattr(self.dataset.dataset, 'metainfo', {}).get('classes')
         return dict(
             dataset=dataset_identity(self.keys(), classes),
-            pipeline=pipeline_identity(self.augment, self.mixing.config if self.mixing else None),
+            pipeline=pipeline_identity(self.dataset.dataset, self.mixing.config if self.mixing else None),
             teacher=teacher_identity(self.model, model_config, self.amp),
             versions=library_versions(), **(self.rule.identity() if self.rule else {}))
 

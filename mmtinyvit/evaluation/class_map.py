@@ -1,93 +1,124 @@
-"""From the labels of a large ImageNet to those of ImageNet-1K, by synset; and the accuracy of a large head on these.
+"""The label layouts of ImageNet, and which class of one layout is which of another, by synset.
 
-timm ships the synset list of every label layout in use. Looking the 1,000 synsets up in the 21,841 gives exactly the
-map that TinyViT was published with (``imagenet_1kto22k.txt``): 999 matches, and none for n04399382 (teddy bear).
+ImageNet-21K was published and cut down several times, so a head has 21,841, 19,167, 10,450 or another number of
+classes. timm ships the synset lists of all layouts here but winter21's. Looking the 1,000 synsets up in the 21,841
+gives exactly the map that TinyViT was published with (``imagenet_1kto22k.txt``): 999 matches, and none for n04399382
+(teddy bear).
 """
-from collections.abc import Sequence
+import os
+import re
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from mmpretrain.evaluation import Accuracy
 from timm.data import ImageNetInfo
 
 from ..errors import UserError
-from ..registry import METRICS
 
-__all__ = ['IN21K_LAYOUTS', 'MappedAccuracy', 'class_names', 'in21k_to_in1k_index', 'synsets']
+__all__ = ['LAYOUTS', 'LabelLayout', 'class_names', 'match_classes', 'synsets']
 
-IN21K_LAYOUTS = {
-    21841: 'imagenet-22k',  # release fall 2011, synsets sorted: TinyViT, its teacher, Swin, ConvNeXt
-    21842: 'imagenet-22k-ms',  # FocalNet: the 1,000 classes first
-    21843: 'imagenet-21k-goog',  # ViT, BiT, EfficientNetV2
-    11221: 'imagenet-21k-miil',  # ImageNet-21K-P, winter 2021
-    11821: 'imagenet-12k',  # timm's own subset
+
+class LabelLayout(NamedTuple):
+    """How many classes a layout has, what timm calls it, and the file of timm that lists them; '' for none."""
+    num_classes: int
+    timm_name: str
+    file: str
+
+
+# The names of timm's data sets on the hub stand where `timm.data.ImageNetInfo` has none: imagenet-w21 and -w21-p.
+LAYOUTS = {
+    'in1k': LabelLayout(1000, 'imagenet-1k', 'imagenet_synsets.txt'),
+    'in12k': LabelLayout(11821, 'imagenet-12k', 'imagenet12k_synsets.txt'),  # timm's own choice from fall11
+    # The release of fall 2011: TinyViT and its teacher, Swin, ConvNeXt, BEiT.
+    'fall11': LabelLayout(21841, 'imagenet-22k', 'imagenet22k_synsets.txt'),
+    # With n04399382, and the 1,000 classes first: FocalNet.
+    'fall11-ms': LabelLayout(21842, 'imagenet-22k-ms', 'imagenet22k_ms_synsets.txt'),
+    # With n03931044 and n09859684: ViT, BiT, EfficientNetV2.
+    'fall11-google': LabelLayout(21843, 'imagenet-21k-goog', 'imagenet21k_goog_synsets.txt'),
+    # ImageNet-21K-P: the classes with 500 images or more.
+    'fall11-p': LabelLayout(11221, 'imagenet-21k-miil', 'imagenet21k_miil_synsets.txt'),
+    # The release of winter 2021, which leaves out most classes of people; and its 21K-P.
+    'winter21': LabelLayout(19167, 'imagenet-w21', ''),
+    'winter21-p': LabelLayout(10450, 'imagenet-w21-p', 'imagenet21k_miil_w21_synsets.txt'),
 }
+_KNOWN = ', '.join(f'{name} ({layout.num_classes})' for name, layout in LAYOUTS.items())
+_LIST_FILE = 'a file with one class per line in label order'
+
+
+def _plain(name: str) -> str:
+    """A name as timm compares it."""
+    return re.sub(r'[-_\s]', '', name.lower())
+
+
+_NAMES = {_plain(str(alias)): name for name, layout in LAYOUTS.items()
+          for alias in (name, layout.timm_name, layout.num_classes)}
 
 
 @cache
-def synsets(subset: str) -> tuple[str, ...]:
-    """The WordNet synsets of a label layout in label order, by timm's name such as ``'imagenet-22k'``."""
-    return tuple(ImageNetInfo(subset).label_names())
+def _shipped(name: str) -> tuple[str, ...]:
+    layout = LAYOUTS[name]
+    if not layout.file:
+        raise UserError(f'No library here ships the {layout.num_classes:,} synsets of {name}: name {_LIST_FILE} '
+                        'instead; the sorted names of the tars in winter21_whole.tar.gz, without .tar, are that list.')
+    return tuple(files('timm.data').joinpath('_info', layout.file).read_text().split())
 
 
-@cache
-def class_names(subset: str) -> tuple[str, ...]:
-    """What people call the classes of a label layout, in label order; see :func:`synsets`."""
-    return tuple(ImageNetInfo(subset).label_descriptions())
-
-
-@cache
-def in21k_to_in1k_index(num_classes: int = 21841) -> np.ndarray:
-    """Which class of the large layout each class of ImageNet-1K is.
+def synsets(layout: str | int | os.PathLike) -> tuple[str, ...]:
+    """The classes of a label layout in label order, as WordNet synsets such as ``'n01440764'``.
 
     Args:
-        num_classes: Size of the large head; says which layout it is, see :data:`IN21K_LAYOUTS`.
-
-    Returns:
-        ``(1000,)`` int64, read-only: index into the large head, -1 for a class that it does not have.
+        layout: Its name, see :data:`LAYOUTS`; timm's name such as ``'imagenet-22k'``; its number of classes; or a file
+            with one class per line in label order.
 
     Raises:
-        UserError: No layout with this number of classes is known.
+        UserError: There is no such layout or file, its list is not shipped, or the file is empty or names a class
+            twice.
     """
-    if num_classes not in IN21K_LAYOUTS:
-        known = ', '.join(f'{count} ({name})' for count, name in IN21K_LAYOUTS.items())
-        raise UserError(f'No layout of ImageNet-21K labels has {num_classes} classes: the known ones have {known}.')
-    position = {synset: index for index, synset in enumerate(synsets(IN21K_LAYOUTS[num_classes]))}
-    index = np.array([position.get(synset, -1) for synset in synsets('imagenet-1k')], np.int64)
-    index.flags.writeable = False
-    return index
+    name = _NAMES.get(_plain(str(layout)))
+    if name:
+        return _shipped(name)
+    if str(layout).isdigit():
+        raise UserError(f'No label layout of ImageNet has {layout} classes: the known ones are {_KNOWN}; for another '
+                        f'one, name {_LIST_FILE}.')
+    try:
+        lines = Path(layout).read_text().split('\n')
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or 'it is not a text'
+        raise UserError(f'The class list {layout} cannot be read ({reason}): name {_LIST_FILE}, or one of '
+                        f'{", ".join(LAYOUTS)}.') from error
+    classes = tuple(line.strip() for line in lines if line.strip())
+    if not classes:
+        raise UserError(f'The class list {layout} is empty: name {_LIST_FILE}.')
+    if len(set(classes)) < len(classes):
+        twice = next(each for each in classes if classes.count(each) > 1)
+        raise UserError(f'The class list {layout} names {twice} twice: keep one of them.')
+    return classes
 
 
-@METRICS.register_module()
-class MappedAccuracy(Accuracy):
-    """``mmpretrain.Accuracy`` after the scores of a large head are mapped to fewer classes; by default from
-    ImageNet-21K to ImageNet-1K.
+@cache
+def class_names(layout: str) -> tuple[str, ...]:
+    """What people call the classes of a layout of :data:`LAYOUTS`, in label order."""
+    return tuple(map(ImageNetInfo().label_name_to_description, _shipped(layout)))
 
-    Only the mapped classes compete. A class of ImageNet-1K that the head does not have is never predicted (the original
-    gives it the score 0 among logits, which may win; it concerns 50 of 50,000 images).
+
+def match_classes(source: str | int | os.PathLike = 'fall11', target: str | int | os.PathLike = 'in1k') -> np.ndarray:
+    """Which class of one layout each class of another one is, by synset.
 
     Args:
-        num_classes: Size of the head, see :data:`IN21K_LAYOUTS`.
-        index: The head's class for each class of the data, -1 for none; by default the map of the 1,000 classes.
-        topk, **kwargs: As for ``mmpretrain.Accuracy``; results are ``accuracy/top1`` and so on.
+        source: Layout of a head; as for :func:`synsets`.
+        target: Layout that is wanted; likewise.
+
+    Returns:
+        ``(classes of target,)`` int64: index into ``source``, -1 for a class that it does not have.
+
+    Raises:
+        UserError: A layout is not known, see :func:`synsets`, or the two have no class in common.
     """
-
-    def __init__(self, num_classes: int = 21841, index: Sequence[int] | None = None,
-                 topk: int | Sequence[int] = (1, 5), **kwargs) -> None:
-        super().__init__(topk, thrs=None, **kwargs)
-        self.num_classes = num_classes
-        index = torch.from_numpy(in21k_to_in1k_index(num_classes).copy()) if index is None else torch.tensor(index)
-        self._index, self._absent = index.clamp(min=0), index < 0
-
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Map the ``pred_score`` ``(num_classes,)`` of a batch. Raises :class:`UserError` if it has another size."""
-        for sample in data_samples:
-            score = sample['pred_score']
-            if score.numel() != self.num_classes:
-                layouts = ', '.join(map(str, IN21K_LAYOUTS))
-                raise UserError(f'The model scores {score.numel()} classes, but MappedAccuracy was told '
-                                f'{self.num_classes}: set its num_classes to the size of the head ({layouts}), or use '
-                                'Accuracy for a head without a map.')
-            mapped = score.cpu()[self._index].masked_fill(self._absent, -torch.inf)
-            self.results.append({'pred_score': mapped, 'gt_label': sample['gt_label'].cpu()})
+    position = {synset: index for index, synset in enumerate(synsets(source))}
+    index = np.array([position.get(synset, -1) for synset in synsets(target)], np.int64)
+    if index.max() < 0:
+        raise UserError(f'The label layouts {source} and {target} have no class in common: their lists must hold '
+                        'synsets such as n01440764.')
+    return index

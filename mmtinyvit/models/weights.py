@@ -18,7 +18,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, class_names
+from mmtinyvit.evaluation.class_map import class_names
 from mmtinyvit.zoo.download import Report, fetch, local_path
 from mmtinyvit.zoo.index import PUBLISHERS, entry_at
 
@@ -127,7 +127,7 @@ def load_from_publisher(url: str, map_location: object = None) -> dict:
     state_dict, meta = read_checkpoint(url)
     entry = entry_at(url)
     if entry and entry.data == 'ImageNet-21k':
-        meta = meta | dict(dataset_meta=dict(classes=class_names(IN21K_LAYOUTS[21841])))
+        meta = meta | dict(dataset_meta=dict(classes=class_names('fall11')))
     return dict(state_dict=state_dict, meta=meta)
 
 

@@ -1,5 +1,4 @@
 """Where the files of a store are: in a folder of this machine, or at a URL that is reached through fsspec."""
-import errno
 import os
 import re
 import tempfile
@@ -8,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from .connection import connect, explain, short_reason
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
 from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
@@ -142,9 +142,6 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.root = url.rstrip('/')
-        self._system: Any = None
-        self._path = ''
-        self._pid = 0
 
     def __str__(self) -> str:
         return self.root
@@ -155,11 +152,11 @@ class RemoteFolder:
     # ---------------------------------------------------------------- looking
     def manifest(self) -> Manifest:
         try:
-            with self._talking(f'read {self.root}') as system:
-                data = system.cat_file(f'{self._path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
+            with self._talking(f'read {self.root}') as (system, path):
+                data = system.cat_file(f'{path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
         except FileNotFoundError as error:
-            raise StoreError(f'There is no store at {self.root} (it has no {MANIFEST_NAME}; {_reason(error)}): check '
-                             'the URL, or put a store there with "python tools/logit_store.py copy".') from error
+            raise StoreError(f'There is no store at {self.root} (it has no {MANIFEST_NAME}; {short_reason(error)}): '
+                             'check the URL, or put a store there with "python tools/logit_store.py copy".') from error
         return parse_manifest(data, self.where(MANIFEST_NAME))
 
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
@@ -176,16 +173,16 @@ class RemoteFolder:
     def sizes(self) -> dict[str, int]:
         """Bytes of each file below the URL; one recursive listing."""
         try:
-            with self._talking(f'list {self.root}') as system:
+            with self._talking(f'list {self.root}') as (system, path):
                 system.invalidate_cache()
-                found = system.find(self._path, detail=True)
+                found = system.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        return {name[len(self._path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
+        return {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
 
     def head(self, file: str, size: int) -> bytes:
-        with self._talking(f'read {self.where(file)}') as system:
-            return system.cat_file(f'{self._path}/{file}', start=0, end=size)
+        with self._talking(f'read {self.where(file)}') as (system, path):
+            return system.cat_file(f'{path}/{file}', start=0, end=size)
 
     # ---------------------------------------------------------------- moving files
     def fetch(self, file: str, target: Path) -> None:
@@ -196,8 +193,8 @@ class RemoteFolder:
             OSError: This machine's disk is full.
             StoreError: The other side failed; says how.
         """
-        with self._talking(f'read {self.where(file)}') as system:
-            system.get_file(f'{self._path}/{file}', str(target))
+        with self._talking(f'read {self.where(file)}') as (system, path):
+            system.get_file(f'{path}/{file}', str(target))
 
     @contextmanager
     def borrow(self, file: str) -> Iterator[Path]:
@@ -220,52 +217,24 @@ class RemoteFolder:
 
     def put(self, file: str, source: Path) -> None:
         try:
-            with self._talking(f'write {self.where(file)}') as system:
-                system.put_file(str(source), f'{self._path}/{file}')
+            with self._talking(f'write {self.where(file)}') as (system, path):
+                system.put_file(str(source), f'{path}/{file}')
         except FileNotFoundError as error:
-            raise StoreError(f'There is no place for {self.where(file)} ({_reason(error)}): make the bucket, or check '
-                             'the URL.') from error
+            raise StoreError(f'There is no place for {self.where(file)} ({short_reason(error)}): make the bucket, or '
+                             'check the URL.') from error
 
     # ---------------------------------------------------------------- talking to fsspec
     @contextmanager
-    def _talking(self, verb: str) -> Iterator[Any]:
-        """The file system; what goes wrong on the way becomes one sentence.
+    def _talking(self, verb: str) -> Iterator[tuple[Any, str]]:
+        """The file system, and the store's path in it; what goes wrong on the way becomes one sentence.
 
         What is not there (``FileNotFoundError``) and a full disk here (``OSError``) are the caller's to explain.
         """
         try:
-            yield self._connect()
+            yield connect(self.root)
         except (FileNotFoundError, StoreError):
             raise
         except Exception as error:  # each protocol's library has its own exceptions
-            kind = type(error).__name__
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
-            if 'Credential' in kind:
-                raise StoreError(f'There are no credentials to {verb} ({_reason(error)}): for S3 set AWS_ACCESS_KEY_ID '
-                                 'and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.') from error
-            if isinstance(error, PermissionError) or getattr(error, 'errno', None) in (errno.EACCES, errno.EPERM):
-                raise StoreError(f'It is not allowed to {verb} with the credentials in use ({_reason(error)}): check '
-                                 'them, the URL, and the permissions of the bucket.') from error
-            raise StoreError(f'It failed to {verb} ({kind}: {_reason(error)}): check the network and the URL, and '
-                             'start again.') from error
-
-    def _connect(self) -> Any:
-        if self._pid != os.getpid():
-            try:
-                from fsspec.core import url_to_fs
-            except ImportError as error:
-                raise StoreError(f'{self.root} is a URL, which needs fsspec, and that is not installed: pip install '
-                                 '"mmtinyvit[remote]", or copy the store to this machine by other means.') from error
-            try:
-                self._system, path = url_to_fs(self.root)
-            except (ImportError, ValueError) as error:  # a protocol whose library is missing, or that does not exist
-                raise StoreError(f'fsspec cannot open {self.root} ({_reason(error)}): install what it names, or check '
-                                 'the URL.') from error
-            self._path, self._pid = path.rstrip('/'), os.getpid()
-        return self._system
-
-
-def _reason(error: BaseException) -> str:
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f'{text[:200]}...'
+            raise StoreError(explain(error, verb)) from error

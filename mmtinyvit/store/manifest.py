@@ -146,14 +146,23 @@ class Manifest:
         content['fingerprints'] = {name: value for name, value in self.fingerprints.items() if name != 'versions'}
         return content
 
+    def comparable(self) -> dict[str, Any]:
+        """:meth:`identity` without the class list of the images: it numbers labels, and a teacher reads no label."""
+        content = self.identity()
+        dataset = content['fingerprints'].get('dataset')
+        if isinstance(dataset, dict):
+            content['fingerprints']['dataset'] = {name: value for name, value in dataset.items()
+                                                  if name not in ('num_classes', 'classes_hash')}
+        return content
+
     @cached_property
     def store_id(self) -> bytes:
         """16 bytes that every shard repeats: stores with the same identity may exchange shards."""
         return hashlib.sha256(_canonical(self.identity())).digest()[:16]
 
     def differences(self, other: 'Manifest') -> list[str]:
-        """One line per field in which the identities differ, ours first; what either leaves open is not compared."""
-        own_fields, other_fields = self.identity(), other.identity()
+        """One line per field in which two stores differ, ours first; what either leaves open is not compared."""
+        own_fields, other_fields = self.comparable(), other.comparable()
         for name in ('num_samples', 'samples_per_shard', 'samples_text_sha256'):
             if own_fields[name] is None or other_fields[name] is None:
                 del own_fields[name], other_fields[name]

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.store.cached_folder import cache_folder
+from mmtinyvit.store.cache import cache_folder
 from mmtinyvit.store.files import FULL, file_sha256, write_atomically
 
 from .index import entry_at

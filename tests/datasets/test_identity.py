@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 from tiny_flow import VIEW_TRANSFORMS, photo_dataset
 
@@ -37,20 +38,30 @@ def test_identity_does_not_depend_on_blocks():
     assert dataset_identity(keys, None)['order_hash'] == expected
 
 
-def test_pipeline_identity_is_json_and_notices_any_setting():
+def identity(transforms: list, mixing: dict | None = None, **load) -> dict:
     init_default_scope('mmpretrain')
-    base = pipeline_identity(SeededAugment(VIEW_TRANSFORMS), None)
+    pipeline = [dict(type='mmtinyvit.LoadImage', **load), SeededAugment(transforms)]
+    return pipeline_identity(BaseDataset(pipeline=pipeline, lazy_init=True), mixing)
+
+
+def test_pipeline_identity_is_json_and_notices_any_setting():
+    base = identity(VIEW_TRANSFORMS)
     assert json.loads(json.dumps(base)) == base
     changed = [*VIEW_TRANSFORMS[:-1], VIEW_TRANSFORMS[-1] | dict(erase_prob=0.3)]
-    assert pipeline_identity(SeededAugment(changed), None) != base
-    assert pipeline_identity(SeededAugment(VIEW_TRANSFORMS[:-1]), None) != base
-    assert pipeline_identity(SeededAugment(VIEW_TRANSFORMS), dict(mixup_alpha=0.8)) != base
+    assert identity(changed) != base
+    assert identity(VIEW_TRANSFORMS[:-1]) != base
+    assert identity(VIEW_TRANSFORMS, dict(mixup_alpha=0.8)) != base
+
+
+def test_reduced_images_are_part_of_the_identity_and_others_add_nothing_to_it():
+    """A store that was saved before images could be reduced has no such entry."""
+    assert identity(VIEW_TRANSFORMS, min_side=400) == identity(VIEW_TRANSFORMS) | dict(min_side=400)
+    assert set(identity(VIEW_TRANSFORMS)) == {'transforms', 'mixing'}
 
 
 def test_a_callable_is_part_of_the_identity():
-    init_default_scope('mmpretrain')
-    base = pipeline_identity(SeededAugment(VIEW_TRANSFORMS), None)
-    ours = pipeline_identity(SeededAugment([*VIEW_TRANSFORMS, darken]), None)
+    base = identity(VIEW_TRANSFORMS)
+    ours = identity([*VIEW_TRANSFORMS, darken])
     assert ours != base and ours['transforms'][-1] == 'darken'
 
 

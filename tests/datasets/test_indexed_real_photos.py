@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmtinyvit.datasets import ImageFolder, IndexedImages, LoadImage
-from mmtinyvit.datasets.image_index import index_images
+from mmtinyvit.datasets.images.scan import index_images
 
 DATA = Path(os.environ.get('MMTINYVIT_DATA', ''))
 
@@ -42,7 +42,7 @@ def test_zip_files_of_real_photos(tmp_path):
             for path in (root / name).iterdir():
                 file.write(path, path.name)
     index_images(root, tmp_path / 'folders.index', classes=names)
-    index_images(tmp_path, tmp_path / 'images.index', zipped=True)
+    index_images(tmp_path, tmp_path / 'images.index', layout='class-archives')
     load = [LoadImage()]
     folders = IndexedImages(str(tmp_path / 'folders.index'), str(root), pipeline=load)
     zips = IndexedImages(data_root=str(tmp_path), pipeline=load)

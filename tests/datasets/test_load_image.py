@@ -1,6 +1,7 @@
-"""LoadImage against mmcv's loader and PIL, on real encoded files of every kind."""
+"""LoadImage against mmcv's loader and PIL; ``test_image_kinds.py`` has the rarer kinds of files."""
 import io
 
+import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -51,3 +52,62 @@ def test_what_cannot_be_decoded_is_named(tmp_path, content, backend):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r'The image .*gone.png cannot be read \(No such file'):
         LoadImage()({'img_path': str(tmp_path / 'gone.png')})
+
+
+def blurred(width: int, height: int, suffix: str, orientation: int = 1) -> bytes:
+    """An encoded image of smooth colours."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS[:5, :5]).resize((width, height), Image.Resampling.BICUBIC).save(
+        buffer, suffix, quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('size, min_side, expected', [
+    ((400, 300), None, (300, 400)),
+    ((400, 300), 301, (300, 400)),
+    ((400, 300), 300, (300, 400)),
+    ((400, 300), 151, (300, 400)),
+    ((400, 300), 150, (150, 200)),
+    ((400, 300), 75, (75, 100)),
+    ((400, 300), 38, (38, 50)),  # 37.5 pixels: decoders round up
+    ((400, 300), 1, (38, 50)),
+    ((301, 401), 151, (201, 151)),
+    ((1, 1), 1, (1, 1)),
+])
+def test_jpeg_files_are_reduced_to_the_smallest_part_that_keeps_the_shorter_side(tmp_path, size, min_side, expected):
+    path = tmp_path / 'x.jpg'
+    path.write_bytes(blurred(*size, 'JPEG'))
+    found = LoadImage(min_side=min_side)({'img_path': str(path)})
+    assert found['img'].shape == (*expected, 3)
+    assert found['img_shape'] == found['ori_shape'] == expected
+    full = LoadImage()({'img_path': str(path)})['img']
+    averaged = cv2.resize(full, expected[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(averaged.astype(int) - found['img']).mean() < 3
+
+
+def test_a_turned_photo_is_reduced_by_the_same_part(tmp_path):
+    path = tmp_path / 'x.jpg'
+    path.write_bytes(blurred(400, 300, 'JPEG', orientation=6))
+    assert LoadImage(min_side=150)({'img_path': str(path)})['img_shape'] == (200, 150)
+
+
+@pytest.mark.parametrize('suffix', ['PNG', 'WEBP'])
+def test_only_jpeg_files_are_reduced(tmp_path, suffix):
+    path = tmp_path / 'x.jpg'  # whatever the name
+    path.write_bytes(blurred(400, 300, suffix))
+    reduced, full = (LoadImage(min_side=side)({'img_path': str(path)})['img'] for side in (10, None))
+    np.testing.assert_array_equal(reduced, full)
+
+
+def test_a_broken_file_is_named_also_if_it_were_to_be_reduced(tmp_path):
+    path = tmp_path / 'broken.jpg'
+    path.write_bytes(blurred(400, 300, 'JPEG')[:100])
+    with pytest.raises(UserError, match='The image .*broken.jpg cannot be decoded'):
+        LoadImage(min_side=10)({'img_path': str(path)})
+
+
+@pytest.mark.parametrize('settings', [dict(min_side=0), dict(min_side=100, imdecode_backend='pillow')])
+def test_min_side_that_cannot_be_had(settings):
+    with pytest.raises(UserError, match='min_side=.* needs a positive number of pixels and imdecode_backend='):
+        LoadImage(**settings)

@@ -15,7 +15,7 @@ from tiny_flow import VIEW_TRANSFORMS, photo_dataset
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from mmtinyvit.datasets import EpochClock, IndexedImages, SeededAugment, ViewDataset, derive_seed, set_view
-from mmtinyvit.datasets.image_index import index_images
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.datasets.views import find_seeded_augment, iter_transforms
 from mmtinyvit.errors import UserError
 
@@ -256,7 +256,7 @@ def test_a_view_dataset_of_nothing():
 
 
 def test_a_view_dataset_of_a_wrapper(dataset):
-    with pytest.raises(UserError, match='without a wrapper'):
+    with pytest.raises(UserError, match='ConcatDataset joins datasets'):
         ViewDataset(ConcatDataset([dataset]))
 
 

@@ -40,6 +40,7 @@ def training(photos: Path, work_dir: Path, store: Path | None = None, mixed: boo
     if mixed:
         changes['sampler'] = dict(type='mmtinyvit.PairedSampler', base_seed=7)
     cfg = distilling(photos, store, work_dir, **changes)
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='mmtinyvit.MapLabel', index=[0, 1, 2]))  # of 12 classes
     cfg.data_preprocessor = dict(type='mmtinyvit.ReplayDataPreprocessor', num_classes=CLASSES, **NORM) | (
         dict(mixing=dict(MIXING, base_seed=7)) if mixed else {})
     if store is None:

@@ -7,6 +7,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 from tiny_flow import BGR_MEAN, VIEW_TRANSFORMS, distilling, saving, student, write_photos
@@ -85,6 +86,25 @@ def test_other_views(tmp_path, photos, saved_store, pipeline, names):
         train(photos, saved_store, tmp_path, **pipeline)
 
 
+def test_images_reduced_by_the_student_alone(tmp_path, photos, saved_store):
+    """The photos are PNG files, which are never reduced: the pixels are the same, and still the training is refused."""
+    cfg = distilling(photos, saved_store, tmp_path)
+    cfg.train_dataloader.dataset.pipeline[0].min_side = 20
+    with pytest.raises(UserError, match=r'pipeline.min_side: \(absent\) != 20'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_images_reduced_by_the_teacher(tmp_path, photos, teacher_checkpoint):
+    cfg = saving(photos, tmp_path / 'store', tmp_path / 'save', teacher_checkpoint)
+    cfg.test_dataloader.dataset.pipeline[0].min_side = 20
+    Runner.from_cfg(cfg).test()
+    with pytest.raises(UserError, match=r'pipeline.min_side: 20 != \(absent\)'):
+        train(photos, tmp_path / 'store', tmp_path / 'alone')
+    cfg = distilling(photos, tmp_path / 'store', tmp_path / 'both', epochs=1)
+    cfg.train_dataloader.dataset.pipeline[0].min_side = 20
+    Runner.from_cfg(cfg).train()
+
+
 @pytest.mark.parametrize('model', [
     student(11),
     dict(type='mmtinyvit.DistillTimmClassifier', model_name='test_efficientnet', num_classes=11),
@@ -101,11 +121,26 @@ def test_other_data(tmp_path, saved_store, num_canaries):
         train(root, saved_store, tmp_path, hook=dict(num_canaries=num_canaries))
 
 
-def test_another_class_list(tmp_path, own_photos, saved_store):
-    (own_photos / 'class_3').mkdir()
-    shutil.copy(own_photos / 'class_0' / 'photo_000.png', own_photos / 'class_3' / 'photo_000.png')
-    with pytest.raises(UserError, match=r'another class list \(3 names, .*4 names'):
-        train(own_photos, saved_store, tmp_path)
+def relabelled(photos, store, work_dir, **changes) -> Config:
+    """A training on the same files, with a list that gives them other classes."""
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob('*.png'))
+    (work_dir / 'list.txt').write_text(''.join(f'{name} {number % 2}\n' for number, name in enumerate(names)))
+    cfg = distilling(photos, store, work_dir, epochs=1, **changes)
+    cfg.train_dataloader.dataset.update(ann_file=str(work_dir / 'list.txt'), metainfo=dict(classes=['odd', 'even']))
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='mmtinyvit.MapLabel', index=[4, 5]))
+    return cfg
+
+
+def test_another_class_list(tmp_path, photos, saved_store):
+    """It matters to who reads labels, and to nobody else."""
+    with pytest.raises(UserError, match=r'another class list \(3 names, .*2 names'):
+        Runner.from_cfg(relabelled(photos, saved_store, tmp_path, model=student(label_weight=.5))).train()
+    Runner.from_cfg(relabelled(photos, saved_store, tmp_path)).train()
+
+
+def test_labels_of_another_layout(tmp_path, photos, saved_store):
+    with pytest.raises(UserError, match='the images are of 3 classes, where the teacher has 12: .*--classes'):
+        train(photos, saved_store, tmp_path, model=student(label_weight=.5))
 
 
 def test_another_order(tmp_path, photos, saved_store):

@@ -12,7 +12,7 @@ from store_teacher import KEYS, contents, read_view, save
 from mmtinyvit.store import LogitStore, StoreError, verify_store
 from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.admin.summary import describe_sample, describe_store
-from mmtinyvit.store.cached_folder import cache_folder
+from mmtinyvit.store.cache import cache_folder
 from mmtinyvit.store.folders import is_url
 
 

@@ -1,64 +1,93 @@
 """List the images of a data set once, so that training starts without scanning 14 million files.
 
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k          # class folders
-    python tools/dataset_converters/index_images.py data/imagenet21k --classes imagenet-22k --zip    # n01440764.zip ...
+    python tools/dataset_converters/index_images.py data/imagenet21k                   # folders, or n01440764.tar ...
+    python tools/dataset_converters/index_images.py data/winter21_whole.tar --check    # tars in a tar, all decoded once
+    python tools/dataset_converters/index_images.py s3://bucket/shards --out shards.index         # WebDataset shards
 
-The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads.
+The index, by default DATA_ROOT/images.index, is what mmtinyvit.IndexedImages reads. docs/en/data.md has all layouts.
 """
 import argparse
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.image_index import find_classes, index_images
+from mmtinyvit.cli.command import positive, run_command
+from mmtinyvit.datasets.images.layouts import LAYOUTS
+from mmtinyvit.datasets.images.scan import MISSING_CLASSES, index_images, rejected_file, split_archive
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, synsets
-
-LISTS = ('imagenet-1k', *IN21K_LAYOUTS.values())
+from mmtinyvit.evaluation import class_map
+from mmtinyvit.store.folders import is_url
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write an image index.')
-    parser.add_argument('data_root', help='folder that holds one folder or one zip file per class')
-    parser.add_argument('--out', help='the index (default: DATA_ROOT/images.index)')
-    parser.add_argument('--classes', metavar='FILE', help='class names in label order, one per line, or one of '
-                        f'{", ".join(LISTS)} (default: all that are found, sorted)')
-    parser.add_argument('--zip', action='store_true', help='the classes are zip files')
-    parser.add_argument('--workers', type=int, default=8, help='threads that list classes (default: 8)')
+    parser.add_argument('data_root', help='folder or URL that holds the images in folders or archives (.zip, .tar), '
+                        'or one archive')
+    parser.add_argument('--out', help='the index (default: images.index in DATA_ROOT, or ARCHIVE.index beside it)')
+    parser.add_argument('--layout', choices=LAYOUTS, help='default: found out')
+    parser.add_argument('--zip', action='store_true', help='the same as --layout class-archives')
+    parser.add_argument('--match', metavar='PATTERN', help="which archives, such as 'train-*.tar' or '*/*.tar' "
+                        '(default: those in DATA_ROOT itself)')
+    parser.add_argument('--labels', metavar='SOURCE', help='class (folder or archive), cls (member beside the image), '
+                        'json:FIELD (field of such a member), none, or a file of `key label` lines '
+                        '(default: found out)')
+    parser.add_argument('--classes', metavar='LAYOUT', help='classes in label order: one of '
+                        f'{", ".join(class_map.LAYOUTS)}, or a file with one per line (default: all that are found, '
+                        'sorted)')
+    parser.add_argument('--missing-classes', choices=MISSING_CLASSES, default='refuse', help='of --classes: keep their '
+                        'numbers, or drop them (default: refuse)')
+    parser.add_argument('--check', nargs='?', const='cv2', choices=['cv2', 'pillow'], metavar='DECODER',
+                        help='decode every image once and leave out what fails, see rejected.txt beside the '
+                        'index (cv2, or pillow)')
+    parser.add_argument('--workers', type=positive, default=8, help='threads that list and decode (default: 8)')
     return parser.parse_args()
 
 
-def read_classes(name: str | None) -> list[str] | None:
-    if name is None:
-        return None
-    if name in LISTS:
-        return list(synsets(name))
-    try:
-        classes = Path(name).read_text().split('\n')
-    except OSError as error:
-        raise UserError(f'The class list {name} cannot be read ({error.strerror}): name a file, or one of '
-                        f'{", ".join(LISTS)}.') from error
-    return [line.strip() for line in classes if line.strip()]
+def index_path(args: argparse.Namespace) -> Path:
+    """Where the index goes. Raises :class:`UserError` if that is a URL, or none is named and a URL is indexed."""
+    if args.out and is_url(args.out):
+        raise UserError(f'--out {args.out} is a URL: name a file of this machine, and copy it there when it is '
+                        'written.')
+    if args.out:
+        return Path(args.out)
+    if is_url(args.data_root):
+        raise UserError(f'{args.data_root} is a URL: name the file of this machine that becomes the index with --out.')
+    folder, archive = split_archive(args.data_root)
+    return Path(folder, f'{archive[:-4]}.index' if archive else 'images.index')
 
 
 def main() -> None:
     args = parse_args()
-    out = args.out or str(Path(args.data_root, 'images.index'))
-    classes = read_classes(args.classes)
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('classes'),
+    out = index_path(args)
+    classes = class_map.synsets(args.classes) if args.classes else None
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        total = len(classes or find_classes(args.data_root, args.zip))
-        task = progress.add_task('Listing', total=total, images=0)
-        summary = index_images(args.data_root, out, classes, args.zip, args.workers,
-                               lambda done, images: progress.update(task, completed=done, images=images))
-    table = Table('index', 'classes', 'images', 'classes without images')
-    table.add_row(out, f'{summary.num_classes:,}', f'{summary.num_images:,}', f'{len(summary.empty_classes):,}')
+        tasks = {}
+
+        def show(step: str, done: int, total: int, images: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=total, images=images)
+            progress.update(tasks[step], completed=done, total=total, images=images)
+
+        summary = index_images(args.data_root, out, classes, 'class-archives' if args.zip else args.layout, args.labels,
+                               args.match, args.missing_classes, args.check, args.workers, show)
+    table = Table('index', Column(str(out), overflow='fold'))
+    table.add_row('layout', summary.layout)
+    table.add_row('labels from', summary.labels)
+    table.add_row('classes', f'{summary.num_classes:,}')
+    table.add_row('classes without images', f'{len(summary.empty_classes):,}')
+    table.add_row('images', f'{summary.num_images:,}')
+    if summary.others:
+        table.add_row('other files', ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()))
+    if summary.left_out:
+        table.add_row('images left out for want of a label', f'{summary.left_out:,}')
+    rejected = f'{summary.rejected:,}' + f', see {rejected_file(out).name}' * bool(summary.rejected)
+    table.add_row('images that do not decode', rejected if args.check else 'not looked for (--check)')
     Console().print(table)
 
 
 if __name__ == '__main__':
-    run_command(main, 'Interrupted: no index was written.')
+    run_command(main, 'Interrupted: the same command goes on from here.')

@@ -8,7 +8,7 @@ from timm.utils import unwrap_model
 from torch import Tensor
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import IN21K_LAYOUTS, in21k_to_in1k_index
+from mmtinyvit.evaluation.class_map import match_classes, synsets
 from mmtinyvit.models.weights import fill_module
 from mmtinyvit.registry import HOOKS
 
@@ -44,10 +44,20 @@ def map_rows(rows: Tensor, index: Tensor) -> Tensor:
 
 @HOOKS.register_module()
 class MapHeadHook(Hook):
-    """After loading a checkpoint with an ImageNet-21K head, before the model takes it: keep the 1,000 matching rows.
+    """After loading a checkpoint whose head has another label layout, before the model takes it: keep matching rows.
 
-    Classes are matched by synset. Does nothing on resuming, or if the head fits already.
+    Classes are matched by synset, from ImageNet-21K to the 1,000, from 21,841 classes to 10,450, or between any two
+    layouts. Does nothing on resuming, or if the head has as many classes as the model's.
+
+    Args:
+        source: Layout of the checkpoint's head: its name, or a file with a synset per line, see
+            :func:`.class_map.synsets`; by default the one with as many classes.
+        target: Layout of the model's head, likewise.
     """
+
+    def __init__(self, source: str | int | None = None, target: str | int | None = None) -> None:
+        self.source = source
+        self.target = target
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = _state_of(checkpoint)
@@ -59,16 +69,26 @@ class MapHeadHook(Hook):
         found = len(state[weight])
         if found == wanted:
             return
-        if wanted != 1000 or found not in IN21K_LAYOUTS:
-            raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}: MapHeadHook '
-                            f'maps {", ".join(map(str, IN21K_LAYOUTS))} classes to 1000; replace it by '
-                            'mmtinyvit.NewHeadHook in custom_hooks to start with a new head.')
-        index = torch.from_numpy(in21k_to_in1k_index(found).copy())
+        try:
+            source, target = _layout(self.source, found, 'source'), _layout(self.target, wanted, 'target')
+            index = torch.from_numpy(match_classes(source, target))
+        except UserError as error:
+            raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}, which '
+                            'MapHeadHook cannot map (to start with a new head, replace it by mmtinyvit.NewHeadHook in '
+                            f'custom_hooks): {error}') from error
         for name in (weight, bias):
             state[name] = map_rows(state[name], index)
         matched = int((index >= 0).sum())
-        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched} rows matched by synset, '
-                           f'{wanted - matched} set to the mean row')
+        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset, '
+                           f'{wanted - matched:,} set to the mean row')
+
+
+def _layout(layout: str | int | None, rows: int, argument: str) -> str | int:
+    """The layout of a head of ``rows`` classes: the one that was named, or the one of this size."""
+    classes = len(synsets(rows if layout is None else layout))
+    if classes != rows:
+        raise UserError(f'its {argument} {layout} has {classes} classes: name the layout of a head of {rows}.')
+    return rows if layout is None else layout
 
 
 @HOOKS.register_module()

@@ -41,6 +41,11 @@ class _DistillMixin:
         self.distill_loss: nn.Module = MODELS.build(distill or dict(type='mmtinyvit.SparseSoftTargetLoss'))
         self.label_weight = label_weight
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether a training needs labels."""
+        return self.label_weight > 0
+
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Losses of normalised images ``(B, 3, H, W)``, whose samples have the teacher's record.
 
@@ -171,6 +176,11 @@ class DeiTDistillClassifier(ImageClassifier):
             self.head.layers.head_dist.requires_grad_(False)
         elif alpha == 1:
             self.head.layers.head.requires_grad_(False)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether a training needs labels."""
+        return self.alpha < 1
 
     def init_weights(self) -> None:
         """Initialise the student, and build the teacher, so that its faults show before training starts."""

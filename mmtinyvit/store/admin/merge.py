@@ -110,7 +110,7 @@ def _refuse_difference(unit: Unit, one: Path, other: Path) -> None:
 # ---------------------------------------------------------------- the same views
 def _comparable(manifest: Manifest) -> dict[str, Any]:
     """The identity without what depends on which samples there are."""
-    content = manifest.identity()
+    content = manifest.comparable()
     for name in ('num_samples', 'samples_per_shard', 'samples_text_sha256'):
         del content[name]
     dataset = content['fingerprints'].get('dataset')
