@@ -4,7 +4,6 @@ What was listed, and which images were decoded, is kept beside the index until i
 interrupted goes on where it stopped.
 """
 import os
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,14 @@ import numpy as np
 
 from ...errors import UserError
 from ...store.folders import is_url
-from .check import check_image, decoder_name
-from .data_root import DataRoot, join_root
+from .check import decoder_name
+from .data_root import DataRoot
+from .decoding import block_stamps, decode_block
 from .index import IndexBlock, write_index
 from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
 from .layouts import Source, find_sources, list_source, refuse_compressed, sample_keys
-from .listing import COLUMNS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Listing
-from .members import ArchiveMember, read_files, read_member, read_members, require_size
+from .listing import IMAGE_SUFFIXES, Listing
 
 __all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images', 'rejected_file', 'split_archive']
 
@@ -31,7 +30,6 @@ MISSING_CLASSES = ('refuse', 'keep', 'drop')
 
 _IN_FLIGHT = 256  # bounds the memory of a scan
 _DECODED_AT_ONCE = 256  # and recorded in the journal
-_READ_AT_ONCE = 16  # neighbours in an archive at a URL come with one request
 
 
 class ScanSummary(NamedTuple):
@@ -241,65 +239,15 @@ class _Scan:
 
         def run(source: Source, listing: Listing, first: int) -> tuple[Source, int, dict[int, str]]:
             rows = range(first, min(first + _DECODED_AT_ONCE, len(listing.names)))
-            block = f'{decoder_name(backend)} {first} {self._stamps(source, listing, rows)}'
+            block = f'{decoder_name(backend)} {first} {block_stamps(self.root, source, listing, rows)}'
             return source, len(rows), self.journal.rejected(
-                source, block, lambda: self._decode(source, listing, rows, backend))
+                source, block, lambda: decode_block(self.root, source, listing, rows, backend))
 
         done = 0
         for source, count, faults in _in_order(pool, run, tasks()):
             self._faults.setdefault(source, {}).update(faults)
             done += count
             on_progress('Decoding', done, total, total)
-
-    def _stamps(self, source: Source, listing: Listing, rows: range) -> list[str]:
-        """What tells that files by themselves have changed; an archive is known by its own stamp."""
-        if source.kind != 'folder':
-            return []
-        if is_url(self.root.root):
-            return [str(time.time_ns())]  # asking would take as many requests as there are images
-        try:
-            return [f'{listing.names[row]} {self.root.entry(listing.names[row]).stamp}' for row in rows]
-        except OSError:
-            return [str(time.time_ns())]  # one is gone: decode, and see
-
-    def _decode(self, source: Source, listing: Listing, rows: range, backend: str) -> dict[int, str]:
-        """Reasons of those of a block of images that do not decode, by row."""
-        reasons = {}
-        for first in range(0, len(rows), _READ_AT_ONCE):
-            batch = rows[first:first + _READ_AT_ONCE]
-            for row, data in zip(batch, self._read(source, listing, batch), strict=True):
-                reason = data if isinstance(data, str) else check_image(data, listing.names[row], backend)
-                if reason is not None:
-                    reasons[row] = reason
-        return reasons
-
-    def _read(self, source: Source, listing: Listing, rows: range) -> list[bytes | str]:
-        """The bytes of some images, or why there are none."""
-        names = [listing.names[row] for row in rows]
-        if source.kind == 'folder' and is_url(self.root.root):
-            return read_files([join_root(self.root.root, name) for name in names])
-        if source.kind == 'folder':
-            return [self._read_file(name) for name in names]
-        archive = join_root(self.root.root, source.name)
-        columns = (listing.columns[name][rows.start:rows.stop].tolist() for name in COLUMNS)
-        members = [ArchiveMember(archive, source.size, *values) for values in zip(*columns, strict=True)]
-        if is_url(archive):
-            return read_members(members, names)
-        contents: list[bytes | str] = []
-        for member, name in zip(members, names, strict=True):
-            try:
-                contents.append(read_member(member, name))
-            except UserError:
-                require_size(member, os.path.getsize(archive))  # another archive by now is no fault of the image
-                contents.append('damaged in its archive')
-        return contents
-
-    def _read_file(self, name: str) -> bytes | str:
-        try:
-            with self.root.open(name) as file:
-                return file.read(MAX_IMAGE_BYTES)
-        except OSError as error:
-            return f'cannot be read ({error.strerror})'
 
     def blocks(self, archives: Sequence[str]) -> Iterator[IndexBlock]:
         """All images, in sample order."""
