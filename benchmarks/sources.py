@@ -74,29 +74,43 @@ def main() -> None:
                                                      'shards')}
         for name, place in roots.items():
             index_images(place, root / f'{name}.index')
-        report('opening, in a new process', time_opening(root, roots), args.json)
-        loaders = {name: loader(root / f'{name}.index', place, args) for name, place in roots.items()}
-        with bucket(root / 'shards') as url:
-            if url:
-                index_images(url, root / 's3.index')
-                loaders['shards in S3'] = loader(root / 's3.index', url, args)
-            title = f'{len(photos)} photos, {args.workers} workers, '
-            report(title + 'files in memory', with_rates(compare(
-                {name: partial(epoch, each) for name, each in loaders.items()}, args.rounds, warmup=1), photos),
-                args.json)
-        loaders.pop('shards in S3', None)
-        report(title + 'files not in memory', with_rates(compare(
-            {name: partial(forgetful_epoch, each, roots[name]) for name, each in loaders.items()}, args.rounds,
-            warmup=0), photos), args.json)
-        del loaders
-        report('a view on one core, processor time', compare(
-            {name: partial(processor_seconds, dataset) for name, dataset in peers(root, args).items()}, args.rounds,
-            warmup=1), args.json)
+        parts = dict(opening=partial(opening, root, roots, args), layouts=partial(layouts, root, roots, photos, args),
+                     peers=partial(compare_peers, root, args))
+        for name, part in parts.items():
+            if args.only in (None, name):
+                part()
+
+
+def opening(root: Path, roots: dict[str, str], args: argparse.Namespace) -> None:
+    report('opening, in a new process', time_opening(root, roots), args.json)
+
+
+def layouts(root: Path, roots: dict[str, str], photos: list[Path], args: argparse.Namespace) -> None:
+    loaders = {name: loader(root / f'{name}.index', place, args) for name, place in roots.items()}
+    title = f'{len(photos)} photos, {args.workers} workers, '
+    with bucket(root / 'shards') as url:
+        if url:
+            index_images(url, root / 's3.index')
+            loaders['shards in S3'] = loader(root / 's3.index', url, args)
+        report(title + 'files in memory', with_rates(compare(
+            {name: partial(epoch, each) for name, each in loaders.items()}, args.rounds, warmup=1), photos), args.json)
+    loaders.pop('shards in S3', None)
+    report(title + 'files not in memory', with_rates(compare(
+        {name: partial(forgetful_epoch, each, roots[name]) for name, each in loaders.items()}, args.rounds,
+        warmup=0), photos), args.json)
+
+
+def compare_peers(root: Path, args: argparse.Namespace) -> None:
+    report('a view on one core, processor time', compare(
+        {name: partial(processor_seconds, dataset) for name, dataset in peers(root, args).items()}, args.rounds,
+        warmup=1), args.json)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=1000)
+    parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files to use instead')
+    parser.add_argument('--only', choices=['opening', 'layouts', 'peers'], help='one part only')
     parser.add_argument('--rounds', type=int, default=7, help='epochs of each layout')
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--quick', action='store_true', help='200 images, 3 rounds')
@@ -111,7 +125,9 @@ def parse_args() -> argparse.Namespace:
 def write_folders(root: Path, args: argparse.Namespace) -> list[Path]:
     """Twenty classes of photos; a training set's classes have hundreds of images, the sample's one each."""
     data = os.environ.get('MMTINYVIT_DATA')
-    found = sorted(Path(data, 'imagenet_sample').rglob('*.JPEG')) if data else []
+    folder = args.photos or (data and f'{data}/imagenet_sample')
+    found = sorted(path for path in Path(folder).rglob('*.*') if path.suffix.lower() in ('.jpg', '.jpeg')
+                   ) if folder else []
     rng = np.random.default_rng(0)
     photos = []
     for number in range(args.images):
