@@ -534,20 +534,23 @@ def test_a_cache_keeps_what_it_has_and_stays_within_its_limit(tmp_path, monkeypa
     assert smaller.get('large') is None
 
 
-def fill(cache: ByteCache, seed: int) -> None:
-    for i in np.random.default_rng(seed).permutation(1200).tolist():
-        data = bytes([i % 256]) * 1000
-        if cache.get(f'image {i}') not in (None, data):
-            os._exit(1)
-        cache.put(f'image {i}', data)
+def fill(cache: ByteCache, seed: int, rounds: int) -> None:
+    for _ in range(rounds):
+        for i in np.random.default_rng(seed).permutation(1200).tolist():
+            data = bytes([i % 256]) * 1000
+            if cache.get(f'image {i}') not in (None, data):
+                os._exit(1)
+            cache.put(f'image {i}', data)
 
 
 def test_processes_that_fill_a_cache_together_keep_to_its_limit(tmp_path):
     cache = ByteCache(tmp_path / 'images', 256 * 1004 * 3)
-    processes = [get_context('fork').Process(target=fill, args=(cache, seed)) for seed in range(4)]
+    processes = [get_context('fork').Process(target=fill, args=(cache, seed, 1 if seed else 10**9)) for seed in range(4)]
     for process in processes:
         process.start()
-    os.kill(processes[0].pid, signal.SIGKILL)
+    while not cache.folder.exists() or not stored(cache):
+        time.sleep(.001)
+    os.kill(processes[0].pid, signal.SIGKILL)  # it would never end
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0, 0, 0]
