@@ -545,10 +545,11 @@ def fill(cache: ByteCache, seed: int, rounds: int) -> None:
 
 def test_processes_that_fill_a_cache_together_keep_to_its_limit(tmp_path):
     cache = ByteCache(tmp_path / 'images', 256 * 1004 * 3)
-    processes = [get_context('fork').Process(target=fill, args=(cache, seed, 1 if seed else 10**9)) for seed in range(4)]
+    processes = [get_context('fork').Process(target=fill, args=(cache, seed, 1 if seed else 10**9))
+                 for seed in range(4)]
     for process in processes:
         process.start()
-    while not cache.folder.exists() or not stored(cache):
+    while not any(cache.folder.glob('*/*')):
         time.sleep(.001)
     os.kill(processes[0].pid, signal.SIGKILL)  # it would never end
     for process in processes:
