@@ -2,7 +2,7 @@
 import html
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from io import BufferedReader, RawIOBase
@@ -14,7 +14,7 @@ from ...store.connection import connect
 from ...store.folders import is_url
 from .remote_bytes import ByteRange, fetch_ranges, is_web, try_remote
 
-__all__ = ['DataRoot', 'Entry', 'FileRange', 'join_root']
+__all__ = ['ByteFile', 'DataRoot', 'Entry', 'join_root', 'part_of']
 
 _BLOCK = 2**23  # bytes that are fetched ahead while an archive at a URL is listed from its first byte to its last
 _ASKED_AT_ONCE = 16  # sizes of files
@@ -178,8 +178,12 @@ class DataRoot:
         """
         if not self._is_url:
             return open(os.path.join(self.root, name), 'rb')
-        size = self.entry(name).size
-        return BufferedReader(_RemoteFile(join_root(self.root, name), size), max(1, min(size, _BLOCK)))
+        url, size = join_root(self.root, name), self.entry(name).size
+
+        def read_at(start: int, count: int) -> bytes:
+            return fetch_ranges([ByteRange(url, start, start + min(count, _BLOCK))])[0]
+
+        return BufferedReader(ByteFile(size, read_at), max(1, min(size, _BLOCK)))
 
     def read(self, name: str, limit: int) -> bytes | None:
         """The first ``limit`` bytes of a file below the root, all of it if it is shorter; None if there is none.
@@ -242,11 +246,16 @@ def _remote_entry(name: str, info: dict[str, Any]) -> Entry:
     return Entry(name, info['type'] == 'directory', size, f'{size} {changed}')
 
 
-class _Bytes(RawIOBase):
-    """Bytes somewhere, as a file."""
+class ByteFile(RawIOBase):
+    """Bytes somewhere, as a file.
 
-    def __init__(self, size: int) -> None:
-        self._size, self._position = size, 0
+    Args:
+        size: How many there are.
+        read_at: Gives at most ``count`` bytes from ``start``, as ``read_at(start, count)``.
+    """
+
+    def __init__(self, size: int, read_at: Callable[[int, int], bytes]) -> None:
+        self._size, self._read_at, self._position = size, read_at, 0
 
     def readable(self) -> bool:
         return True
@@ -261,39 +270,16 @@ class _Bytes(RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         count = max(0, min(len(buffer), self._size - self._position))
-        data = self._read(self._position, count)
+        data = self._read_at(self._position, count)
         buffer[:len(data)] = data
         self._position += len(data)
         return len(data)
 
-    def _read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``."""
-        raise NotImplementedError
 
-
-class FileRange(_Bytes):
+def part_of(file: BinaryIO, start: int, size: int) -> BinaryIO:
     """Bytes ``start`` to ``start + size`` of an open file, as a file: an archive inside an archive."""
+    def read_at(position: int, count: int) -> bytes:
+        file.seek(start + position)
+        return file.read(count)
 
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        super().__init__(size)
-        self._file, self._start = file, start
-
-    @classmethod
-    def buffered(cls, file: BinaryIO, start: int, size: int) -> BufferedReader:
-        """The range with a buffer of its own."""
-        return BufferedReader(cls(file, start, size))
-
-    def _read(self, start: int, count: int) -> bytes:
-        self._file.seek(self._start + start)
-        return self._file.read(count)
-
-
-class _RemoteFile(_Bytes):
-    """The file at a URL."""
-
-    def __init__(self, url: str, size: int) -> None:
-        super().__init__(size)
-        self._url = url
-
-    def _read(self, start: int, count: int) -> bytes:
-        return fetch_ranges([ByteRange(self._url, start, start + min(count, _BLOCK))])[0]
+    return BufferedReader(ByteFile(size, read_at))

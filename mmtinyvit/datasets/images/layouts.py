@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ...errors import UserError
-from .data_root import DataRoot, Entry, FileRange
+from .data_root import DataRoot, Entry, part_of
 from .listing import Listing, first_names, inner_archives, is_image, list_folder, list_tar, list_zip
 
 __all__ = ['LAYOUTS', 'Source', 'find_sources', 'list_source', 'peek', 'refuse_compressed', 'sample_keys']
@@ -202,7 +202,7 @@ def list_source(root: DataRoot, source: Source, label: str | None = None) -> Lis
                 return list_zip(file, where)
             if not source.inner:
                 return list_tar(file, where, label)
-            listing = list_tar(FileRange.buffered(file, source.start, source.length), where, label)
+            listing = list_tar(part_of(file, source.start, source.length), where, label)
         if listing.columns:
             listing.columns['offsets'] += np.uint64(source.start)
         return listing

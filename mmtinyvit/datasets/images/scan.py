@@ -229,7 +229,7 @@ class _Scan:
                         'among them: name images by their keys (see docs/en/data.md), or correct the list.')
 
     def decode_all(self, pool: ThreadPoolExecutor, backend: str, total: int,
-              on_progress: Callable[[str, int, int, int], None]) -> None:
+                   on_progress: Callable[[str, int, int, int], None]) -> None:
         """Decodes every image."""
         def tasks() -> Iterator[tuple[Source, Listing, int]]:
             for source in self.sources:
