@@ -4,8 +4,8 @@
     python tools/dataset_converters/index_images.py data/winter21_whole.tar --check    # tars in a tar, all decoded once
     python tools/dataset_converters/index_images.py s3://bucket/shards --out shards.index         # WebDataset shards
 
-The index, by default DATA_ROOT/images.index or ARCHIVE.index, is what mmtinyvit.IndexedImages reads. docs/en/data.md has
-all layouts.
+The index, by default DATA_ROOT/images.index or ARCHIVE.index, is what mmtinyvit.IndexedImages reads; docs/en/data.md
+has all layouts.
 """
 import argparse
 from pathlib import Path
