@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmtinyvit.datasets.identity import classes_hash, iter_keys
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
+from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 

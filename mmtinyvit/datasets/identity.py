@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from .transforms import LoadImage
-from .views import find_pipeline, find_seeded_augment, iter_transforms, sample_key
+from .view_dataset import find_pipeline
+from .views import find_seeded_augment, iter_transforms, sample_key
 
 __all__ = ['canary_digest', 'classes_hash', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions',
            'pipeline_identity', 'plain_json']

@@ -18,7 +18,7 @@ from .images.index import ImageIndex
 from .images.members import require_size
 from .images.remote_bytes import remote_size
 from .images.remote_index import local_index
-from .views import load_batch, load_sample
+from .view_dataset import load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
 

@@ -29,7 +29,8 @@ from mmtinyvit.datasets.identity import (
 )
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
+from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable

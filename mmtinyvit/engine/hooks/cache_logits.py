@@ -9,6 +9,7 @@ from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
+from mmtinyvit.datasets.view_dataset import read_in_batches
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest
 from mmtinyvit.engine.teacher import Batch, Teacher
@@ -97,6 +98,7 @@ class CacheLogitsHook(StoreHook):
 
     # ---------------------------------------------------------------- before training
     def before_train(self, runner: Runner) -> None:
+        read_in_batches(runner.train_dataloader.dataset)
         mode = use_store(runner.train_dataloader.dataset, runner.cfg).mode
         if mode == 'stored':
             self.views = self.check.stores(runner, self.wanted_views)

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmtinyvit.datasets.load_teacher_logits import use_store
+from mmtinyvit.datasets.view_dataset import read_in_batches
 from mmtinyvit.engine.store_check import StoreCheck, store_identity
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
@@ -60,6 +61,7 @@ class SparseLogitDistillHook(StoreHook):
         self.views: list[int] = []
 
     def before_train(self, runner: Runner) -> None:
+        read_in_batches(runner.train_dataloader.dataset)
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         if reader.mode != 'stored':
             raise UserError(f"mode={reader.mode!r} of LoadTeacherLogits needs a teacher: put mmtinyvit.CacheLogitsHook "
