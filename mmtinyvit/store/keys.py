@@ -28,7 +28,7 @@ __all__ = [
 MAX_KEY_BYTES = 4096
 MAX_SAMPLES = 2**32 - 1
 
-INDEX_HEADER = struct.Struct('<8sIIQQ28xI')  # magic, format, salt, samples, text bytes, zeros, crc32: 64 bytes
+INDEX_HEADER = struct.Struct('<8sIIQQ28sI')  # magic, format, salt, samples, text bytes, text hash, crc32: 64 bytes
 _MAGIC = b'MTVKEYS\n'
 _CHUNK = 65_536
 _MAX_SALT = 16
@@ -104,12 +104,13 @@ def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
 
 
 # ---------------------------------------------------------------- writing
-def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[SampleFiles, int]:
+def write_sample_files(root: Path, keys: Iterable[str] | str | Path, tied: bool = True) -> tuple[SampleFiles, int]:
     """Writes ``samples.txt`` and ``samples.idx``.
 
     Args:
         root: The store's folder.
         keys: The keys, or a text file with one per line.
+        tied: Whether the index names the text that it belongs to, which in older stores it does not.
 
     Returns:
         What the manifest records about the files, and the number of samples.
@@ -138,14 +139,16 @@ def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[Sa
     else:
         raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen to '
                          'collide.')
-    parts = [index_header(salt, num_samples, text_bytes), offsets, hashes, order.astype('<u4')]
+    text_sha = file_sha256(text_path)
+    header = index_header(salt, num_samples, text_bytes, text_sha if tied else '')
+    parts = [header, offsets, hashes, order.astype('<u4')]
     write_atomically(index_path, (memoryview(part).cast('B') for part in parts))
-    return SampleFiles(file_sha256(text_path), file_sha256(index_path), salt), num_samples
+    return SampleFiles(text_sha, file_sha256(index_path), salt), num_samples
 
 
-def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:
-    """The first 64 bytes of ``samples.idx``."""
-    head = INDEX_HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, 0)[:-4]
+def index_header(salt: int, num_samples: int, text_bytes: int, text_sha: str = '') -> bytes:
+    """The first 64 bytes of ``samples.idx``; without the hash of the text they are those of older stores."""
+    head = INDEX_HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, bytes.fromhex(text_sha)[:28], 0)[:-4]
     return head + struct.pack('<I', zlib.crc32(head))
 
 
@@ -167,15 +170,15 @@ class KeyTable:
     Args:
         root: The store's folder.
         num_samples: What the manifest promises.
-        salt: The manifest's ``key_salt``.
+        samples: What the manifest says of the two files.
 
     Raises:
         StoreError: A samples file is missing, damaged, or belongs to another store.
     """
 
-    def __init__(self, root: Path, num_samples: int, salt: int) -> None:
+    def __init__(self, root: Path, num_samples: int, samples: SampleFiles) -> None:
         self.root = root
-        self.salt = salt
+        self.salt = samples.key_salt
         try:
             self._text, index = map_file(root / TEXT_NAME), map_file(root / INDEX_NAME)
         except OSError as error:
@@ -190,8 +193,11 @@ class KeyTable:
         offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
         hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
         positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
-        size = len(self._text)
-        if index[:start] != index_header(salt, num_samples, size) or offsets[-1] != size:
+        size, header = len(self._text), index[:start]
+        ours = header == index_header(self.salt, num_samples, size, samples.text_sha256)
+        if header == index_header(self.salt, num_samples, size):  # of an older store: nothing in it names the text
+            ours = file_sha256(root / INDEX_NAME) == samples.index_sha256
+        if not ours or offsets[-1] != size:
             raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
                              'copy both samples files again from where the store was written.')
         # Single items of a memoryview are plain numbers, and take half the time of an array's.

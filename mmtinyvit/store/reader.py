@@ -89,7 +89,7 @@ class LogitStore:
     @cached_property
     def _keys(self) -> KeyTable:
         meta = self.manifest
-        return KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples.key_salt)
+        return KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples)
 
     @property
     def views(self) -> list[int]:

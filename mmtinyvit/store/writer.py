@@ -72,7 +72,7 @@ class LogitWriter:
         except BaseException:
             self._lock.close()
             raise
-        self._keys = KeyTable(self.root, self.manifest.num_samples, self.manifest.samples.key_salt)
+        self._keys = KeyTable(self.root, self.manifest.num_samples, self.manifest.samples)
         self._written = 0
 
     def __enter__(self) -> 'LogitWriter':
@@ -266,7 +266,7 @@ def agree(root: Path, request: Manifest, keys: Sequence[str] | str | Path) -> Ma
 
 
 def _first_difference(root: Path, found: Manifest, keys: Sequence[str] | str | Path) -> str:
-    table = KeyTable(root, found.num_samples, found.samples.key_salt)
+    table = KeyTable(root, found.num_samples, found.samples)
     keys = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
     for position, key in enumerate(keys):
         if position < len(table) and table.key(position) != key:

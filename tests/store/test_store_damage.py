@@ -6,7 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-from store_teacher import contents, hashes
+from store_teacher import KEYS as SAMPLE_KEYS
+from store_teacher import contents, hashes, make_older, manifest
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, Unit, verify_store
 
@@ -147,6 +148,24 @@ def test_moved_shards_and_blocks_are_found(tmp_path):
     (folder / 'shard-00000.logits').write_bytes(swapped)
     with pytest.raises(StoreError, match='checksum of samples 0 to 7'):
         LogitStore(tmp_path / 's').read_positions(0, [0])
+
+
+@pytest.mark.parametrize('older', [False, True])
+@pytest.mark.parametrize('names', [['samples.txt', 'samples.idx'], ['samples.txt'], ['samples.idx']])
+def test_the_samples_files_of_another_order_are_refused(saved, tmp_path, older, names):
+    """With both of them, every key would be found, and nearly all in the place of another."""
+    path, other = shutil.copytree(saved, tmp_path / 's'), tmp_path / 'other'
+    LogitWriter(other, manifest(), SAMPLE_KEYS[::-1]).close()
+    for store in (path, other):
+        if older:
+            make_older(store)
+    assert (LogitStore(path).read(0, SAMPLE_KEYS).index == LogitStore(saved).read(0, SAMPLE_KEYS).index).all()
+    for name in names:
+        shutil.copy(other / name, path / name)
+    assert [finding.path.name for finding in problems(path)] == names
+    with pytest.raises(StoreError, match='samples.idx is damaged, or does not belong to this store or to samples.txt: '
+                                         'copy both|samples files of the store .* are damaged at sample'):
+        LogitStore(path).read(0, SAMPLE_KEYS)
 
 
 def test_right_checksums_on_wrong_records_are_refused(tiny):

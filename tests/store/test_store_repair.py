@@ -2,7 +2,7 @@
 import shutil
 
 import pytest
-from store_teacher import KEYS, contents, manifest, save
+from store_teacher import KEYS, contents, make_older, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
 from mmtinyvit.store.admin.repair import repair_store
@@ -75,6 +75,15 @@ def test_damaged_keys_are_reported(saved, tmp_path):
     flip(path / 'samples.txt', 5)
     found = repair_store(path, act=True)
     assert not found.needed and len(found.problems) == 1 and 'samples.txt is damaged' in found.problems[0]
+
+
+def test_the_index_of_an_older_store_is_made_again_as_it_was(saved, tmp_path):
+    path = shutil.copytree(saved, tmp_path / 'store')
+    make_older(path)
+    before = contents(path)
+    (path / 'samples.idx').unlink()
+    assert repair_store(path, act=True).rebuild_index
+    assert contents(path) == before and before['samples.idx'] != contents(saved)['samples.idx']
 
 
 def test_nothing_is_taken_from_a_writer_at_work(damaged):

@@ -106,7 +106,7 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
         with open(keys, encoding='utf-8', newline='\n') as file:
             samples, _ = write_sample_files(Path(temporary), (_NAMES[key_form](i, line.removesuffix('\n'))
                                                               for i, line in enumerate(file)))
-        table = KeyTable(Path(temporary), num_samples, samples.key_salt)
+        table = KeyTable(Path(temporary), num_samples, samples)
         missing, epoch = list(writer.missing(views)), None
         if not missing:
             _refuse_other(writer, views[0], _Epoch(folders[views[0]], topk, table, key_form))

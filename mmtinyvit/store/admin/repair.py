@@ -120,8 +120,8 @@ def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) 
         for path in [path for path in repair.leftovers if path.parent == root]:
             path.unlink(missing_ok=True)
         if repair.rebuild_index:
-            samples, _ = write_sample_files(root, root / TEXT_NAME)
-            if samples != manifest.samples:
+            made = (write_sample_files(root, root / TEXT_NAME, tied)[0] for tied in (True, False))
+            if manifest.samples not in made:
                 raise StoreError(f'{root / INDEX_NAME} cannot be made again from {TEXT_NAME}: copy it again from where '
                                  'the store was written.')
     for name in ('shards', 'leftovers'):
