@@ -9,7 +9,7 @@ from typing import Any
 
 from .connection import connect, explain, short_reason
 from .errors import StoreError
-from .files import FULL, make_folder, translated, write_atomically
+from .files import FULL, make_folder, make_own_folder, open_file, translated, write_atomically
 from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
@@ -79,7 +79,7 @@ class LocalFolder:
         for entry in os.scandir(self.root) if self.root.is_dir() else ():
             if entry.is_file():
                 found[entry.name] = entry.stat().st_size
-            elif parse_view(entry.name) is None:
+            elif parse_view(entry.name) is None or not entry.is_dir():
                 found[f'{entry.name}/'] = 0
             else:
                 found |= {f'{entry.name}/{inner.name}': inner.stat().st_size for inner in os.scandir(entry)
@@ -88,7 +88,7 @@ class LocalFolder:
 
     def head(self, file: str, size: int) -> bytes:
         """The first bytes of a file."""
-        with open(self.root / file, 'rb') as opened:
+        with open_file(self.root / file) as opened:
             return opened.read(size)
 
     @contextmanager
@@ -116,8 +116,9 @@ class LocalFolder:
             StoreError: The disk is full, or writing is not possible or not allowed.
         """
         target = self.root / file
-        with open(source, 'rb') as opened, translated(self.root, os.fstat(opened.fileno()).st_size):
-            make_folder(target.parent)
+        with open_file(source) as opened, translated(self.root, os.fstat(opened.fileno()).st_size):
+            if target.parent != self.root:
+                make_own_folder(target.parent)
             write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
 
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:

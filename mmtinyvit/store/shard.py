@@ -17,7 +17,7 @@ import numpy as np
 
 from .codecs import cut_lengths
 from .errors import StoreError
-from .files import map_file
+from .files import map_file, open_file
 from .layout import Unit
 from .manifest import Manifest
 
@@ -247,7 +247,7 @@ class Shard:
 def names_another_store(path: Path, store_id: bytes) -> bool:
     """Whether a file is that of a shard whose header is sound and names another store."""
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             head = file.read(_HEADER.size)
     except OSError:
         return False

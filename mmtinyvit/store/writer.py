@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import StoreError
-from .files import make_folder, refuse_foreign, translated, write_atomically
+from .files import make_folder, make_own_folder, refuse_foreign, translated, write_atomically
 from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
 from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards
@@ -135,7 +135,11 @@ class LogitWriter:
 
         Returns:
             False if another process has it, it is written by now, or what it is to be coded relative to is not.
+
+        Raises:
+            StoreError: The store's folder was deleted or moved.
         """
+        self._lock.refuse_deleted()
         if self._lock.has_unit(self._number(unit)):
             return True
         if self._waits_for(unit) or not self._lock.claim_unit(self._number(unit)):
@@ -175,8 +179,8 @@ class LogitWriter:
             canaries: Digests of 16 bytes by position in the store.
 
         Raises:
-            StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, or
-                the disk is full.
+            StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, the
+                disk is full, the store's folder was deleted, or that of the view is a link.
         """
         with self._claimed(unit):
             self.write_packed(unit, self._pack(unit, record), canaries or {})
@@ -207,8 +211,9 @@ class LogitWriter:
             self.release(unit)
 
     def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
+        self._lock.refuse_deleted()
         with translated(self.root, sum(map(len, pieces))):
-            make_folder((self.root / unit.file).parent)
+            make_own_folder((self.root / unit.file).parent)
             write_atomically(self.root / unit.file, pieces)
         self._written += 1
 

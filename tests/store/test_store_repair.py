@@ -19,6 +19,7 @@ def damaged(saved, tmp_path):
     (path / 'samples.idx').unlink()
     (path / '.lock').unlink()
     (path / 'view-0002' / 'shard-00001.logits.tmp').write_bytes(b'half')
+    (path / 'view-0002' / 'shard-00004.logits.node-1-77.tmp').write_bytes(b'half')
     (path / 'manifest.json.tmp').write_bytes(b'{')
     (path / 'view-0002' / 'notes.tmp').write_bytes(b'not ours')
     return path
@@ -39,7 +40,8 @@ def test_a_dry_run_says_what_and_changes_nothing(damaged):
     found = repair_store(damaged)
     assert not found.done and found.needed and not found.problems and found.rebuild_index
     assert names(found.shards, damaged) == ['view-0000/shard-00003.logits', 'view-0002/shard-00000.logits']
-    assert names(found.leftovers, damaged) == ['manifest.json.tmp', 'view-0002/shard-00001.logits.tmp']
+    assert names(found.leftovers, damaged) == ['manifest.json.tmp', 'view-0002/shard-00001.logits.tmp',
+                                               'view-0002/shard-00004.logits.node-1-77.tmp']
     assert found.incomplete_views == [0, 2]
     assert contents(damaged) == before and not (damaged / '.lock').exists()
 

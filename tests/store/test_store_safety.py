@@ -13,6 +13,7 @@ from store_teacher import KEYS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
 from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.layout import finished_name
 
 WATCHED = '''
 import json, sys
@@ -87,7 +88,7 @@ def test_a_store_exists_only_once_its_samples_do(saved, tmp_path, monkeypatch, s
 
     def fail(*args):
         path = args[1] if step == 'replace' else os.readlink(f'/proc/self/fd/{args[0]}')
-        if Path(path).name.removesuffix('.tmp') == name:
+        if finished_name(Path(path).name) == name or Path(path).name == name:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(*args)
 

@@ -86,7 +86,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
             for name, sha in manifest.sample_files.items():
                 _copy_file(origin, target, name, partial(file_faults, sha=sha))
         for unit in manifest.units({view: have[view] for view in views}):
-            same_size = existing.get(unit.file) == sizes.get(unit.file)
+            same_size = unit.file in existing and existing[unit.file] == sizes.get(unit.file)
             jobs.append(pool.submit(_copy_shard, origin, target, manifest, unit, same_size))
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]

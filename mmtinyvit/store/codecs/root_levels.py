@@ -38,8 +38,8 @@ class RootLevels:
         narrowest = math.sqrt(2 * 0.9 * MAX_DIVERGENCE / topk)
         widths = narrowest * 2 ** (np.arange(_STEPS)[::-1] / _PER_OCTAVE)
         self.widths = np.maximum(np.floor(widths * 2**24), 1) / 2**24
-        # Near ties at the top: the top-1 is lifted above the others, and may end up almost two steps from its root. With
-        # a width that is a little larger it does not. Readers do not need the width, so any will do.
+        # Near ties at the top: the top-1 is lifted above the others, and may end up almost two steps from its root.
+        # With a width that is a little larger it does not. Readers do not need the width, so any will do.
         self._between = self.widths[-1] * 2 ** (np.arange(1, 48) / 48)
         self._tail_masses = tail_masses(TAIL_BITS)
         self.max_level = int(1 / self.widths[-1]) + 2
@@ -56,8 +56,8 @@ class RootLevels:
             tail_mass: ``(n,)`` float64, all that is not listed.
 
         Returns:
-            ``(n,)`` and ``(n, K)`` int64. A width between has the number of the narrowest. The level of the top-1 is the
-            largest, and the only one of its size.
+            ``(n,)`` and ``(n, K)`` int64. A width between has the number of the narrowest. The level of the top-1 is
+            the largest, and the only one of its size.
         """
         coded = self._tail_masses.take(encode_tail(tail_mass, TAIL_BITS))
         prob = np.where(listed, prob, 0)
