@@ -19,6 +19,7 @@ from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
+from mmtinyvit.store.admin.verify import decode_store
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 
@@ -104,13 +105,18 @@ def verify(args: argparse.Namespace) -> None:
     problems = [finding.problem for finding in findings if finding.problem]
     if len(findings) == 1 and problems:  # no manifest, so there is nothing to check
         raise UserError(problems[0])
-    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     facts, coverage = {}, {}
+    if args.decode and not problems:
+        decoded = list(watched(decode_store(LogitStore(args.store))))
+        problems = [finding.problem for finding in decoded if finding.problem]
+        facts['shards decoded'] = len(decoded)
+        findings = [*decoded, *findings]
+    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     if not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged):  # it can be opened
         store = LogitStore(args.store)
         coverage = store.coverage()
-        facts = {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
-                 'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
+        facts |= {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
+                  'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
     partial = [view for view, shards in coverage.items() if shards.present < shards.expected]
     if not args.json:  # at once: the teacher may take long
         emit(args, {}, fact_table({

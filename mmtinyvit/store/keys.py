@@ -200,6 +200,7 @@ class KeyTable:
         if not ours or offsets[-1] != size:
             raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
                              'copy both samples files again from where the store was written.')
+        self._index = index
         # Single items of a memoryview are plain numbers, and take half the time of an array's.
         self._offsets, self._hashes, self._positions = map(memoryview, (offsets, hashes, positions))
 
@@ -208,7 +209,8 @@ class KeyTable:
 
     def find(self, keys: Sequence[str]) -> list[int]:
         """The positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        encoded = [key.encode(errors='surrogateescape') for key in keys]
+        self._refuse_cut()
+        encoded = [key.encode(errors='surrogatepass') for key in keys]
         hashes = [int.from_bytes(key_digest(key, self.salt), 'little') for key in encoded]
         if len(keys) > 1:
             slots = np.searchsorted(self._hashes, np.array(hashes, '<u8')).tolist()
@@ -225,6 +227,7 @@ class KeyTable:
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``, checked against its hash."""
+        self._refuse_cut()
         if not 0 <= position < self._num:
             raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
         line = self._line(position)
@@ -232,7 +235,17 @@ class KeyTable:
         if not line.endswith(b'\n') or self._at(bisect_left(self._hashes, hashed), hashed) != position:
             raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
                              'again from where the store was written.')
-        return line[:-1].decode()
+        try:
+            return line[:-1].decode()
+        except UnicodeDecodeError:
+            raise StoreError(f'The store {self.root} names sample {position} {line[:-1]!r}, which is not text in '
+                             'UTF-8: no mmtinyvit wrote it; save a new store.') from None
+
+    def _refuse_cut(self) -> None:
+        """Refuses to read where a file has no bytes any more, for which the system would end the process."""
+        for name, mapped in ((TEXT_NAME, self._text), (INDEX_NAME, self._index)):
+            if mapped.size() < len(mapped):
+                raise StoreError(f'{self.root / name} was cut off while it was open: copy it again, then start again.')
 
     def _at(self, slot: int, hashed: int) -> int:
         """The position of the sample whose hash stands at ``slot``, -1 if that is not ``hashed``."""

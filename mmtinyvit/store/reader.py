@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .admin.verify import Finding, verify_store
+from .admin.verify import Finding, decode_store, verify_store
 from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
 from .folders import LocalFolder, is_url
@@ -240,6 +240,8 @@ class LogitStore:
         return (f'The store {self.root} has no view {view}{sample}; it has {have}: save that view, or train with the '
                 'views that are there.')
 
-    def verify(self) -> Iterator[Finding]:
-        """Checks everything, file by file; see :func:`verify_store`."""
-        return verify_store(self.root)
+    def verify(self, decode: bool = False) -> Iterator[Finding]:
+        """Checks everything, file by file; see :func:`verify_store`. With ``decode``, decodes all records then."""
+        yield from verify_store(self.root)
+        if decode:
+            yield from decode_store(self)

@@ -193,7 +193,8 @@ class LogitWriter:
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
         with self._claimed(unit):
-            for fault in Shard(source, self.manifest, unit).faults():
+            fault = Shard(source, self.manifest, unit).fault()
+            if fault:
                 raise StoreError(fault)
             self._publish(unit, [source.read_bytes()])
 

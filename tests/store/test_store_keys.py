@@ -81,6 +81,15 @@ def test_unusable_keys_are_named(tmp_path, key, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_is_not_utf_8_in_a_store_of_somebody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(keys_module, '_usable', lambda key, position: key)
+    samples, num = write_sample_files(tmp_path, [b'good', b'caf\xe9'])
+    found = KeyTable(tmp_path, num, samples)
+    assert found.find(['good', 'caf\udce9', 'caf\ud800']) == [0, -1, -1]
+    with pytest.raises(StoreError, match=r"names sample 1 b'caf\\xe9', which is not text in UTF-8: no mmtinyvit"):
+        found.key(1)
+
+
 def test_duplicates_and_nothing_are_refused(tmp_path):
     with pytest.raises(StoreError, match="'a/b' appears twice, as samples 1 and 3"):
         write_sample_files(tmp_path, ['a', 'a/b', 'c', 'a/b'])

@@ -2,20 +2,28 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from ..errors import StoreError
 from ..files import file_sha256
 from ..folders import LocalFolder, RemoteFolder, open_folder
 from ..layout import MANIFEST_NAME, Unit
 from ..manifest import Manifest
+from ..record import check_record
 from ..shard import Shard
 
-__all__ = ['Finding', 'check_written', 'file_faults', 'shard_faults', 'verify_store']
+if TYPE_CHECKING:
+    from ..reader import LogitStore
+
+__all__ = ['Finding', 'check_written', 'decode_store', 'file_faults', 'shard_faults', 'verify_store']
+
+_AT_ONCE = 4096  # records
 
 
 class Finding(NamedTuple):
-    """The result for one file, or one problem in it.
+    """The result for one file.
 
     Attributes:
         path: The file; in a store at a URL, the file's URL.
@@ -40,7 +48,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
         path: The store's folder.
 
     Yields:
-        At least one finding per file, in a fixed order.
+        One finding per file, in a fixed order.
     """
     folder = open_folder(path)
     try:
@@ -70,17 +78,39 @@ def file_faults(path: Path, sha: str) -> Iterator[str]:
 
 def shard_faults(path: Path, manifest: Manifest, unit: Unit,
                  folder: LocalFolder | RemoteFolder | None = None) -> Iterator[str]:
-    """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
+    """One sentence if a shard file is damaged, or if what it is relative to is not in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
-        damage = list(shard.faults())
-        yield from damage
-        if folder and not damage:
+        fault = shard.fault()
+        if fault:
+            yield fault
+        elif folder:
             manifest.reference.check_file(path, unit, shard.reference, folder.head, folder.where)
     except StoreError as error:
         yield str(error)
     except OSError as error:
         yield f'{path} cannot be read ({error.strerror}).'
+
+
+def decode_store(store: 'LogitStore') -> Iterator[Finding]:
+    """Decodes every record of a store whose checksums are right: says whether a codec of this library wrote them.
+
+    Yields:
+        One finding per shard, in the order of :func:`verify_store`.
+    """
+    meta, folder = store.manifest, open_folder(store.root)
+    units = meta.units(store.shards())
+    for done, unit in enumerate(units, 1):
+        path, problem = folder.where(unit.file), None
+        for first in range(unit.first, unit.first + unit.count, _AT_ONCE):
+            positions = np.arange(first, min(first + _AT_ONCE, unit.first + unit.count))
+            try:
+                check_record(store.read_positions(unit.view, positions), len(positions), meta.topk, meta.num_classes,
+                             lambda i, first=first: f'sample {first + i}')
+            except StoreError as error:
+                problem = f'{path} has checksums that are right and records that no mmtinyvit wrote: {error}'
+                break
+        yield Finding(path, problem, done, len(units))
 
 
 def check_written(out: Path) -> None:
