@@ -23,6 +23,8 @@ from mmtinyvit.store.admin.verify import decode_store
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 
+from .command import printable
+
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
@@ -44,7 +46,8 @@ def fact_table(facts: dict[str, Any]) -> Table:
         if isinstance(value, list):
             value = spell_numbers(value)
         if value not in (None, ''):
-            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
+            value = f'{value:,}' if type(value) is int else printable(str(value))
+            table.add_row(name, Text(value))  # Text: keys hold brackets
     return table
 
 
@@ -158,9 +161,9 @@ def show(args: argparse.Namespace) -> None:
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
     table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
-                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+                  title=Text(printable(f"{sample['key']} (sample {sample['position']})")), title_justify='left')
     for row in sample['views']:
-        lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+        lines = [f"{printable(entry['name'] or str(entry['class']))} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
                 for entry in row['top']]
         table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(lines)),
                       f"{row['tail_mass']:.2%}")
@@ -187,7 +190,7 @@ def stats(args: argparse.Namespace) -> None:
     classes = None if args.label_index else dataset.metainfo.get('classes')
 
     def name(label: int) -> Text:
-        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+        return Text(printable(str(classes[label]) if classes and label < len(classes) else str(label)))
 
     tables = [fact_table({
         'store': args.store,
@@ -205,7 +208,7 @@ def stats(args: argparse.Namespace) -> None:
                          ('hardest', 'The teacher is least sure: hard samples')):
         table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
         for row in measured[which]:
-            table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
+            table.add_row(Text(printable(row['key'])), name(row['label']) + f" {row['label_prob']:.1%}",
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)

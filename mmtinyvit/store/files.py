@@ -19,10 +19,12 @@ from .layout import (
     parse_shard,
     parse_view,
     temporary_name,
+    view_name,
 )
 
-__all__ = ['FULL', 'file_sha256', 'make_folder', 'make_own_folder', 'map_file', 'open_file', 'open_own',
-           'refuse_foreign', 'refuse_linked_folder', 'sync_folder', 'translated', 'write_atomically']
+__all__ = ['FULL', 'file_sha256', 'list_shards', 'make_folder', 'make_own_folder', 'map_file', 'open_file', 'open_own',
+           'reading', 'refuse_foreign', 'refuse_linked_folder', 'sync_folder', 'translated', 'way_out',
+           'write_atomically']
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -40,6 +42,8 @@ def translated(root: Path, needed_bytes: int = 0) -> Iterator[None]:
             need = max(1, -(-needed_bytes // 2**20))
             raise StoreError(f'The disk is full ({error.strerror}) while writing the store {root}: free {need} MB or '
                              'more and start again; finished shards are kept.') from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StoreError(f'The store {root} could not be accessed ({error.strerror}): {way_out(error)}.') from error
         if error.errno in _FORBIDDEN:
             raise StoreError(f'Cannot write to the store {root} ({error.strerror}): choose a folder that you may '
                              'write to, or change its permissions.') from error
@@ -50,6 +54,23 @@ def translated(root: Path, needed_bytes: int = 0) -> Iterator[None]:
             raise StoreError(f'Cannot make the store {root}, because {error.filename} is in the way and is not a '
                              'folder: choose another path.') from error
         raise StoreError(f'The store {root} could not be accessed: {error}.') from error
+
+
+@contextmanager
+def reading(root: object) -> Iterator[None]:
+    """Turns an ``OSError`` inside the block into a :class:`StoreError` about the store at ``root``, which is read."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f'The store {root} cannot be read ({error.filename or root}: {error.strerror or error}): '
+                         f'{way_out(error)}.') from error
+
+
+def way_out(error: OSError, otherwise: str = 'check the disk and the permissions') -> str:
+    """What to do about a file that cannot be opened."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return 'allow this process more open files (ulimit -n), or open stores with a smaller max_open_shards'
+    return otherwise
 
 
 # ---------------------------------------------------------------- opening
@@ -91,6 +112,20 @@ def open_own(path: str | Path, flags: int) -> int:
 
 
 # ---------------------------------------------------------------- folders
+def list_shards(root: Path, view: int) -> set[int]:
+    """The shards of ``view`` that are there; temporary and foreign files are not counted.
+
+    Raises:
+        StoreError: The folder cannot be listed.
+    """
+    with reading(root):
+        try:
+            found = {parse_shard(name) for name in os.listdir(root / view_name(view))}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+    return found - {None}
+
+
 def sync_folder(path: Path) -> None:
     """Makes the names in folder ``path`` survive a power cut, where the system can."""
     if not hasattr(os, 'O_DIRECTORY'):

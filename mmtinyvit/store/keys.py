@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .files import file_sha256, map_file, write_atomically
+from .files import file_sha256, map_file, way_out, write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
 __all__ = [
-    'INDEX_HEADER', 'MAX_SAMPLES', 'KeyTable', 'SampleFiles', 'index_header', 'key_hash', 'text_sha256',
+    'INDEX_HEADER', 'MAX_SAMPLES', 'KeyTable', 'SampleFiles', 'check_keys', 'index_header', 'key_hash', 'text_sha256',
     'write_sample_files'
 ]
 
@@ -92,6 +92,12 @@ def _usable(key: str | bytes, position: int) -> bytes:
         return data
     raise StoreError(f'The key {data[:200].decode(errors="replace")!r} of sample {position} {fault}: a key is the '
                      'path of the sample relative to the data root.')
+
+
+def check_keys(keys: Iterable[str], first: int = 0) -> None:
+    """Raises :class:`StoreError` that names the first of ``keys`` that no store takes; ``first`` are before them."""
+    for position, key in enumerate(keys, first):
+        _usable(key, position)
 
 
 def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
@@ -182,8 +188,8 @@ class KeyTable:
         try:
             self._text, index = map_file(root / TEXT_NAME), map_file(root / INDEX_NAME)
         except OSError as error:
-            raise StoreError(f'{error.filename} cannot be opened ({error.strerror}): copy it again from where the '
-                             'store was written.') from error
+            mend = way_out(error, 'copy it again from where the store was written')
+            raise StoreError(f'{error.filename} cannot be opened ({error.strerror}): {mend}.') from error
         self._num = num_samples
         start = INDEX_HEADER.size
         expected = start + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples

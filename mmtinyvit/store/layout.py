@@ -4,13 +4,12 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .errors import StoreError
 
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
-    'check_view', 'default_samples_per_shard', 'finished_name', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
+    'check_view', 'default_samples_per_shard', 'finished_name', 'is_canary', 'parse_shard', 'parse_view',
     'spell_numbers', 'temporary_name', 'view_name'
 ]
 
@@ -99,15 +98,6 @@ def finished_name(name: str) -> str | None:
     """What a temporary file of some process was to become, None if ``name`` is not that of a temporary file."""
     match = _TEMPORARY.fullmatch(name)
     return match and match[1]
-
-
-def list_shards(root: Path, view: int) -> set[int]:
-    """The shards of ``view`` that are there; temporary and foreign files are not counted."""
-    try:
-        found = {parse_shard(name) for name in os.listdir(root / view_name(view))}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    return found - {None}
 
 
 def spell_numbers(numbers: Sequence[int]) -> str:

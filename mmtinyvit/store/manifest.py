@@ -17,7 +17,7 @@ from typing import Any
 
 from .codecs import MAX_CLASSES, Codec, Reference, codec_names, make_codec
 from .errors import StoreError
-from .files import open_file, write_atomically
+from .files import open_file, way_out, write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
 from .layout import INDEX_NAME, MANIFEST_NAME, MAX_VIEW, TEXT_NAME, Unit, default_samples_per_shard
 
@@ -253,7 +253,7 @@ def read_manifest(root: Path) -> Manifest:
         raise StoreError(f'There is no store at {root} (it has no {MANIFEST_NAME}): check the path, or save one with '
                          'tools/save_logits.py.') from None
     except OSError as error:
-        raise StoreError(f'{path} cannot be read ({error.strerror}).') from error
+        raise StoreError(f'{path} cannot be read ({error.strerror}): {way_out(error)}.') from error
     return parse_manifest(data, str(path))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import make_own_folder, open_file, open_own, refuse_linked_folder, translated
+from .files import make_own_folder, open_file, open_own, reading, refuse_linked_folder, translated
 from .layout import Unit, view_name
 from .record import Record
 from .shard import CANARY_BYTES
@@ -60,9 +60,10 @@ class PendingRecords:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []
-        self._earlier = [np.memmap(path, self._type, 'r', shape=count)
-                         for path in sorted(self.folder.glob('shard-*.records'))
-                         if (count := path.stat().st_size // self._type.itemsize)]
+        with reading(self.root):
+            self._earlier = [np.memmap(path, self._type, 'r', shape=count)
+                             for path in sorted(self.folder.glob('shard-*.records'))
+                             if (count := path.stat().st_size // self._type.itemsize)]
         self._starts = np.cumsum([0, *map(len, self._earlier)])
         positions = np.concatenate([np.empty(0, '<u8'), *(rows['position'] for rows in self._earlier)])
         self._order = positions.argsort(kind='stable')
@@ -141,7 +142,7 @@ class PendingRecords:
         """
         present, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
         for path in self._files(unit):
-            with open_file(path) as file:
+            with reading(self.root), open_file(path) as file:
                 data = file.read()
             found = np.frombuffer(data, self._type, len(data) // self._type.itemsize)
             found = found[self._checksums(found) == found['crc']]

@@ -9,6 +9,7 @@ import numpy as np
 from .admin.verify import Finding, decode_store, verify_store
 from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
+from .files import way_out
 from .folders import LocalFolder, is_url
 from .keys import KeyTable
 from .layout import check_view, spell_numbers
@@ -231,7 +232,7 @@ class LogitStore:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
             file = self._folder.where(self.manifest.unit(view, shard).file)
-            return f'{file} cannot be opened{sample}: {error.strerror}.'
+            return f'{file} cannot be opened{sample}, {error.strerror}: {way_out(error)}.'
         views = self.views
         if view in views:
             return (f'View {view} of the store {self.root} lacks shard {shard}{sample}: it is not completely saved or '

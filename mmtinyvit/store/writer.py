@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import StoreError
-from .files import make_folder, make_own_folder, refuse_foreign, translated, write_atomically
+from .files import list_shards, make_folder, make_own_folder, reading, refuse_foreign, translated, write_atomically
 from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
-from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards
+from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
@@ -193,10 +193,11 @@ class LogitWriter:
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
         with self._claimed(unit):
-            fault = Shard(source, self.manifest, unit).fault()
+            with reading(source):
+                fault, content = Shard(source, self.manifest, unit).fault(), source.read_bytes()
             if fault:
                 raise StoreError(fault)
-            self._publish(unit, [source.read_bytes()])
+            self._publish(unit, [content])
 
     @contextmanager
     def _claimed(self, unit: Unit) -> Iterator[None]:
@@ -221,7 +222,8 @@ class LogitWriter:
     def _reference(self, unit: Unit) -> Shard | None:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
         needed = self.manifest.reference.of(unit)
-        return needed and Shard(self.root / needed.file, self.manifest, needed)
+        with reading(self.root):
+            return needed and Shard(self.root / needed.file, self.manifest, needed)
 
     def _pack(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""

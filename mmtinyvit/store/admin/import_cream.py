@@ -15,9 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import StoreError
-from ..files import translated
+from ..files import list_shards, translated
 from ..keys import KeyTable, text_sha256, write_sample_files
-from ..layout import list_shards
 from ..reader import LogitStore
 from ..record import Record
 from ..writer import LogitWriter
@@ -202,6 +201,6 @@ class _Epoch:
 
 def _positions(path: Path, table: KeyTable) -> np.ndarray:
     """``(n,)`` int64: where the samples stand whose keys a file lists, -1 for those that ``table`` lacks."""
-    with open(path, encoding='utf-8', newline='\n') as file:
+    with open(path, encoding='utf-8', errors='surrogateescape', newline='\n') as file:  # a key of a store is UTF-8
         chunks = iter(lambda: [line.strip() for line in islice(file, _CHUNK)], [])
         return np.fromiter(chain.from_iterable(map(table.find, chunks)), np.int64)
