@@ -56,13 +56,14 @@ def keep_file(cache: Path, path: Path, fetch: Callable[[Path], None]) -> bool:
             for dead in path.parent.glob(f'{path.name}.*{_PART}'):
                 dead.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(_PART, f'{path.name}.', path.parent)
+        os.close(handle)  # Windows renames no open file
         part = Path(name)
         try:
             fetch(part)
-            os.fsync(handle)
+            with open(part, 'rb+') as file:
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
-            os.close(handle)
             part.unlink(missing_ok=True)
         sync_folder(path.parent)
     return True

@@ -1,8 +1,7 @@
 """What Windows lacks is not needed to build models and to train from a store; only writing one needs it."""
+import os
 import subprocess
 import sys
-
-from conftest import tool_environment
 
 CHILD = '''
 import os, platform, sys
@@ -13,6 +12,12 @@ for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'pty', 'tty', 'syslog
 for name in ('O_CLOEXEC', 'O_DIRECTORY', 'O_NOFOLLOW', 'O_NONBLOCK', 'pread', 'pwrite', 'fork', 'statvfs', 'mkfifo',
              'sched_getaffinity', 'killpg', 'getloadavg'):
     delattr(os, name)
+real = os.replace
+def replace(source, target):
+    files = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]
+    assert os.path.realpath(source) not in files, 'Windows renames no open file'
+    real(source, target)
+os.replace = replace
 platform.system = lambda: 'Windows'  # MMEngine asks, and takes what it needs from `resource` elsewhere
 import mmtinyvit.apis, mmtinyvit.cli.store_commands, mmtinyvit.cli.runner, mmtinyvit.zoo
 from mmengine.runner import Runner
@@ -33,8 +38,9 @@ except StoreError as error:
 
 
 def test_training_from_a_store_without_posix(photos, saved_store, tmp_path):
-    done = subprocess.run([sys.executable, '-c', CHILD, photos, saved_store, tmp_path], env=tool_environment(),
-                          capture_output=True, text=True)
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS='1')
+    done = subprocess.run([sys.executable, '-c', CHILD, photos, saved_store, tmp_path], env=env, capture_output=True,
+                          text=True)
     assert done.returncode == 0, done.stderr
     assert (f'refused: The store {tmp_path / "new"} cannot be written on this operating system, which lacks the locks '
             'of POSIX: write it on Linux or macOS; it can be read here.') in done.stdout
