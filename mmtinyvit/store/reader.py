@@ -189,6 +189,8 @@ class LogitStore:
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
         size = self.manifest.samples_per_shard
+        for shard, position in {position // size: position for position in positions}.items():
+            self._shard(view, shard, position).refuse_cut()
         records = [self._shard(view, position // size, position).record(position % size) for position in positions]
         return np.frombuffer(b''.join(records), np.uint8).reshape(-1, self.record_bytes)
 

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -188,10 +187,15 @@ class Shard:
         self._edges = [start, *(start + end for end in ends)]
         self._records_end = self._edges[-1]
 
-    def _refuse_cut(self) -> NoReturn:
-        """For a file that has lost bytes since it was mapped: the system ends a process that reads them."""
-        raise StoreError(f'{self.path} was cut off while it was open: copy it again, or delete it and save again; then '
-                         'start again.')
+    def refuse_cut(self) -> None:
+        """Raises :class:`StoreError` if the file has lost bytes since it was mapped.
+
+        The system ends a process that reads them. So this comes before any reading; not with each record, because
+        asking for a file's size takes half as long as reading one.
+        """
+        if self._map.size() < self._size:
+            raise StoreError(f'{self.path} was cut off while it was open: copy it again, or delete it and save again; '
+                             'then start again.')
 
     def _is_whole(self, data: bytes, number: int) -> bool:
         """Whether the checksum at the end of a part of the file is right."""
@@ -201,17 +205,15 @@ class Shard:
         """The records of one block, followed by their checksum.
 
         Raises:
-            StoreError: The checksum is wrong, the file was cut off since it was opened, or no codec has written this.
+            StoreError: The checksum is wrong, or no codec has written this.
         """
-        if self._map.size() < self._size:
-            self._refuse_cut()
         data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
         if not self._is_whole(data, number):
             raise StoreError(f'{self.path} is damaged: the checksum of {self._samples(number)} is wrong; delete the '
                              'file and save again, or copy it again.')
         if self._variable:
             lengths, start = self._lengths(data, number)
-            if start + sum(lengths) + _CRC.size != len(data) or max(lengths) > self._record_bytes:
+            if start + sum(lengths) + _CRC.size != len(data):
                 raise StoreError(f'{self.path} has records that no mmtinyvit wrote: the lengths of '
                                  f'{self._samples(number)} are not those of their block; delete the file and save '
                                  'again.')
@@ -234,7 +236,11 @@ class Shard:
         return min(self._per_block, self.unit.count - number * self._per_block)
 
     def record(self, place: int) -> bytes:
-        """``record_bytes`` bytes: the record at ``place`` in the shard. Raises :class:`StoreError` if it is damaged."""
+        """``record_bytes`` bytes: the record at ``place`` in the shard, after :meth:`refuse_cut`.
+
+        Raises:
+            StoreError: It is damaged.
+        """
         number, slot = divmod(place, self._per_block)
         last, block = self._last
         if number != last:
@@ -245,17 +251,21 @@ class Shard:
             return block[slot * size:slot * size + size]
         lengths, start = self._lengths(block, number)
         start += sum(lengths[:slot])
+        if lengths[slot] > size:
+            raise StoreError(f'{self.path} has a record that no mmtinyvit wrote: that of sample '
+                             f'{self.unit.first + place} in view {self.unit.view} is too long; delete the file and '
+                             'save again.')
         return block[start:start + lengths[slot]].ljust(size, b'\0')
 
     def records(self) -> np.ndarray:
         """``(count, record_bytes)`` uint8: all records."""
+        self.refuse_cut()
         found = b''.join(map(self.record, range(self.unit.count)))
         return np.frombuffer(found, np.uint8).reshape(-1, self._record_bytes)
 
     def canaries(self) -> dict[int, bytes]:
         """The 16-byte digests of replayed samples by position in the store."""
-        if self._map.size() < self._size:
-            self._refuse_cut()
+        self.refuse_cut()
         tail = self._map[self._records_end:]
         if not self._is_whole(tail, _CANARIES):
             raise StoreError(f'{self.path} is damaged in its canaries: delete it and save again, or copy it again.')
@@ -263,6 +273,7 @@ class Shard:
 
     def fault(self) -> str | None:
         """One sentence on what is damaged, None if nothing is; every byte is read."""
+        self.refuse_cut()
         found = []
         for check in (*(partial(self._block, number) for number in range(self._num_blocks)), self.canaries):
             try:

@@ -210,6 +210,22 @@ def test_records_of_wrong_lengths_under_right_checksums_are_refused(tmp_path, to
     LogitStore(tmp_path / 's').read(0, keys[32:])
 
 
+def test_a_record_that_is_too_long_under_right_checksums_is_refused(tmp_path):
+    keys = [str(i) for i in range(32)]
+    with LogitWriter(tmp_path / 's', dict(topk=5, num_classes=1000, codec='smallest'), keys) as writer:
+        writer.write_shard(writer.unit(0, 0), sparsify(dense(0, range(32), 1000), 5))
+    path = tmp_path / 's/view-0000/shard-00000.logits'
+    data = path.read_bytes()
+    size, longest = struct.unpack_from('<I', data, 64 + 32)[0] - 4, writer.manifest.record_bytes + 1
+    first, second = data[64 + 32 + 8:64 + 32 + 10]
+    assert first + second >= longest
+    sealed(path, 64 + 32 + 8, size, {0: longest, 1: first + second - longest}, 0)
+    assert problems(tmp_path / 's') == []
+    with pytest.raises(StoreError, match='a record that no mmtinyvit wrote: that of sample 0 in view 0 is too long'):
+        LogitStore(tmp_path / 's').read(0, ['0'])
+    assert [bool(finding.problem) for finding in LogitStore(tmp_path / 's').verify(decode=True)][-1]
+
+
 def test_a_block_that_is_too_short_under_right_checksums_is_refused(tmp_path):
     make(tmp_path / 's', codec='smallest')
     path = tmp_path / 's/view-0000/shard-00001.logits'
