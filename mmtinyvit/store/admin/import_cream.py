@@ -136,7 +136,7 @@ def _find_epochs(folder: Path, topk: int | None) -> tuple[int, dict[int, Path]]:
     """K, and the folder of each epoch, in order."""
     found: dict[int, dict[int, Path]] = {}
     with translated(folder):
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             match = _EPOCH.fullmatch(path.name)
             if match and path.is_dir():
                 found.setdefault(int(match[1]), {})[int(match[2])] = path

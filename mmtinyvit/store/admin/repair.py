@@ -105,9 +105,9 @@ def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a file has a name that a writer of this store would give a temporary one."""
     name = finished_name(path.name)
-    if name is None or path.parent == root:
+    if path.parent == root:
         return name in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
-    return _unit(manifest, path) is not None
+    return name is not None and _unit(manifest, path) is not None
 
 
 def _unit(manifest: Manifest, path: Path) -> Unit | None:
