@@ -19,7 +19,6 @@ from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
-from mmtinyvit.store.admin.verify import decode_store
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 
@@ -110,7 +109,7 @@ def verify(args: argparse.Namespace) -> None:
         raise UserError(problems[0])
     facts, coverage = {}, {}
     if args.decode and not problems:
-        decoded = list(watched(decode_store(LogitStore(args.store))))
+        decoded = list(watched(LogitStore(args.store).decode()))
         problems = [finding.problem for finding in decoded if finding.problem]
         facts['shards decoded'] = len(decoded)
         findings = [*decoded, *findings]

@@ -2,24 +2,16 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from ..errors import StoreError
 from ..files import file_sha256
 from ..folders import LocalFolder, RemoteFolder, open_folder
 from ..layout import MANIFEST_NAME, Unit
 from ..manifest import Manifest
-from ..record import check_record
 from ..shard import Shard
 
-if TYPE_CHECKING:
-    from ..reader import LogitStore
-
-__all__ = ['Finding', 'check_written', 'decode_store', 'file_faults', 'shard_faults', 'verify_store']
-
-_AT_ONCE = 4096  # records
+__all__ = ['Finding', 'check_written', 'file_faults', 'shard_faults', 'verify_store']
 
 
 class Finding(NamedTuple):
@@ -90,27 +82,6 @@ def shard_faults(path: Path, manifest: Manifest, unit: Unit,
         yield str(error)
     except OSError as error:
         yield f'{path} cannot be read ({error.strerror}).'
-
-
-def decode_store(store: 'LogitStore') -> Iterator[Finding]:
-    """Decodes every record of a store whose checksums are right: says whether a codec of this library wrote them.
-
-    Yields:
-        One finding per shard, in the order of :func:`verify_store`.
-    """
-    meta, folder = store.manifest, open_folder(store.root)
-    units = meta.units(store.shards())
-    for done, unit in enumerate(units, 1):
-        path, problem = folder.where(unit.file), None
-        for first in range(unit.first, unit.first + unit.count, _AT_ONCE):
-            positions = np.arange(first, min(first + _AT_ONCE, unit.first + unit.count))
-            try:
-                check_record(store.read_positions(unit.view, positions), len(positions), meta.topk, meta.num_classes,
-                             lambda i, first=first: f'sample {first + i}')
-            except StoreError as error:
-                problem = f'{path} has checksums that are right and records that no mmtinyvit wrote: {error}'
-                break
-        yield Finding(path, problem, done, len(units))
 
 
 def check_written(out: Path) -> None:
