@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
 
     sub = command(commands.verify, 'Check every byte, and with --teacher some records; status 1 if anything is wrong.')
     sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--decode', action='store_true', help='decode every record too')
     sub.add_argument('--teacher', metavar='CONFIG', dest='config', help='the config that saved it: ask the teacher too')
     sub.add_argument('--checkpoint', help="the teacher's checkpoint, file or URL")
     sub.add_argument('--records', type=positive, default=64, help='how many records to ask about (default: 64)')

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from mmtinyvit.errors import UserError, user_sentence
 
-__all__ = ['add_config_options', 'file_table', 'parse_range', 'positive', 'run_command', 'write_json']
+__all__ = ['add_config_options', 'file_table', 'parse_range', 'positive', 'printable', 'run_command', 'write_json']
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -24,13 +24,15 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
         main: The command; returns an exit status, None for 0.
         on_interrupt: What to say after Ctrl-C: what is kept, and how to go on.
     """
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')  # as stderr: names of files may be more than a terminal knows
     try:
         status = main() or 0
         if not status:
             _leave_together()
     except UserError as error:
         sys.stdout.flush()
-        print(f'Error: {user_sentence(error)}', file=sys.stderr)
+        print(f'Error: {printable(user_sentence(error))}', file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         sys.stdout.flush()
@@ -54,6 +56,11 @@ def _leave_together() -> None:
         with suppress(RuntimeError):  # a process has died; this one has done its work
             distributed.barrier()
         distributed.destroy_process_group()
+
+
+def printable(text: str) -> str:
+    """``text`` without characters that a terminal would obey, such as the escapes in a file's name."""
+    return ''.join(char if char.isprintable() or char == '\n' else repr(char)[1:-1] for char in text)
 
 
 def parse_range(text: str) -> range:

@@ -22,6 +22,8 @@ from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_s
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 
+from .command import printable
+
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
@@ -43,7 +45,8 @@ def fact_table(facts: dict[str, Any]) -> Table:
         if isinstance(value, list):
             value = spell_numbers(value)
         if value not in (None, ''):
-            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
+            value = f'{value:,}' if type(value) is int else printable(str(value))
+            table.add_row(name, Text(value))  # Text: keys hold brackets
     return table
 
 
@@ -104,13 +107,18 @@ def verify(args: argparse.Namespace) -> None:
     problems = [finding.problem for finding in findings if finding.problem]
     if len(findings) == 1 and problems:  # no manifest, so there is nothing to check
         raise UserError(problems[0])
-    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     facts, coverage = {}, {}
+    if args.decode and not problems:
+        decoded = list(watched(LogitStore(args.store).decode()))
+        problems = [finding.problem for finding in decoded if finding.problem]
+        facts['shards decoded'] = len(decoded)
+        findings = [*decoded, *findings]
+    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     if not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged):  # it can be opened
         store = LogitStore(args.store)
         coverage = store.coverage()
-        facts = {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
-                 'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
+        facts |= {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
+                  'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
     partial = [view for view, shards in coverage.items() if shards.present < shards.expected]
     if not args.json:  # at once: the teacher may take long
         emit(args, {}, fact_table({
@@ -152,9 +160,9 @@ def show(args: argparse.Namespace) -> None:
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
     table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
-                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+                  title=Text(printable(f"{sample['key']} (sample {sample['position']})")), title_justify='left')
     for row in sample['views']:
-        lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+        lines = [f"{printable(entry['name'] or str(entry['class']))} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
                 for entry in row['top']]
         table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(lines)),
                       f"{row['tail_mass']:.2%}")
@@ -181,7 +189,7 @@ def stats(args: argparse.Namespace) -> None:
     classes = None if args.label_index else dataset.metainfo.get('classes')
 
     def name(label: int) -> Text:
-        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+        return Text(printable(str(classes[label]) if classes and label < len(classes) else str(label)))
 
     tables = [fact_table({
         'store': args.store,
@@ -199,7 +207,7 @@ def stats(args: argparse.Namespace) -> None:
                          ('hardest', 'The teacher is least sure: hard samples')):
         table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
         for row in measured[which]:
-            table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
+            table.add_row(Text(printable(row['key'])), name(row['label']) + f" {row['label_prob']:.1%}",
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)

@@ -17,7 +17,7 @@ from typing import Any
 
 from .codecs import MAX_CLASSES, Codec, Reference, codec_names, make_codec
 from .errors import StoreError
-from .files import write_atomically
+from .files import open_file, way_out, write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
 from .layout import INDEX_NAME, MANIFEST_NAME, MAX_VIEW, TEXT_NAME, Unit, default_samples_per_shard
 
@@ -247,13 +247,13 @@ def read_manifest(root: Path) -> Manifest:
     """
     path = root / MANIFEST_NAME
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise StoreError(f'There is no store at {root} (it has no {MANIFEST_NAME}): check the path, or save one with '
                          'tools/save_logits.py.') from None
     except OSError as error:
-        raise StoreError(f'{path} cannot be read ({error.strerror}).') from error
+        raise StoreError(f'{path} cannot be read ({error.strerror}): {way_out(error)}.') from error
     return parse_manifest(data, str(path))
 
 

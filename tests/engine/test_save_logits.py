@@ -1,4 +1,7 @@
 """A real Runner saves at 32 pixels: what is written, by how many processes, and after an interruption."""
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,15 @@ def test_the_store_says_what_the_teacher_says(saved_store, photos, teacher_check
     assert (np.sort(record.index, 1) == np.sort(log_prob.topk(TOPK).indices.numpy(), 1)).all()
     assert np.abs(np.exp(record.log_prob) - np.exp(kept)).max() < 0.02  # the compact codec's error
     assert np.abs(record.tail_mass - (1 - np.exp(kept).sum(1))).max() < 0.02
+
+
+@pytest.mark.parametrize('name, words', [(b'caf\xe9.png', 'not text in UTF-8'), (b'two\nlines.png', 'a line break')])
+def test_photos_whose_names_no_store_takes_are_refused_at_once(tmp_path, teacher_checkpoint, name, words):
+    root = write_photos(tmp_path / 'photos', 4)
+    shutil.copy(root / 'class_0/photo_000.png', os.fsencode(root / 'class_0') + b'/' + name)
+    with pytest.raises(UserError, match=words):
+        save(root, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint)
+    assert not (tmp_path / 'store').exists()
 
 
 def test_the_exact_codec_keeps_half_precision(tmp_path, photos, teacher_checkpoint):
