@@ -193,6 +193,7 @@ def test_bfloat16_decodes_near(tmp_path, photos, teacher_checkpoint, saved_store
 def test_a_timm_teacher_with_its_own_normalisation(tmp_path, photos):
     cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', model=TIMM)
     cfg.test_cfg.update(views=(0, 1), codec='exact', topk=CLASSES)
+    cfg.random_teacher = True
     runner = Runner.from_cfg(cfg)
     runner.model.init_weights = lambda: None
     runner.test()

@@ -128,14 +128,13 @@ class RequireWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.loaded = True
-        if runner._resume:  # its checkpoint came from this very model
-            return
         model = unwrap_model(runner.model)
         starts = _starts_training(runner)
-        state = {name.removeprefix('module.'): value for name, value in _state_of(checkpoint).items()}
-        state = {name: value for name, value in state.items() if not (starts and name.startswith(self.unused))}
-        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts else ())
-        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {runner._load_from}')
+        state = {name: value for name, value in _state_of(checkpoint).items()
+                 if not (starts and name.startswith(self.unused))}
+        source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
+        filled = fill_module(model, state, source, self.fresh if starts else ())
+        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
         if not self.loaded:
