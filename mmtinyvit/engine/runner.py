@@ -7,7 +7,7 @@ from typing import Any
 import mmengine.runner
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from timm.utils import unwrap_model
 from torch import nn
 
@@ -66,9 +66,15 @@ class Runner(mmengine.runner.Runner):
             checkpoint['meta'].pop('config', None)  # MMEngine would execute it
         model = unwrap_model(self.model)
         checkpoint['state_dict'] = unwrap_checkpoint(checkpoint['state_dict'], model.state_dict())
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        averaging = [hook for hook in self.hooks if isinstance(hook, EMAHook)]
+        for hook in self.hooks:
+            if hook not in averaging:
+                hook.after_load_checkpoint(self, checkpoint)
         if not any(isinstance(hook, RequireWeightsHook) for hook in self.hooks):
             fill_module(model, checkpoint['state_dict'], filename)
+        for hook in averaging:  # these take the same tensors, and may exchange them with the averages
+            hook.after_load_checkpoint(self, checkpoint)
+            model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint

@@ -12,12 +12,12 @@ from mmtinyvit.evaluation.class_map import match_classes, synsets
 from mmtinyvit.models.weights import fill_module
 from mmtinyvit.registry import HOOKS
 
-__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows']
+__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows', 'starts_training']
 
 HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain and timm; Cream
 
 
-def _starts_training(runner: Runner) -> bool:
+def starts_training(runner: Runner) -> bool:
     """Whether the checkpoint is what a new training starts from, neither a test's nor that of an interrupted one."""
     return isinstance(runner._train_loop, BaseLoop) and not runner._resume
 
@@ -99,7 +99,7 @@ class NewHeadHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if not _starts_training(runner):
+        if not starts_training(runner):
             return
         state = _state_of(checkpoint)
         for name in [name for name in HEADS if f'{name}.weight' in state]:
@@ -129,7 +129,7 @@ class RequireWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.loaded = True
         model = unwrap_model(runner.model)
-        starts = _starts_training(runner)
+        starts = starts_training(runner)
         state = {name: value for name, value in _state_of(checkpoint).items()
                  if not (starts and name.startswith(self.unused))}
         source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
