@@ -6,6 +6,7 @@ from functools import partial, reduce
 
 import torch
 from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmpretrain.models import TimmClassifier
 from mmpretrain.structures import DataSample
 from timm import get_pretrained_cfg
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: b
 
 
 def _fill_pretrained(model: nn.Module) -> tuple[str, ...]:
-    """Fill each part whose ``init_cfg`` names a checkpoint; returns the prefixes of their tensors."""
+    """Fill each part whose ``init_cfg`` names a checkpoint; returns the prefixes of their parameters."""
     filled = []
     for name, part in model.named_modules():
         for settings in pretrained_settings(part):
@@ -57,12 +58,12 @@ def _fill_pretrained(model: nn.Module) -> tuple[str, ...]:
 
 
 def require_source(model: nn.Module, config: dict, filled: tuple[str, ...] = ()) -> None:
-    """Make sure that each of a teacher's tensors comes from somewhere, so that no store is made of noise.
+    """Make sure that each of a teacher's parameters comes from somewhere, so that no store is made of noise.
 
     Args:
         model: The model.
         config: Its config.
-        filled: Prefixes of tensors that came from a checkpoint.
+        filled: Prefixes of parameters that came from a checkpoint.
 
     Raises:
         UserError: One comes from nowhere.
@@ -70,26 +71,26 @@ def require_source(model: nn.Module, config: dict, filled: tuple[str, ...] = ())
     left = [name for name in _without_source(model, config) if not name.startswith(filled)]
     if left:
         name = config.get('model_name') or (config.get('backbone') or {}).get('type') or config.get('type')
-        raise UserError(f'The teacher {name} has no weights for {len(left)} of its {len(model.state_dict())} tensors '
-                        f'({", ".join(left[:3])}{", ..." if len(left) > 3 else ""}), which would be random: name its '
-                        'checkpoint, or pretrained=True in its model; --random-teacher (random_teacher=True in a '
-                        'config) takes it as it is.')
+        total, shown = sum(1 for _ in model.parameters()), ', '.join(left[:3]) + (', ...' if len(left) > 3 else '')
+        raise UserError(f'The teacher {name} has no weights for {len(left)} of its {total} tensors ({shown}), which '
+                        'would be random: name its checkpoint, or pretrained=True in its model; --random-teacher '
+                        '(random_teacher=True in a config) takes it as it is.')
 
 
 def _without_source(model: nn.Module, config: dict) -> list[str]:
-    """Names of the tensors of ``model`` that its own constructor did not load.
+    """Names of the parameters of ``model`` that its own constructor did not load.
 
     A part loads its own if its config sets ``pretrained``, ``checkpoint`` or ``checkpoint_path``, as those of timm do;
     timm draws a new classifier if it is told another number of classes than it has weights for.
     """
-    names = list(model.state_dict())
+    names = [name for name, _ in model.named_parameters()]
     if any(config.get(key) for key in ('pretrained', 'checkpoint', 'checkpoint_path')):
         network = getattr(model, 'model', None)
         known = getattr(network, 'pretrained_cfg', None) or {}
         new = known.get('classifier') if config.get('pretrained') and known.get('num_classes') != getattr(
             network, 'num_classes', None) else ()
         return [name for name in names if name.startswith(tuple(
-            f'{part}.' for part in ([new] if isinstance(new, str) else new or ())))]
+            f'model.{part}.' for part in ([new] if isinstance(new, str) else new or ())))]
     parts = {}  # configs by the name of the module they are of
     for key, value in config.items():
         module = getattr(model, key, None)
@@ -210,6 +211,15 @@ class EnsembleClassifier(BaseModel):
                 own['data_preprocessor'] = data_preprocessor
             # a checkpoint of the ensemble may bring what a member lacks: whoever asks it makes sure
             self.teachers.append(build_teacher(own, config.get('checkpoint'), random_teacher=True))
+        self._register_load_state_dict_pre_hook(self._name_timm)
+
+    def _name_timm(self, state_dict: dict, prefix: str, *_) -> None:
+        """Before loading: mmpretrain's ``TimmClassifier``, within a model, writes ``model.`` and reads without it."""
+        for i, teacher in enumerate(self.teachers):
+            place = f'{prefix}teachers.{i}.'
+            for name in list(state_dict) if isinstance(teacher, TimmClassifier) else ():
+                if name.startswith(f'{place}model.'):
+                    state_dict[place + name.removeprefix(f'{place}model.')] = state_dict.pop(name)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | list[DataSample]:
