@@ -18,7 +18,7 @@ from mmtinyvit.models.classifiers import build_teacher
 from mmtinyvit.models.weights import fill_module
 from mmtinyvit.store.files import FULL, sync_folder
 
-from .hooks.start import RequireWeightsHook
+from .hooks.start import RequireWeightsHook, starts_training
 
 __all__ = ['Runner', 'TeacherRunner']
 
@@ -71,7 +71,13 @@ class Runner(mmengine.runner.Runner):
             if hook not in averaging:
                 hook.after_load_checkpoint(self, checkpoint)
         if not any(isinstance(hook, RequireWeightsHook) for hook in self.hooks):
-            fill_module(model, checkpoint['state_dict'], filename)
+            try:
+                fill_module(model, checkpoint['state_dict'], filename)
+            except UserError as error:
+                if not starts_training(self):
+                    raise
+                raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
+                                'custom_hooks.') from error
         for hook in averaging:  # these take the same tensors, and may exchange them with the averages
             hook.after_load_checkpoint(self, checkpoint)
             model.load_state_dict(checkpoint['state_dict'], strict=False)

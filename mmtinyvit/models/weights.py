@@ -27,7 +27,7 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         state_dict: The tensors; their names are unwrapped by
             :func:`~mmtinyvit.models.checkpoint_keys.unwrap_checkpoint`.
         source: Where they come from, for the error.
-        fresh: Prefixes of what may be missing: parts that start anew.
+        fresh: Prefixes of what may be missing, or of another shape: parts that start anew.
 
     Returns:
         int: How many tensors of the module were filled.
@@ -44,6 +44,7 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
             hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes)))
         found = module.load_state_dict(state_dict, strict=False)
     other = {line.split()[0] for line in shapes}
+    shapes = [line for line in shapes if not line.startswith(tuple(fresh))]
     missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
     unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')]
     unfilled = [name for name in missing if not name.startswith(tuple(fresh))]
@@ -55,7 +56,7 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         raise UserError(f'The checkpoint {source} does not fill {type(module).__name__}: of {len(names)} tensors '
                         f'{_count(unfilled, "missing")}, {_count(shapes, "of another shape")}, and '
                         f'{_count(unknown, "unknown")}; give the checkpoint of the same network.')
-    return len(names) - len(missing)
+    return len(names) - len(other.union(missing))
 
 
 def fill_vit(vit: nn.Module, checkpoint: str, optional: tuple[str, ...], fresh: Iterable[str]) -> int:

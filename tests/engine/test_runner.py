@@ -92,8 +92,9 @@ def test_every_way_in_is_filled_or_refused(photos, tmp_path, trained, fault, say
 def test_what_may_start_anew_is_named(photos, tmp_path, trained):
     other = student(7) | dict(type='ImageClassifier')
     settings = dict(model=other, load_from=str(trained / 'epoch_3.pth'))
-    with pytest.raises(UserError, match='does not fill'):
+    with pytest.raises(UserError, match='does not fill .* named by fresh= of mmtinyvit.RequireWeightsHook'):
         build_runner(config(photos, tmp_path / 'work', **settings)).train()
+    build_runner(config(photos, tmp_path / 'work', hooks=(REQUIRE | dict(fresh=['head.']), ), **settings)).train()
     new = dict(type='mmtinyvit.NewHeadHook')
     build_runner(config(photos, tmp_path / 'work', hooks=(new, REQUIRE | dict(fresh=['head.'])), **settings)).train()
     assert (tmp_path / 'work/epoch_1.pth').is_file()

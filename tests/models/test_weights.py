@@ -229,6 +229,7 @@ def test_fill_module_counts_and_lets_parts_start_anew():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     state = {name: value for name, value in model.state_dict().items() if name.startswith('0.')}
     assert fill_module(model, state, 'here', fresh=('1.', )) == 2
+    assert fill_module(model, state | {'1.weight': torch.ones(5)}, 'here', fresh=('1.', )) == 2
     with pytest.raises(UserError, match=r'here does not fill Sequential: of 6 tensors 4 are missing \(1.weight'):
         fill_module(model, state, 'here')
 
