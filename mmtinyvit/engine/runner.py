@@ -1,6 +1,7 @@
 """Runners: MMEngine's, with one rule for all checkpoints that go in and come out."""
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import load_checkpoint
 from mmtinyvit.models.classifiers import build_teacher
-from mmtinyvit.models.weights import fill_module
+from mmtinyvit.models.weights import fill_module, fill_part, pretrained_settings
 from mmtinyvit.store.files import FULL, sync_folder
 
 from .hooks.start import RequireWeightsHook, starts_training
@@ -71,19 +72,43 @@ class Runner(mmengine.runner.Runner):
             if hook not in averaging:
                 hook.after_load_checkpoint(self, checkpoint)
         if not any(isinstance(hook, RequireWeightsHook) for hook in self.hooks):
-            try:
+            with self._naming_what_may_be_fresh():
                 fill_module(model, checkpoint['state_dict'], filename)
-            except UserError as error:
-                if not starts_training(self):
-                    raise
-                raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
-                                'custom_hooks.') from error
-        for hook in averaging:  # these take the same tensors, and may exchange them with the averages
+        if starts_training(self):  # from the averages, which are the state_dict; the others may have another head
+            checkpoint.pop('ema_state_dict', None)
+        for hook in averaging:
             hook.after_load_checkpoint(self, checkpoint)
-            model.load_state_dict(checkpoint['state_dict'], strict=False)
+            if 'ema_state_dict' in checkpoint:  # it has exchanged the averages with what they are of
+                model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def _init_model_weights(self) -> None:
+        """As MMEngine; then each part whose ``init_cfg`` names a checkpoint is filled, or the checkpoint is refused.
+
+        Backbones of this library have done it themselves; some of mmdet and mmseg rename the tensors on their own.
+        """
+        super()._init_model_weights()
+        if self._resume:
+            return
+        fresh = next((hook.fresh for hook in self.hooks if isinstance(hook, RequireWeightsHook)), ())
+        for name, part in unwrap_model(self.model).named_modules():
+            if getattr(part, 'init_weights', self.train).__module__.startswith(('mmengine.', 'mmpretrain.')):
+                for settings in pretrained_settings(part):
+                    own = [prefix.removeprefix(f'{name}.') for prefix in fresh if prefix.startswith(name)]
+                    with self._naming_what_may_be_fresh():
+                        fill_part(part, settings['checkpoint'], settings.get('prefix'), own)
+
+    @contextmanager
+    def _naming_what_may_be_fresh(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            if not starts_training(self):
+                raise
+            raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
+                            'custom_hooks.') from error
 
     def _check_resumable(self, checkpoint: dict, filename: str) -> None:
         needed = [name for name in TRAINING_STATE if self.param_schedulers is not None or name != 'param_schedulers']

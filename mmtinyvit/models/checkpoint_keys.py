@@ -182,8 +182,7 @@ CONTAINERS = ('state_dict_ema', 'state_dict', 'model', 'model_ema', 'student', '
 
 
 def open_containers(checkpoint: Mapping) -> Mapping:
-    """What a checkpoint has in the first of :data:`CONTAINERS`, at any depth, or itself; says which if there are more.
-    """
+    """What a checkpoint has in the first of :data:`CONTAINERS`, at any depth, or itself; logs which of several."""
     while found := [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]:
         if len(found) > 1:
             print_log(f'The checkpoint has {" and ".join(found)}: {found[0]} is taken', logger='current')

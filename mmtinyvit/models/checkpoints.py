@@ -130,7 +130,8 @@ def _content(source: str, map_location: Any = 'cpu') -> Any:
     path = cached if cached.is_file() and entry is None else fetch_weights(address)
     content = _load(path, address, map_location)
     if source.startswith('mmcls://'):  # MMEngine's name of the backbone alone
-        return dict(state_dict={name.removeprefix('backbone.'): value for name, value in content['state_dict'].items()
+        tensors = open_containers(content)
+        return dict(state_dict={name.removeprefix('backbone.'): value for name, value in tensors.items()
                                 if name.startswith('backbone.')})
     if entry and entry.data == 'ImageNet-21k':
         content = dict(content, meta=dict(dataset_meta=dict(classes=class_names('fall11'))))

@@ -13,7 +13,7 @@ from mmtinyvit.errors import UserError
 from .checkpoint_keys import convert_vit_state_dict, unwrap_checkpoint
 from .checkpoints import read_checkpoint, read_state_dict
 
-__all__ = ['PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_settings']
+__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_settings']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
@@ -67,7 +67,7 @@ def fill_vit(vit: nn.Module, checkpoint: str, optional: tuple[str, ...], fresh: 
                              if name in own or not name.startswith(optional)}, checkpoint, fresh)
 
 
-def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None) -> int:
+def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None, fresh: Iterable[str] = ()) -> int:
     """:func:`fill_module` for a part of a model, from a checkpoint that may hold all of it.
 
     Args:
@@ -75,6 +75,7 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None) -> in
         checkpoint: File or URL.
         prefix: Where the part lies in it. If it is not there, it is looked for without one, and under ``'backbone.'``.
             Tensors of parts that this one does not have are left out, such as a classifier's head.
+        fresh: As for :func:`fill_module`.
 
     Raises:
         UserError: As :func:`fill_module`.
@@ -88,7 +89,7 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None) -> in
     children = tuple(dict.fromkeys(f'{place}{name.split(".")[0]}' for name in own))
     found = {name.removeprefix(place): value for name, value in tensors.items()
              if name in children or name.startswith(tuple(f'{child}.' for child in children))}
-    return fill_module(part, found, checkpoint)
+    return fill_module(part, found, checkpoint, fresh)
 
 
 def pretrained_settings(module: nn.Module) -> list[Mapping]:

@@ -100,6 +100,32 @@ def test_what_may_start_anew_is_named(photos, tmp_path, trained):
     assert (tmp_path / 'work/epoch_1.pth').is_file()
 
 
+def test_what_init_cfg_names_fills_its_part_or_is_refused(photos, tmp_path):
+    """A backbone of mmpretrain, which MMEngine would train half filled."""
+    init_default_scope('mmpretrain')
+    network = dict(type='ImageClassifier', neck=dict(type='GlobalAveragePooling'),
+                   head=dict(type='LinearClsHead', num_classes=3, in_channels=512))
+    backbone = dict(type='ResNet_CIFAR', depth=18)
+    whole = MODELS.build(network | dict(backbone=backbone)).state_dict()
+    torch.save(whole, tmp_path / 'whole.pth')
+    torch.save({name: value for name, value in whole.items() if 'layer4' not in name}, tmp_path / 'half.pth')
+
+    def start(name: str, hooks: tuple[dict, ...] = ()) -> Runner:
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / name), prefix='backbone.')
+        runner = build_runner(config(photos, tmp_path / 'work', hooks=hooks,
+                                     model=network | dict(backbone=backbone | dict(init_cfg=init_cfg)),
+                                     optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.))))
+        runner.train()
+        return runner
+
+    found = start('whole.pth', (REQUIRE, )).model.backbone
+    assert all(torch.equal(value, whole[f'backbone.{name}']) for name, value in found.named_parameters())
+    with pytest.raises(UserError, match='half.pth does not fill ResNet_CIFAR: .*layer4.* fresh= of mmtinyvit.Require'):
+        start('half.pth')
+    found = start('half.pth', (REQUIRE | dict(fresh=['backbone.layer4.']), )).model.backbone
+    assert torch.equal(found.layer3[0].conv1.weight, whole['backbone.layer3.0.conv1.weight'])
+
+
 def test_wrappers_are_taken_off_before_the_hooks_see_them(photos, tmp_path, trained):
     """Averaged weights start from the same, and a new head finds the old one."""
     state = torch.load(trained / 'epoch_3.pth', weights_only=False)['state_dict']

@@ -208,6 +208,17 @@ def test_a_timm_teacher_with_its_own_normalisation(tmp_path, photos):
     assert store.manifest.fingerprints['teacher']['name'] == 'test_efficientnet'
 
 
+def test_a_random_teacher_is_refused_under_mmengines_own_runner(tmp_path, photos, teacher_checkpoint):
+    with pytest.raises(UserError, match='has no weights for .* --random-teacher'):
+        save(photos, tmp_path / 'store', tmp_path / 'work')
+    assert not (tmp_path / 'store').exists()
+    named = teacher() | dict(init_cfg=dict(type='Pretrained', checkpoint=str(teacher_checkpoint)))
+    save(photos, tmp_path / 'named', tmp_path / 'work', model=named)  # which MMEngine would not fill for a test
+    save(photos, tmp_path / 'given', tmp_path / 'work', teacher_checkpoint)
+    named, given = (LogitStore(tmp_path / name).read_positions(0, np.arange(14)) for name in ('named', 'given'))
+    assert np.array_equal(named.log_prob, given.log_prob)
+
+
 @pytest.mark.parametrize('loop, names', [
     (dict(topk=13), 'topk=13 is more than the 12 classes'),
     (dict(num_classes=1000), 'The teacher has 12 classes, and the config says num_classes=1000'),

@@ -142,6 +142,23 @@ def test_files_that_cannot_be_read(read):
         read('torchvision://resnet51')
 
 
+def test_names_of_mmengines_hubs(monkeypatch):
+    known = 'mmengine.runner.checkpoint.get_'
+    with file_server() as server:
+        for name, content in dict(bare=WEIGHTS, model=dict(model=WEIGHTS),
+                                  backbone={f'backbone.{key}': value for key, value in WEIGHTS.items()}).items():
+            torch.save(content, f'{name}.pth')
+            server.files[f'/{name}.pth'] = Path(f'{name}.pth').read_bytes()
+        monkeypatch.setattr(f'{known}torchvision_models', lambda: dict(net=f'{server.url}/bare.pth'))
+        monkeypatch.setattr(f'{known}external_models', lambda: {'a/net': f'{server.url}/model.pth'})
+        monkeypatch.setattr(f'{known}mmcls_models', lambda: dict(net=f'{server.url}/backbone.pth'))
+        for source in ('torchvision://net', 'open-mmlab://a/net', 'mmcls://net'):
+            part = BaseModule(dict(type='Pretrained', checkpoint=source))
+            part.weight, part.bias = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.ones(2))
+            part.init_weights()
+            assert (part.weight == 1).all() and (part.bias == 0).all(), source
+
+
 def test_what_torch_has_downloaded_is_not_downloaded_again():
     with file_server() as server:
         server.files['/net.pth'] = b'never asked for'

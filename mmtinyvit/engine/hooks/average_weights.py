@@ -4,8 +4,6 @@ from mmpretrain.engine.hooks import EMAHook
 
 from mmtinyvit.registry import HOOKS
 
-from .start import starts_training
-
 __all__ = ['AverageWeightsHook']
 
 
@@ -24,6 +22,4 @@ class AverageWeightsHook(EMAHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if 'state_dict' not in checkpoint:
             checkpoint = dict(state_dict=dict(checkpoint))
-        if starts_training(runner):  # from the averages, which are the state_dict: the others may have another head
-            checkpoint.pop('ema_state_dict', None)
         super().after_load_checkpoint(runner, checkpoint)

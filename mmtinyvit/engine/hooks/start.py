@@ -1,5 +1,5 @@
 """What a training starts from: a checkpoint whose head is mapped, left out, or must fill the model."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import match_classes, synsets
-from mmtinyvit.models.weights import fill_module
+from mmtinyvit.models.weights import PRETRAINED, fill_module
 from mmtinyvit.registry import HOOKS
 
 __all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows', 'starts_training']
@@ -25,6 +25,13 @@ def starts_training(runner: Runner) -> bool:
 def _state_of(checkpoint: dict) -> dict[str, Tensor]:
     """The tensors of a checkpoint: the very dict, so that a hook can change it."""
     return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
+
+
+def _names_weights(config: object) -> bool:
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained`` at any depth."""
+    if isinstance(config, Mapping):
+        return config.get('type') in PRETRAINED or any(map(_names_weights, config.values()))
+    return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
 def map_rows(rows: Tensor, index: Tensor) -> Tensor:
@@ -113,7 +120,7 @@ class RequireWeightsHook(Hook):
     """Before training: refuse to start from random weights, or from a checkpoint that does not fill the model.
 
     MMEngine trains without a word if ``load_from`` is not set, and only warns of tensors that do not match. Runs after
-    :class:`MapHeadHook`, before the model takes the checkpoint.
+    :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
         fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
@@ -137,7 +144,7 @@ class RequireWeightsHook(Hook):
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
-        if not self.loaded:
+        if not (self.loaded or _names_weights(runner.cfg.get('model'))):
             raise UserError('This recipe starts from trained weights: name them with --cfg-options '
                             'load_from=CHECKPOINT, or take mmtinyvit.RequireWeightsHook out of custom_hooks to start '
                             'from random ones.')

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.classifiers.teachers import require_source
+from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
@@ -104,9 +104,8 @@ class SaveLogitsLoop(BaseLoop):
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
         config = self.runner.cfg.get('model', {})
-        if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)
-                or self.runner.cfg.get('random_teacher')):
-            require_source(self.teacher.model, config)
+        if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
+            fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
         request = request_manifest(self.teacher, self.views.start, config, **self.settings)
         start = time.perf_counter()
         with join_store(self.store_path, request, self.teacher, self.views, self.join) as writer:

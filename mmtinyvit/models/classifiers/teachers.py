@@ -19,7 +19,7 @@ from ..checkpoints import read_checkpoint
 from ..data_preprocessors import renormalise
 from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_settings
 
-__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'require_source']
+__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'fill_teacher']
 
 
 def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: bool = False) -> nn.Module:
@@ -38,38 +38,31 @@ def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: b
     if checkpoint is not None:
         fill_module(model, read_checkpoint(checkpoint)[0], checkpoint)
     else:
-        filled = _fill_pretrained(model)
-        if not random_teacher:
-            require_source(model, config, filled)
+        fill_teacher(model, config, random_teacher)
     model = revert_sync_batchnorm(model)
     model.eval()  # which returns None in mmpretrain's backbones
     return model.requires_grad_(False)
 
 
-def _fill_pretrained(model: nn.Module) -> tuple[str, ...]:
-    """Fill each part whose ``init_cfg`` names a checkpoint; returns the prefixes of their parameters."""
-    filled = []
+def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -> None:
+    """Fill each part whose ``init_cfg`` names a checkpoint, and make sure that no parameter is left random.
+
+    Args:
+        model: The model.
+        config: Its config.
+        random_teacher: Whether parameters may be left random.
+
+    Raises:
+        UserError: A checkpoint does not fill its part, or some parameters come from nowhere: a store would be noise.
+    """
+    filled = []  # prefixes
     for name, part in model.named_modules():
         for settings in pretrained_settings(part):
             fill = part.load_pretrained if isinstance(part, PretrainedMixin) else partial(fill_part, part)
             fill(settings['checkpoint'], settings.get('prefix'))
             filled.append(f'{name}.' if name else '')
-    return tuple(filled)
-
-
-def require_source(model: nn.Module, config: dict, filled: tuple[str, ...] = ()) -> None:
-    """Make sure that each of a teacher's parameters comes from somewhere, so that no store is made of noise.
-
-    Args:
-        model: The model.
-        config: Its config.
-        filled: Prefixes of parameters that came from a checkpoint.
-
-    Raises:
-        UserError: One comes from nowhere.
-    """
-    left = [name for name in _without_source(model, config) if not name.startswith(filled)]
-    if left:
+    left = [name for name in _without_source(model, config) if not name.startswith(tuple(filled))]
+    if left and not random_teacher:
         name = config.get('model_name') or (config.get('backbone') or {}).get('type') or config.get('type')
         total, shown = sum(1 for _ in model.parameters()), ', '.join(left[:3]) + (', ...' if len(left) > 3 else '')
         raise UserError(f'The teacher {name} has no weights for {len(left)} of its {total} tensors ({shown}), which '
