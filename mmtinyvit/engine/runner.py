@@ -16,7 +16,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import load_checkpoint
 from mmtinyvit.models.classifiers import build_teacher
-from mmtinyvit.models.weights import fill_module, fill_part, pretrained_settings
+from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts
 from mmtinyvit.store.files import FULL, sync_folder
 
 from .hooks.start import RequireWeightsHook, starts_training
@@ -93,12 +93,11 @@ class Runner(mmengine.runner.Runner):
         if self._resume:
             return
         fresh = next((hook.fresh for hook in self.hooks if isinstance(hook, RequireWeightsHook)), ())
-        for name, part in unwrap_model(self.model).named_modules():
-            if getattr(part, 'init_weights', self.train).__module__.startswith(('mmengine.', 'mmpretrain.')):
-                for settings in pretrained_settings(part):
-                    own = [prefix.removeprefix(f'{name}.') for prefix in fresh if prefix.startswith(name)]
-                    with self._naming_what_may_be_fresh():
-                        fill_part(part, settings['checkpoint'], settings.get('prefix'), own)
+        for place, part, settings in pretrained_parts(unwrap_model(self.model)):
+            if part.init_weights.__module__.startswith(('mmengine.', 'mmpretrain.')):
+                own = [name.removeprefix(place) for name in fresh if name.startswith(place)]
+                with self._naming_what_may_be_fresh():
+                    fill_part(part, settings['checkpoint'], settings.get('prefix'), own)
 
     @contextmanager
     def _naming_what_may_be_fresh(self) -> Iterator[None]:

@@ -1,5 +1,5 @@
 """The rule that a checkpoint fills a module, or is refused: half a network trains without a word."""
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ from mmtinyvit.errors import UserError
 from .checkpoint_keys import convert_vit_state_dict, unwrap_checkpoint
 from .checkpoints import read_checkpoint, read_state_dict
 
-__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_settings']
+__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_parts']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
@@ -92,8 +92,19 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None, fresh
     return fill_module(part, found, checkpoint, fresh)
 
 
-def pretrained_settings(module: nn.Module) -> list[Mapping]:
-    """The entries of a module's ``init_cfg`` that name a checkpoint."""
+def pretrained_parts(module: nn.Module, place: str = '') -> Iterator[tuple[str, nn.Module, Mapping]]:
+    """The parts whose ``init_cfg`` names a checkpoint; within such a part MMEngine asks no other.
+
+    Yields:
+        tuple: The prefix of the part's names, the part, and the entry of its ``init_cfg``.
+    """
+    found = _pretrained_settings(module)
+    yield from ((place, module, settings) for settings in found)
+    for name, child in module.named_children() if not found else ():
+        yield from pretrained_parts(child, f'{place}{name}.')
+
+
+def _pretrained_settings(module: nn.Module) -> list[Mapping]:
     return [settings for settings in _init_settings(module) if settings['type'] in PRETRAINED]
 
 
@@ -126,7 +137,7 @@ class PretrainedMixin:
         """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any."""
         if self.is_init:
             return
-        pretrained = pretrained_settings(self)
+        pretrained = _pretrained_settings(self)
         self.init_cfg = [settings for settings in _init_settings(self) if settings['type'] not in PRETRAINED]
         self.draw_weights()
         for settings in pretrained:

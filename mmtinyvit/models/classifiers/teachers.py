@@ -17,7 +17,7 @@ from mmtinyvit.store.record import check_weights
 
 from ..checkpoints import read_checkpoint
 from ..data_preprocessors import renormalise
-from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_settings
+from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_parts
 
 __all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'fill_teacher']
 
@@ -56,11 +56,10 @@ def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -
         UserError: A checkpoint does not fill its part, or some parameters come from nowhere: a store would be noise.
     """
     filled = []  # prefixes
-    for name, part in model.named_modules():
-        for settings in pretrained_settings(part):
-            fill = part.load_pretrained if isinstance(part, PretrainedMixin) else partial(fill_part, part)
-            fill(settings['checkpoint'], settings.get('prefix'))
-            filled.append(f'{name}.' if name else '')
+    for place, part, settings in pretrained_parts(model):
+        fill = part.load_pretrained if isinstance(part, PretrainedMixin) else partial(fill_part, part)
+        fill(settings['checkpoint'], settings.get('prefix'))
+        filled.append(place)
     left = [name for name in _without_source(model, config) if not name.startswith(tuple(filled))]
     if left and not random_teacher:
         name = config.get('model_name') or (config.get('backbone') or {}).get('type') or config.get('type')
