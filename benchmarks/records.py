@@ -24,8 +24,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import TeacherRunner, build_runner, use_checkpoint
+from mmtinyvit.cli.runner import build_runner, use_checkpoint
 from mmtinyvit.engine.record_rule import RecordRule
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.losses import sparse_soft_target_loss

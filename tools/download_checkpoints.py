@@ -56,7 +56,7 @@ def main() -> None:
     if args.list:
         console.print(listing(entries))
         return
-    from mmtinyvit.models.weights import fetch_weights  # torch and mmpretrain, which a list does not need
+    from mmtinyvit.models.checkpoints import fetch_weights  # torch and mmpretrain, which a list does not need
 
     table = Table(*(Column(name, overflow='fold') for name in ('name', 'file', 'MiB', 'SHA-256')))
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.runner import TeacherRunner, add_common_flags, build_runner, check_data, load_config
+from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config
 from mmtinyvit.config import saving_loop
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.store.folders import refuse_url
 
 
@@ -27,6 +28,8 @@ def parse_args() -> argparse.Namespace:
                         help='make V views of an image whenever it is decoded; takes memory for as many batches')
     parser.add_argument('--join', action='store_true',
                         help='share the work with all others that were started with --join, at any time, anywhere')
+    parser.add_argument('--random-teacher', action='store_true',
+                        help='save even if weights of the teacher come from nowhere, to try something out')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
     return parser.parse_intermixed_args()
 
@@ -45,6 +48,8 @@ def main() -> None:
         loop.amp = True
     if args.join:
         loop.join = True
+    if args.random_teacher:
+        cfg.random_teacher = True
     refuse_url(loop.get('store', ''))
     check_data(cfg, 'test_dataloader')
     runner = build_runner(cfg, TeacherRunner)

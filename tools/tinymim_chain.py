@@ -25,8 +25,8 @@ from mmtinyvit.apis.publish import pack_weights, write_file
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.checkpoints import read_state_dict
 from mmtinyvit.models.selfsup import TinyMIM
-from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import mim_root
 
 CONFIGS = [f'configs/tinymim/{name}.py' for name in ('mae_large_to_base', 'tinymim_base_to_small',

@@ -18,7 +18,9 @@ import mmtinyvit.registry
 from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import class_names
-from mmtinyvit.models.weights import fill_module, read_checkpoint
+from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
+from mmtinyvit.models.checkpoints import read_checkpoint
+from mmtinyvit.models.weights import fill_module
 from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
 
@@ -99,6 +101,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         classifier = MODELS.build(cfg.model)
     if weights is not None:
         fresh = ('head.', ) if 'head' in kwargs else ()
+        weights = unwrap_checkpoint(weights, classifier.state_dict())
         to_ours = getattr(getattr(classifier, 'backbone', None), '_checkpoint_filter', None)
         if fresh and to_ours:  # heads have other names in other layouts
             to_ours(weights, '')

@@ -8,17 +8,15 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
-from torch import distributed, nn
+from torch import distributed
 
 from mmtinyvit.config import read_config, saves_logits
+from mmtinyvit.engine.runner import Runner
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.classifiers import build_teacher
 
 from .command import add_config_options
 
-__all__ = ['TeacherRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config',
-           'use_checkpoint']
+__all__ = ['add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
 
 
 # ---------------------------------------------------------------- configs
@@ -104,17 +102,6 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
-class TeacherRunner(Runner):
-    """A runner whose model is a teacher: with all of its weights from ``load_from``, where set, and never trained."""
-
-    def build_model(self, model: dict) -> nn.Module:
-        checkpoint, self._load_from = self._load_from, None
-        return build_teacher(model, checkpoint)
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
-
-
 def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     """The runner of a config, of class ``kind``, once its work folder is known to be writable.
 

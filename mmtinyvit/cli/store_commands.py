@@ -144,8 +144,9 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     """Ask the teacher again about some records, and compare its answers with the store's."""
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
+        from mmtinyvit.engine.runner import TeacherRunner
 
-        from .runner import TeacherRunner, build_runner, check_data, load_config
+        from .runner import build_runner, check_data, load_config
 
         cfg = load_config(args)
         check_data(cfg, 'test_dataloader')
@@ -254,8 +255,9 @@ def plan(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
+        from mmtinyvit.engine.runner import TeacherRunner
 
-        from .runner import TeacherRunner, build_runner, check_data, load_config
+        from .runner import build_runner, check_data, load_config
 
         cfg = load_config(args)
         loop = saving_loop(cfg, args.config)

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_flow import contents, saving
 
-from mmtinyvit.cli.runner import TeacherRunner, build_runner
+from mmtinyvit.cli.runner import build_runner
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 
 DEADLINE = 120  # seconds

@@ -14,7 +14,7 @@ from rich.console import Console
 from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file
 from mmtinyvit.cli.command import file_table, run_command
 from mmtinyvit.models.checkpoint_keys import convert_state_dict
-from mmtinyvit.models.weights import read_state_dict
+from mmtinyvit.models.checkpoints import read_state_dict
 
 
 def parse_args() -> argparse.Namespace:

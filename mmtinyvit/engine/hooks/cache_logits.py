@@ -76,14 +76,16 @@ class CacheLogitsHook(StoreHook):
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
         num_canaries, teacher, any_order: As for ``SparseLogitDistillHook``.
+        random_teacher: Whether weights of the teacher may come from nowhere.
     """
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
                  keep_mass: float | None = None, sampling: dict | None = None, reference_view: int | None = None,
                  views: Sequence[int] | None = None, flush_seconds: float = 5., num_canaries: int = 8,
-                 teacher: str | None = None, any_order: bool = False) -> None:
+                 teacher: str | None = None, any_order: bool = False, random_teacher: bool = False) -> None:
         self.teacher_model = teacher_model
+        self.random_teacher = random_teacher
         self.settings = dict(checkpoint=checkpoint, topk=topk, codec=codec, samples_per_shard=samples_per_shard,
                              amp=amp, keep_mass=keep_mass, sampling=sampling, reference_view=reference_view)
         self.check = StoreCheck(num_canaries, teacher, topk, any_order)
@@ -135,7 +137,8 @@ class CacheLogitsHook(StoreHook):
         model, dataset = unwrap_model(runner.model), runner.train_dataloader.dataset
         mixing = getattr(model.data_preprocessor, 'mixing', None)
         config = settings['teacher_model']
-        built = build_teacher(config, settings.get('checkpoint')).to(next(model.parameters()).device)
+        built = build_teacher(config, settings.get('checkpoint'), self.random_teacher)
+        built.to(next(model.parameters()).device)
         rule = RecordRule(settings['topk'], settings.get('keep_mass'), settings.get('sampling'))
         self.teacher = Teacher(built, dataset, rule, mixing.config if mixing else None, bool(settings.get('amp')))
         self._request = request_manifest(self.teacher, (self.wanted_views or [0])[0], config,

@@ -1,5 +1,5 @@
 """What a training starts from: a checkpoint whose head is mapped, left out, or must fill the model."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import match_classes, synsets
-from mmtinyvit.models.weights import fill_module
+from mmtinyvit.models.weights import PRETRAINED, fill_module
 from mmtinyvit.registry import HOOKS
 
-__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows']
+__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows', 'starts_training']
 
 HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain and timm; Cream
 
 
-def _starts_training(runner: Runner) -> bool:
+def starts_training(runner: Runner) -> bool:
     """Whether the checkpoint is what a new training starts from, neither a test's nor that of an interrupted one."""
     return isinstance(runner._train_loop, BaseLoop) and not runner._resume
 
@@ -25,6 +25,13 @@ def _starts_training(runner: Runner) -> bool:
 def _state_of(checkpoint: dict) -> dict[str, Tensor]:
     """The tensors of a checkpoint: the very dict, so that a hook can change it."""
     return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
+
+
+def _names_weights(config: object) -> bool:
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained`` at any depth."""
+    if isinstance(config, Mapping):
+        return config.get('type') in PRETRAINED or any(map(_names_weights, config.values()))
+    return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
 def map_rows(rows: Tensor, index: Tensor) -> Tensor:
@@ -99,7 +106,7 @@ class NewHeadHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if not _starts_training(runner):
+        if not starts_training(runner):
             return
         state = _state_of(checkpoint)
         for name in [name for name in HEADS if f'{name}.weight' in state]:
@@ -113,7 +120,7 @@ class RequireWeightsHook(Hook):
     """Before training: refuse to start from random weights, or from a checkpoint that does not fill the model.
 
     MMEngine trains without a word if ``load_from`` is not set, and only warns of tensors that do not match. Runs after
-    :class:`MapHeadHook`, before the model takes the checkpoint.
+    :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
         fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
@@ -128,17 +135,16 @@ class RequireWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.loaded = True
-        if runner._resume:  # its checkpoint came from this very model
-            return
         model = unwrap_model(runner.model)
-        starts = _starts_training(runner)
-        state = {name.removeprefix('module.'): value for name, value in _state_of(checkpoint).items()}
-        state = {name: value for name, value in state.items() if not (starts and name.startswith(self.unused))}
-        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts else ())
-        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {runner._load_from}')
+        starts = starts_training(runner)
+        state = {name: value for name, value in _state_of(checkpoint).items()
+                 if not (starts and name.startswith(self.unused))}
+        source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
+        filled = fill_module(model, state, source, self.fresh if starts else ())
+        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
-        if not self.loaded:
+        if not (self.loaded or _names_weights(runner.cfg.get('model'))):
             raise UserError('This recipe starts from trained weights: name them with --cfg-options '
                             'load_from=CHECKPOINT, or take mmtinyvit.RequireWeightsHook out of custom_hooks to start '
                             'from random ones.')

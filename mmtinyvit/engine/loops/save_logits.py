@@ -17,10 +17,12 @@ from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
 from ..record_rule import RecordRule
+from ..runner import TeacherRunner
 from ..store_check import check_canaries, join_store, request_manifest
 from ..teacher import Teacher
 
@@ -101,7 +103,10 @@ class SaveLogitsLoop(BaseLoop):
         Returns:
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
-        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
+        config = self.runner.cfg.get('model', {})
+        if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
+            fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
+        request = request_manifest(self.teacher, self.views.start, config, **self.settings)
         start = time.perf_counter()
         with join_store(self.store_path, request, self.teacher, self.views, self.join) as writer:
             store = LogitStore(self.store_path)
