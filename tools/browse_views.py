@@ -5,8 +5,7 @@
 import argparse
 import sys
 
-from mmtinyvit.cli.command import parse_range, positive, run_command
-from mmtinyvit.cli.runner import add_common_flags
+from mmtinyvit.cli.command import add_common_flags, parse_range, positive, run_command
 from mmtinyvit.cli.store_commands import gallery
 
 

@@ -1,5 +1,6 @@
-"""From a command line to a runner: the flags, the config, the checks before anything starts, and the runner itself."""
+"""From a command line to a runner: the config, the checks before anything starts, and the runner itself."""
 import argparse
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from torch import distributed, nn
@@ -15,24 +17,12 @@ from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
 
-from .command import add_config_options
-
-__all__ = ['TeacherRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config',
-           'use_checkpoint']
+__all__ = ['TeacherRunner', 'build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
 
 
 # ---------------------------------------------------------------- configs
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that every command with a config has, as in mmpretrain."""
-    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
-    add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge its flags: those of :func:`add_common_flags`, and ``checkpoint``.
+    """Read the config that ``args`` names and merge its flags.
 
     Raises:
         UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.
@@ -104,7 +94,18 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
-class TeacherRunner(Runner):
+class ToolRunner(Runner):
+    """A runner whose log file has everything, and whose console leaves out the lists: environment, config and hooks."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:  # not a file's, which is one too
+                handler.addFilter(lambda record: record.levelno > logging.INFO or '\n' not in record.getMessage())
+        return logger
+
+
+class TeacherRunner(ToolRunner):
     """A runner whose model is a teacher: with all of its weights from ``load_from``, where set, and never trained."""
 
     def build_model(self, model: dict) -> nn.Module:
@@ -115,7 +116,7 @@ class TeacherRunner(Runner):
         return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
 
 
-def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
+def build_runner(cfg: Config, kind: type[Runner] = ToolRunner) -> Runner:
     """The runner of a config, of class ``kind``, once its work folder is known to be writable.
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.

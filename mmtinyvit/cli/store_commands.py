@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from mmtinyvit.errors import UserError
@@ -22,6 +22,8 @@ from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_s
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
 
+from .tables import fact_table, print_tables, row_table, size
+
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
@@ -32,23 +34,8 @@ def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> No
     """The result as one JSON object, or as tables."""
     if args.json:
         print(json.dumps(result, indent=2))
-    for table in () if args.json else tables:
-        Console().print(table)
-
-
-def fact_table(facts: dict[str, Any]) -> Table:
-    """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    table = Table(Column(no_wrap=True), Column(overflow='fold'), show_header=False)
-    for name, value in facts.items():
-        if isinstance(value, list):
-            value = spell_numbers(value)
-        if value not in (None, ''):
-            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
-    return table
-
-
-def size(num_bytes: int) -> str:
-    return f'{num_bytes / 2**30:,.1f} GiB' if num_bytes >= 2**30 else f'{num_bytes / 2**20:,.2f} MiB'
+    else:
+        print_tables(*tables)
 
 
 def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
@@ -151,8 +138,9 @@ def show(args: argparse.Namespace) -> None:
     names = read_class_names(args.classes, store.num_classes) if args.classes else None
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
-    table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
-                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+    said = 'classes, probability (log-probability)'
+    table = row_table('view', *mixing, said, 'other classes', words=(said, ),
+                      title=Text(f"{sample['key']} (sample {sample['position']})"))
     for row in sample['views']:
         lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
                 for entry in row['top']]
@@ -191,13 +179,13 @@ def stats(args: argparse.Namespace) -> None:
         'mean entropy': f"{measured['entropy']:.3f} nats",
         'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
         'plots': args.out})]
-    table = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    table = row_table('label', 'teacher says', 'views', words=('label', 'teacher says'), title='Classes confused most')
     for row in measured['confusions']:
         table.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
     tables.append(table)
     for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
                          ('hardest', 'The teacher is least sure: hard samples')):
-        table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
+        table = row_table(*(headers := ('sample', 'label', 'teacher says')), words=headers, title=title)
         for row in measured[which]:
             table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
@@ -257,12 +245,13 @@ def plan(args: argparse.Namespace) -> None:
         planned = plan_store(cfg, build_runner(cfg, TeacherRunner).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
-    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',
-                  title=f"{planned['images']:,} images, {planned['classes']:,} classes", title_justify='left')
+    title = f"{planned['images']:,} images, {planned['classes']:,} classes; KL in nats; bytes of one view, and of all"
+    table = row_table('K', 'codec', 'mass', 'mean KL', 'by codec', 'largest', 'bytes', 'in all', words=('codec', ),
+                      box=None, pad_edge=False, title=title)
     for row in planned['rows']:
-        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
-                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", f"{row['bytes']:g}",
-                      size(row['total_bytes']), style='bold' if row is best else None)
+        divergences = (max(row[name], 0) for name in ('mean_kl', 'codec_kl', 'max_kl'))  # rounding goes below 0
+        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", *(f'{kl:.1e}' for kl in divergences),
+                      f"{row['bytes']:g}", size(row['total_bytes']), style='bold' if row is best else None)
     far = f' (no K tried comes below {args.max_kl:g}: this is the closest)' if best['mean_kl'] > args.max_kl else ''
     reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
                'time': f'what the teacher computes in {args.hours} hours'}

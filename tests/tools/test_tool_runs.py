@@ -36,7 +36,13 @@ def test_save_logits(run_tool, save_config, teacher_checkpoint, tmp_path, saved_
     ended = run_tool('save_logits', save_config, teacher_checkpoint, '--out', tmp_path / 'other', '--views', '0:2')
     assert ended.status == 0, ended.err
     assert contents(tmp_path / 'other') == contents(saved_store) and not (tmp_path / 'store').exists()
-    assert '28' in ended.out.splitlines()[-2] and '0:2' in ended.out.splitlines()[-2]
+    facts = dict(line.strip('│ ').split(' │ ') for line in ended.out.splitlines() if '│' in line)
+    facts = {name.strip(): value for name, value in facts.items()}
+    assert (facts['store'], facts['views']) == (str(tmp_path / 'other'), '0:2')
+    assert facts['saved here'] == '28 views of images'
+    assert len(ended.out.splitlines()) < 25, 'the log file has the config, the environment and the hooks'
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'Hooks will be executed' in log and 'System environment' in log and "type='mmtinyvit.SaveLogitsLoop'" in log
 
 
 def test_save_logits_amp(run_tool, save_config, teacher_checkpoint, tmp_path):
