@@ -105,8 +105,7 @@ def parse_args() -> argparse.Namespace:
     rows.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
     rows.add_argument('--index', type=int, nargs='+', help='instead these samples')
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
-    sub.add_argument('--views', type=parse_range, default=range(4), metavar='A:B',
-                     help='views A to B - 1 (default: 0:4)')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
     add_config_options(sub)
 

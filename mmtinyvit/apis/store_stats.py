@@ -10,6 +10,7 @@ from mmtinyvit.datasets.identity import in_blocks, iter_keys
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
+from mmtinyvit.store.layout import spell_numbers
 
 __all__ = ['measure_store', 'pick_views']
 
@@ -17,17 +18,19 @@ MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH, _BINS = 4096, 40
 
 
-def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
-    """The complete views, or those among ``wanted``.
+def pick_views(store: LogitStore, wanted: range | None = None, complete: bool = True) -> list[int]:
+    """The views of a store that are complete, or of which there is anything; of these, those among ``wanted``.
 
     Raises:
         UserError: There is none.
     """
-    complete = [view for view in store.complete_views() if wanted is None or view in wanted]
-    if not complete:
-        among = '' if wanted is None else ' among those asked for'
-        raise UserError(f'The store {store.root} has no complete view{among}: save one, or ask for others.')
-    return complete
+    there = store.complete_views() if complete else store.views
+    views = [view for view in there if wanted is None or view in wanted]
+    if not views:
+        kind = 'complete view' if complete else 'view'
+        among = '' if wanted is None else f' among {wanted.start}:{wanted.stop} (it has {spell_numbers(there)})'
+        raise UserError(f'The store {store.root} has no {kind}{among}: save one, or ask for others.')
+    return views
 
 
 def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,

@@ -214,8 +214,8 @@ def gallery(args: argparse.Namespace) -> None:
             reader.use(mode='online')  # the records come from the store that is drawn
         if not is_replayable(store.manifest):
             raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
-        drawn = [view for view in store.views if view in args.views] or store.views[:1]
-        views = pick_views(store, args.views) if args.hardest or not drawn else drawn
+        views = pick_views(store, args.views, complete=args.hardest)
+        views = views[:4] if args.views is None else views
         labels = args.hardest and not args.label_index
         check_canaries(store, dataset, views, 2, any_order=True, labels=labels)
         if args.index:

@@ -131,6 +131,7 @@ def test_browse_views(run_tool, train_config, tmp_path):
     assert ended.err.startswith('tools/browse_views.py is another name of tools/logit_store.py gallery')
     width, height = Image.open(picture).size
     assert width > 400 and height > 400
+    assert 'has no view among 5:9 (it has 0-1)' in run_tool('browse_views', train_config, '--views', '5:9').sentence
 
 
 @pytest.mark.parametrize('hardest', [(), ('--hardest', '--label-index', 4, 0, 11)])
