@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--index', type=int, nargs='+', help='these samples instead')
     parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     parser.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
-    parser.set_defaults(store=None, hardest=False, label_index=None, json=False)
+    parser.set_defaults(store=None, hardest=False, label_index=None, classes=None, json=False)
     return parser.parse_args()
 
 

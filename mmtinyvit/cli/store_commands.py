@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -134,8 +135,13 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
 
 
 def show(args: argparse.Namespace) -> None:
-    store = LogitStore(args.store)
-    names = read_class_names(args.classes, store.num_classes) if args.classes else None
+    store, names = LogitStore(args.store), None
+    if args.classes and Path(args.classes).exists():
+        names = read_class_names(args.classes, store.num_classes)
+    elif args.classes:
+        from mmtinyvit.apis.store_stats import name_classes  # a layout: needs timm
+
+        names = name_classes(store, None, args.classes)
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
     said = 'classes, probability (log-probability)'
@@ -154,7 +160,7 @@ def stats(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_stats
-        from mmtinyvit.apis.store_stats import measure_store, pick_views
+        from mmtinyvit.apis.store_stats import measure_store, name_classes, pick_views
         from mmtinyvit.engine.store_check import check_dataset
 
         from .runner import build_dataset, load_config
@@ -163,13 +169,13 @@ def stats(args: argparse.Namespace) -> None:
         check_dataset(store, dataset, any_order=True, labels=not args.label_index)
         views = pick_views(store, args.views)
         measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
+        classes = name_classes(store, dataset, args.classes)
         if args.out:
             draw_stats(measured, args.out)
             measured['plots'] = args.out
-    classes = None if args.label_index else dataset.metainfo.get('classes')
 
     def name(label: int) -> Text:
-        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+        return Text(classes[label] if classes else f'class {label}')
 
     tables = [fact_table({
         'store': args.store,
@@ -197,9 +203,8 @@ def gallery(args: argparse.Namespace) -> None:
     store = LogitStore(args.store) if args.store else None
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_views
-        from mmtinyvit.apis.store_stats import measure_store, pick_views
-        from mmtinyvit.config import saves_logits, saving_loop
-        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, find_store
+        from mmtinyvit.apis.store_stats import measure_store, name_classes, pick_views
+        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
         from mmtinyvit.datasets.views import iter_transforms
         from mmtinyvit.engine.store_check import check_canaries
 
@@ -207,17 +212,20 @@ def gallery(args: argparse.Namespace) -> None:
 
         cfg = load_config(args)
         dataset = build_dataset(cfg)
-        if store is None:
-            saved = saving_loop(cfg, args.config).store if saves_logits(cfg) else None
-            store = LogitStore(saved) if saved else find_store(dataset, cfg)
+        store = store or configured_store(cfg, dataset)
         for reader in filter(lambda t: isinstance(t, LoadTeacherLogits), iter_transforms(dataset)):
             reader.use(mode='online')  # the records come from the store that is drawn
-        if not is_replayable(store.manifest):
-            raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
-        views = pick_views(store, args.views, complete=args.hardest)
-        views = views[:4] if args.views is None else views
-        labels = args.hardest and not args.label_index
-        check_canaries(store, dataset, views, 2, any_order=True, labels=labels)
+        if store is None:
+            if args.hardest or args.classes:
+                raise UserError(f'The config {args.config} has no store yet, so no teacher has said anything: draw the '
+                                'views without --hardest and --classes, or save the store first.')
+            views = list(range(4) if args.views is None else args.views)
+        else:
+            if not is_replayable(store.manifest):
+                raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
+            views = pick_views(store, args.views, complete=args.hardest)
+            views = views[:4] if args.views is None else views
+            check_canaries(store, dataset, views, 2, any_order=True, labels=args.hardest and not args.label_index)
         if args.index:
             rows = args.index
         elif args.hardest:
@@ -225,9 +233,28 @@ def gallery(args: argparse.Namespace) -> None:
             rows = [row['index'] for row in measured['disagreements']]
         else:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
-        draw_views(store, dataset, args.out, rows, views, args.top)
-    emit(args, dict(path=str(store.root), picture=args.out, rows=rows, views=views),
-         fact_table({'wrote': args.out, 'samples': ', '.join(map(str, rows)), 'views': views}))
+        draw_views(store, dataset, args.out, rows, views, args.top,
+                   store and name_classes(store, dataset, args.classes))
+    emit(args, dict(path=store and str(store.root), picture=args.out, rows=rows, views=views),
+         fact_table({'wrote': args.out, 'store': store.root if store else 'none yet, so these are the views alone',
+                     'samples': ', '.join(map(str, rows)), 'views': views}))
+
+
+def configured_store(cfg: Any, dataset: Any) -> LogitStore | None:
+    """The store that a config names; None if it names none, or there is nothing yet at its place."""
+    from mmtinyvit.config import saves_logits, saving_loop
+    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, find_store, use_store
+    from mmtinyvit.datasets.views import iter_transforms
+
+    if saves_logits(cfg):
+        paths = [saving_loop(cfg, cfg.filename).get('store')]
+    elif any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset)):
+        paths = use_store(dataset, cfg).paths
+    else:
+        paths = [None]
+    if not any(path and (is_url(path) or Path(path).exists()) for path in paths):
+        return None
+    return LogitStore(paths[0]) if saves_logits(cfg) else find_store(dataset, cfg)
 
 
 def plan(args: argparse.Namespace) -> None:

@@ -143,3 +143,22 @@ def test_gallery_of_a_named_store_with_the_config_of_a_student(run_tool, train_c
     ended = run_tool('logit_store', 'gallery', saved_store, '--config', tmp_path / 'student.py', '--rows', 2, *hardest,
                      '--out', tmp_path / 'views.png')
     assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize('kind', ['saves', 'distils', 'labels'])
+def test_views_can_be_browsed_before_anything_is_saved(run_tool, save_config, train_config, tmp_path, kind):
+    cfg = Config.fromfile(train_config)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    reader = next(step for step in pipeline if step.type == 'mmtinyvit.LoadTeacherLogits')
+    reader.store = str(tmp_path / 'store')
+    if kind == 'labels':
+        pipeline.remove(reader)
+    cfg.dump(tmp_path / 'later.py')
+    config = save_config if kind == 'saves' else tmp_path / 'later.py'
+    ended = run_tool('browse_views', config, '--out', tmp_path / 'views.png', '--samples', 2, '--views', '3:5')
+    assert ended.status == 0, ended.err
+    assert (tmp_path / 'views.png').exists() and not (tmp_path / 'store').exists()
+    assert 'none yet, so these are the views alone' in ended.out and '3-4' in ended.out
+    named = 'logit_store', 'gallery', '--config', config
+    assert 'has no store yet' in run_tool(*named, '--hardest').sentence
+    assert 'There is no store at' in run_tool('logit_store', 'gallery', tmp_path / 'store', '--config', config).sentence
