@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -34,9 +35,12 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
         sys.stdout.flush()
         print(on_interrupt, file=sys.stderr)
         status = INTERRUPTED
-    if status and os.environ.get('WORLD_SIZE', '1') != '1':
+    joint = os.environ.get('WORLD_SIZE', '1') != '1'  # do not wait for the collectives of processes that go on
+    working = status == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()
+                                            if thread is not threading.main_thread())
+    if status and (joint or working):
         sys.stderr.flush()
-        os._exit(status)  # do not wait for the collectives of processes that go on
+        os._exit(status)
     sys.exit(status)
 
 
