@@ -94,6 +94,15 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
+# One line for every parameter, and what MMEngine says of its own code at each start.
+_FOR_THE_LOG_FILE = ('paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+
+
+def _is_for_the_console(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not message.startswith(_FOR_THE_LOG_FILE) and (record.levelno > logging.INFO or '\n' not in message)
+
+
 class ToolRunner(Runner):
     """A runner whose log file has everything, and whose console leaves out the lists: environment, config and hooks."""
 
@@ -101,7 +110,7 @@ class ToolRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:  # not a file's, which is one too
-                handler.addFilter(lambda record: record.levelno > logging.INFO or '\n' not in record.getMessage())
+                handler.addFilter(_is_for_the_console)
         return logger
 
 

@@ -3,7 +3,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -11,14 +12,20 @@ from mmtinyvit.store.layout import spell_numbers
 
 __all__ = ['fact_table', 'file_table', 'print_tables', 'row_table', 'size']
 
-_WIDE = 4096  # more than any row: what is written for programs is not folded
+_WIDE = 4096  # more than any row
 
 
-def print_tables(*tables: RenderableType) -> None:
-    """Print tables: folded into the width of a terminal; in a pipe or file as wide as they are, for ``grep``."""
-    console = Console()
+def print_tables(*tables: Table) -> None:
+    """Print tables: in the width of the terminal; in a pipe or file, in 80 columns or what the longest paths need.
+
+    So a narrow terminal shows a path in several lines, and ``grep`` finds it in one.
+    """
+    console = Console(markup=False, emoji=False)  # paths may hold [b] or :cat:
     if not console.is_terminal:
-        console = Console(width=_WIDE)
+        wide = Console(width=_WIDE)
+        for table in tables:
+            least, most = Measurement.get(wide, wide.options, table)
+            console.width = max(console.width, most if table.show_header else least)
     for table in tables:
         console.print(table)
 
@@ -32,12 +39,12 @@ def row_table(*headers: str, words: Collection[str] = (), **options: Any) -> Tab
 
 def fact_table(facts: Mapping[str, Any]) -> Table:
     """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    table = Table(Column(no_wrap=True), Column(overflow='fold'), show_header=False)
-    for name, value in facts.items():
-        if isinstance(value, list):
-            value = spell_numbers(value)
-        if value not in (None, ''):
-            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
+    spelled = {name: spell_numbers(value) if isinstance(value, list) else value for name, value in facts.items()}
+    shown = {name: value for name, value in spelled.items() if value not in (None, '')}
+    names = Column(no_wrap=True, min_width=max(map(len, shown), default=0))
+    table = Table(names, Column(overflow='fold'), show_header=False)
+    for name, value in shown.items():
+        table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
     return table
 
 

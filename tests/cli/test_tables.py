@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted(path for path in (ROOT / 'tools').rglob('*.py'))
-PATH = 'work_dirs/a/folder/that/is/deeper/than/most/but/not/deeper/than/some/that/people/have/in21k_logits'
+PATH = 'work_dirs/a/folder/that/is/deeper/than/most/but/not/deeper/than/some/that/people/[b]have/:cat:/in21k_logits'
 PRINT = f'''
 from mmtinyvit.cli.tables import fact_table, print_tables, row_table
 rows = row_table('store', 'views', 'per second', 'bytes per view', 'GiB', words=('store', ))
@@ -51,10 +51,14 @@ def test_a_terminal_folds_words_and_never_cuts_numbers(columns):
     assert PATH in first_cells, 'folded, and whole'
 
 
-def test_a_pipe_gets_each_row_in_one_line():
+def test_a_pipe_gets_paths_in_one_line_and_words_in_80_columns():
     environment = {name: value for name, value in os.environ.items() if name != 'COLUMNS'}
     done = subprocess.run([sys.executable, '-c', PRINT], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.stdout.count(PATH) == 2, done.stdout + done.stderr
+    words = 'print_tables(fact_table(dict(versions=", ".join(50 * ["mmtinyvit 0.1.0"]))))'
+    done = subprocess.run([sys.executable, '-c', f'from mmtinyvit.cli.tables import *\n{words}'], capture_output=True,
+                          text=True, cwd=ROOT, env=environment)
+    assert max(map(len, done.stdout.splitlines())) == 80 and '…' not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=[path.stem for path in TOOLS])
