@@ -21,7 +21,7 @@ from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
 from mmtinyvit.store.folders import is_url
-from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
+from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME
 
 from .tables import fact_table, print_tables, row_table, size
 
@@ -67,7 +67,7 @@ def info(args: argparse.Namespace) -> None:
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
-        'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
+        'complete views': store['complete_views'],
         'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
                                       for view, shards in partial.items()),
         'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
@@ -179,7 +179,8 @@ def stats(args: argparse.Namespace) -> None:
 
     tables = [fact_table({
         'store': args.store,
-        'samples, views': f"{measured['samples']:,}, {spell_numbers(measured['views'])}",
+        'samples': measured['samples'],
+        'views': measured['views'],
         "teacher's top-1, top-5": f"{measured['top1']:.2%}, {measured['top5']:.2%}",
         'same top-1 in all views': f"{measured['same_top1']:.2%}",
         'mean entropy': f"{measured['entropy']:.3f} nats",
@@ -284,7 +285,8 @@ def plan(args: argparse.Namespace) -> None:
                'time': f'what the teacher computes in {args.hours} hours'}
     emit(args, dict(config=args.config, **planned, recommended_views=advice), table, fact_table({
         'config': args.config,
-        'samples, views': f"{planned['samples']:,}, {planned['views']}",
+        'samples': planned['samples'],
+        'views': planned['views'],
         'measured rate': f"{planned['per_second']:,.1f} images per second",
         'time for all views': f"{planned['hours']:,.2f} hours on one such device",
         'recommended': f"topk={best['topk']}, codec='{best['codec']}': {size(best['total_bytes'])}, mean KL "

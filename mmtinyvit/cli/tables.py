@@ -20,9 +20,10 @@ def print_tables(*tables: Table) -> None:
 
     So a narrow terminal shows a path in several lines, and ``grep`` finds it in one.
     """
-    console = Console(markup=False, emoji=False)  # paths may hold [b] or :cat:
+    plain = dict(markup=False, emoji=False)  # paths may hold [b] or :cat:
+    console = Console(**plain)
     if not console.is_terminal:
-        wide = Console(width=_WIDE)
+        wide = Console(width=_WIDE, **plain)
         for table in tables:
             least, most = Measurement.get(wide, wide.options, table)
             console.width = max(console.width, most if table.show_header else least)
@@ -38,14 +39,18 @@ def row_table(*headers: str, words: Collection[str] = (), **options: Any) -> Tab
 
 
 def fact_table(facts: Mapping[str, Any]) -> Table:
-    """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    spelled = {name: spell_numbers(value) if isinstance(value, list) else value for name, value in facts.items()}
+    """A table of names and values: of numbers in a list, how many and which; what is empty or None is left out."""
+    spelled = {name: _spell(value) if isinstance(value, list) else value for name, value in facts.items()}
     shown = {name: value for name, value in spelled.items() if value not in (None, '')}
     names = Column(no_wrap=True, min_width=max(map(len, shown), default=0))
     table = Table(names, Column(overflow='fold'), show_header=False)
     for name, value in shown.items():
         table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
     return table
+
+
+def _spell(numbers: list[int]) -> str:
+    return f'{len(numbers):,} ({spell_numbers(numbers)})' if numbers else 'none'
 
 
 def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
