@@ -70,7 +70,7 @@ def main() -> None:
     check_data(cfg, 'test_dataloader')
     cfg.log_level = 'WARNING'
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
-    console = Console()
+    console = Console(stderr=True)
     features, labels = extract_features(build_runner(cfg), console)
     settings = [(way, shot, name) for way in args.way for shot in args.shot for name in args.classifier]
     rows = []

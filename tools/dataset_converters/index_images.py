@@ -10,6 +10,7 @@ has all layouts.
 import argparse
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmtinyvit.cli.command import positive, run_command
@@ -71,7 +72,7 @@ def main() -> None:
     classes = synsets(args.classes) if args.classes else None
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {}
 
         def show(step: str, done: int, total: int, images: int) -> None:

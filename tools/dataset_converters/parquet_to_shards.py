@@ -9,6 +9,7 @@ import argparse
 from glob import glob
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmtinyvit.cli.command import run_command
@@ -53,8 +54,8 @@ def main() -> None:
 
     files = find_files(args.source)
     columns = (TextColumn('Converting'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task('')
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task('', total=None)
         summary = convert_parquet(files, args.out, args.name or args.out.resolve().name, args.image, args.label,
                                   args.samples_per_shard,
                                   lambda done, total: progress.update(task, completed=done, total=total))
