@@ -146,6 +146,7 @@ def draw_curves(runs: dict[str, str | Path], out: str | Path) -> None:
     """Draw the loss and the accuracy of ``runs``, given as work folders by name, into the file ``out``."""
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for name, folder in runs.items():
@@ -155,6 +156,8 @@ def draw_curves(runs: dict[str, str | Path], out: str | Path) -> None:
     left.set(xlabel='iteration', ylabel='training loss', yscale='log')
     right.set(xlabel='epoch', ylabel='test top-1 (%)')
     right.legend()
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.savefig(out, dpi=110)
     plt.close(figure)
 

@@ -75,13 +75,13 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
     axes[0, 0].minorticks_off()
     axes[0, 1].plot(list(by_view), [100 * top1 for top1 in by_view.values()], 'o-')
     axes[0, 1].set(xlabel='view', ylabel="teacher's top-1 accuracy (%)")
-    axes[0, 1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axis, name, title in ((axes[1, 0], 'entropy', 'entropy (nats)'),
                               (axes[1, 1], 'label_prob', 'probability of the label')):
         histogram = stats['histograms'][name]
         axis.stairs(histogram['counts'], histogram['edges'], fill=True)
         axis.set(xlabel=title, ylabel='views of images')
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _save(figure, out)
 
 
