@@ -213,13 +213,18 @@ def gallery(args: argparse.Namespace) -> None:
 
         cfg = load_config(args)
         dataset = build_dataset(cfg)
-        store = store or configured_store(cfg, dataset)
+        places = configured_stores(cfg, dataset) if store is None else []
+        if any(is_url(place) or Path(place).exists() for place in places):
+            if len(places) > 1:
+                raise UserError(f'The config {args.config} reads {len(places)} stores: name the one to draw.')
+            store = LogitStore(places[0])
         for reader in filter(lambda t: isinstance(t, LoadTeacherLogits), iter_transforms(dataset)):
             reader.use(mode='online')  # the records come from the store that is drawn
+        at = f' at {places[0]}' if places else ''
         if store is None:
             if args.hardest or args.classes:
-                raise UserError(f'The config {args.config} has no store yet, so no teacher has said anything: draw the '
-                                'views without --hardest and --classes, or save the store first.')
+                raise UserError(f'The config {args.config} has no store{at} yet, so no teacher has said anything: draw '
+                                'the views without --hardest and --classes, or save the store first.')
             views = list(range(4) if args.views is None else args.views)
         else:
             if not is_replayable(store.manifest):
@@ -237,25 +242,21 @@ def gallery(args: argparse.Namespace) -> None:
         draw_views(store, dataset, args.out, rows, views, args.top,
                    store and name_classes(store, dataset, args.classes))
     emit(args, dict(path=store and str(store.root), picture=args.out, rows=rows, views=views),
-         fact_table({'wrote': args.out, 'store': store.root if store else 'none yet, so these are the views alone',
+         fact_table({'wrote': args.out, 'store': store.root if store else f'none yet{at}, so these are the views alone',
                      'samples': ', '.join(map(str, rows)), 'views': views}))
 
 
-def configured_store(cfg: Any, dataset: Any) -> LogitStore | None:
-    """The store that a config names; None if it names none, or there is nothing yet at its place."""
+def configured_stores(cfg: Any, dataset: Any) -> list[str]:
+    """Where a config has its store, or its stores, whether there is anything yet or not."""
     from mmtinyvit.config import saves_logits, saving_loop
-    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, find_store, use_store
+    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, use_store
     from mmtinyvit.datasets.views import iter_transforms
 
     if saves_logits(cfg):
-        paths = [saving_loop(cfg, cfg.filename).get('store')]
-    elif any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset)):
-        paths = use_store(dataset, cfg).paths
-    else:
-        paths = [None]
-    if not any(path and (is_url(path) or Path(path).exists()) for path in paths):
-        return None
-    return LogitStore(paths[0]) if saves_logits(cfg) else find_store(dataset, cfg)
+        path = saving_loop(cfg, cfg.filename).get('store')
+        return [path] if path else []
+    reads = any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset))
+    return use_store(dataset, cfg).paths if reads else []
 
 
 def plan(args: argparse.Namespace) -> None:

@@ -66,7 +66,7 @@ def test_stats(run_tool, saved_store, config, tmp_path):
 
 def test_stats_in_words(run_tool, saved_store, config):
     ended = run_tool('logit_store', 'stats', saved_store, '--config', config, *LABELS, '--samples', 4, '--views', '1:2')
-    assert ended.status == 0 and 'Teacher and label disagree most' in ended.out and '4, 1' in ended.out
+    assert ended.status == 0 and 'Teacher and label disagree most' in ended.out and '1 (1)' in ended.out
 
 
 @pytest.mark.parametrize('labels, said', [

@@ -72,7 +72,8 @@ def main() -> None:
     classes = synsets(args.classes) if args.classes else None
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {}
 
         def show(step: str, done: int, total: int, images: int) -> None:

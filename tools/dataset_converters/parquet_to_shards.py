@@ -54,7 +54,8 @@ def main() -> None:
 
     files = find_files(args.source)
     columns = (TextColumn('Converting'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task('', total=None)
         summary = convert_parquet(files, args.out, args.name or args.out.resolve().name, args.image, args.label,
                                   args.samples_per_shard,
