@@ -57,7 +57,7 @@ def name_classes(store: LogitStore, dataset: Any, given: str | None = None) -> l
             raise UserError(f'{given} has {len(classes):,} classes, and the teacher of the store {store.root} has '
                             f'{store.num_classes:,}: name the layout of its head, or a file.')
     elif not classes or len(classes) != store.num_classes or saved not in (None, classes_hash(classes)):
-        layout = layout_with(classes or (), store.num_classes) if classes else None
+        layout = layout_with(classes, store.num_classes) if classes else None
         classes = synsets(layout) if layout else None
     return None if classes is None else [short_name(str(name)) for name in classes]
 

@@ -56,14 +56,19 @@ def test_save_logits_amp(run_tool, save_config, teacher_checkpoint, tmp_path):
 
 def test_train_resume_and_test(run_tool, train_config, tmp_path):
     work = tmp_path / 'other'
+    groups = 'optim_wrapper.optimizer.weight_decay=1e-4', 'optim_wrapper.paramwise_cfg.bias_decay_mult=0.'
     ended = run_tool('train', train_config, '--work-dir', work, '--cfg-options', 'train_cfg.max_epochs=1',
-                     'optim_wrapper.optimizer.lr=0.02', '--auto-scale-lr')
+                     'optim_wrapper.optimizer.lr=0.02', *groups, '--auto-scale-lr')
     assert ended.status == 0, ended.err
+    log = next(work.glob('*/*.log')).read_text()
+    assert 'paramwise_options' in log and 'Hooks will be executed' in log
+    assert 'paramwise_options' not in ended.out and 'Hooks will be executed' not in ended.out
     assert 'accuracy/top1' in ended.out and 'LR is set based on batch size of 14' in ended.out
     first = torch.load(work / 'epoch_1.pth', weights_only=False)
     assert first['optimizer']['param_groups'][0]['lr'] == pytest.approx(0.01)
 
-    ended = run_tool('train', train_config, '--work-dir', work, '--resume', '--no-validate')
+    ended = run_tool('train', train_config, '--work-dir', work, '--resume', '--no-validate', '--cfg-options',
+                     *groups)
     assert ended.status == 0, ended.err
     assert 'accuracy/top1' not in ended.out
     assert [epoch for epoch, *_ in recorded(work)] == [0] * 14 + [1] * 14
