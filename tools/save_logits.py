@@ -8,13 +8,8 @@ store, and with ``--join`` any number of jobs: a Slurm array, workers that come 
 """
 import argparse
 
-from rich.console import Console
-from rich.table import Table
-
-from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config
-from mmtinyvit.config import saving_loop
-from mmtinyvit.engine.runner import TeacherRunner
+from mmtinyvit.cli.command import add_common_flags, parse_range, run_command
+from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.store.folders import refuse_url
 
 
@@ -36,6 +31,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+    from mmtinyvit.config import saving_loop
+    from mmtinyvit.engine.runner import TeacherRunner
+
     cfg = load_config(args)
     loop = saving_loop(cfg, args.config)
     if args.out:
@@ -55,11 +54,12 @@ def main() -> None:
     runner = build_runner(cfg, TeacherRunner)
     summary = runner.test()
     if runner.rank == 0:
-        table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
         views, seconds = loop.get('views', (0, 1)), summary['seconds']
-        table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
-                      f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
-        Console().print(table)
+        print_tables(fact_table({
+            'store': loop.store, 'views': f'{views[0]}:{views[1]}',
+            'saved here': f"{summary['samples']:,} views of images",
+            'seconds': f'{seconds:.1f}', 'per second': f"{summary['samples'] / seconds:,.0f}",
+            'bytes per view': f"{summary['bytes_per_view']:g}"}))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,13 @@
 """Classifiers and backbones as ONNX files, compared with PyTorch before they are written."""
+import json
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from mmcv.transforms import Compose
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
@@ -11,10 +15,11 @@ from mmtinyvit.models.backbones import TinyViT
 
 from .publish import write_file
 
-__all__ = ['Exported', 'export_onnx']
+__all__ = ['Exported', 'export_onnx', 'image_size']
 
 BATCHES = (1, 3)  # compared; the graph is recorded with two images
 TOLERANCE = 1e-4
+PHOTOS = (600, 450), (350, 800)  # height and width of what the test pipeline is tried on
 
 
 class Exported(NamedTuple):
@@ -42,12 +47,37 @@ class _Exported(nn.Module):
         return tuple(maps)
 
 
+def image_size(classifier: nn.Module) -> tuple[int, int]:
+    """Height and width in pixels of the images that a network gets in its test, whatever the photo.
+
+    Args:
+        classifier: From :func:`~mmtinyvit.apis.models.get_model`, which knows the test pipeline.
+
+    Raises:
+        UserError: The size follows the photo's.
+    """
+    side = getattr(classifier.data_preprocessor, 'input_size', None)
+    if side:
+        return side, side
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(classifier._config.test_dataloader.dataset.pipeline)
+    sizes = set()
+    for height, width in PHOTOS:
+        photo = np.zeros((height, width, 3), np.uint8)
+        made = pipeline(dict(img=photo, img_shape=photo.shape[:2], ori_shape=photo.shape[:2]))
+        sizes.add(tuple(made['inputs'].shape[-2:]))
+    if len(sizes) > 1:
+        raise UserError('The images of this model have no fixed size, since its test pipeline leaves them as large as '
+                        'they come: say --size PIXELS.')
+    return sizes.pop()
+
+
 def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
     """Write a model as one ONNX file with a free batch size.
 
     BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed. The file's
     metadata hold how to prepare an image: ``mean`` and ``std`` over pixels from 0 to 255, the order of the
-    ``channels``, ``height`` and ``width``.
+    ``channels``, ``height`` and ``width``, and as JSON the names of the ``classes`` where they are known.
 
     Args:
         classifier: From :func:`~mmtinyvit.apis.models.get_model`, on the CPU. It is left in eval mode.
@@ -86,6 +116,9 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
         {name: str(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std')
          if hasattr(preprocessor, name)},
         channels='RGB' if preprocessor.to_rgb else 'BGR', height=str(size[0]), width=str(size[1]))
+    classes = (getattr(classifier, '_dataset_meta', None) or {}).get('classes')
+    if classes and not features:
+        program.model.metadata_props['classes'] = json.dumps(list(classes))
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     difference = 0.

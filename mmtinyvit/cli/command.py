@@ -3,16 +3,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
-
 from mmtinyvit.errors import UserError, user_sentence
 
-__all__ = ['add_config_options', 'file_table', 'parse_range', 'positive', 'printable', 'run_command', 'write_json']
+__all__ = [
+    'add_common_flags', 'add_config_options', 'parse_range', 'positive', 'printable', 'run_command', 'write_json'
+]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -38,9 +39,12 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
         sys.stdout.flush()
         print(on_interrupt, file=sys.stderr)
         status = INTERRUPTED
-    if status and os.environ.get('WORLD_SIZE', '1') != '1':
+    joint = os.environ.get('WORLD_SIZE', '1') != '1'  # do not wait for the collectives of processes that go on
+    working = status == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()
+                                            if thread is not threading.main_thread())
+    if status and (joint or working):
         sys.stderr.flush()
-        os._exit(status)  # do not wait for the collectives of processes that go on
+        os._exit(status)
     sys.exit(status)
 
 
@@ -96,6 +100,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
                         help='override settings of the config, for example optim_wrapper.optimizer.lr=1e-3')
 
 
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command with a config has, as in mmpretrain."""
+    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
 def write_json(path: str | Path, results: Any) -> None:
     """Write the results into the file that ``--out`` names, or raise :class:`UserError`, which holds them."""
     text = json.dumps(results, indent=2, default=float)  # tensors and NumPy's numbers become plain ones
@@ -105,12 +118,3 @@ def write_json(path: str | Path, results: Any) -> None:
     except OSError as error:
         raise UserError(f'The results cannot be written to {path} ({error.strerror}): choose another --out; they are '
                         f'{results}.') from error
-
-
-def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
-    """What a converter ends with: the file, ``more``, and its size."""
-    names = [name.replace('_', ' ') for name in more]
-    table = Table(Column('file', overflow='fold'), *names, 'tensors', 'parameters', 'MiB')
-    table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
-                  f'{path.stat().st_size / 2**20:.1f}')
-    return table

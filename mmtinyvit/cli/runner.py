@@ -1,4 +1,4 @@
-"""From a command line to a runner: the flags, the config, the checks before anything starts, and the runner itself."""
+"""From a command line to a runner: the config, the checks before anything starts, and the runner itself."""
 import argparse
 import os
 import tempfile
@@ -14,23 +14,12 @@ from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.engine.runner import Runner
 from mmtinyvit.errors import UserError
 
-from .command import add_config_options
-
-__all__ = ['add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
+__all__ = ['build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
 
 
 # ---------------------------------------------------------------- configs
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that every command with a config has, as in mmpretrain."""
-    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
-    add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge its flags: those of :func:`add_common_flags`, and ``checkpoint``.
+    """Read the config that ``args`` names and merge its flags.
 
     Raises:
         UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.

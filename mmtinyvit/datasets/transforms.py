@@ -1,5 +1,6 @@
 """Transforms of single images: loading, labels, and faster forms of mmpretrain's slowest augmentations."""
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from .images.members import read_files, read_member, read_members
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
            'SolarizeAdd']
+
+# mmcv says so at every worker's first ColorJitter with Pillow, though mmpretrain passes nothing but alpha.
+warnings.filterwarnings('ignore', "Only use 'alpha' for pillow backend", UserWarning)
 
 _VALUES = np.arange(256, dtype=np.uint8)
 _VALUES.flags.writeable = False

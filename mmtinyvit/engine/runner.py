@@ -1,4 +1,5 @@
 """Runners: MMEngine's, with one rule for all checkpoints that go in and come out."""
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import mmengine.runner
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.logging import MMLogger
 from timm.utils import unwrap_model
 from torch import nn
 
@@ -27,11 +29,29 @@ __all__ = ['Runner', 'TeacherRunner']
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
 
 
+# One line for every parameter, and what MMEngine says of its own code at each start.
+_FOR_THE_LOG_FILE = ('paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+
+
+def _is_for_the_console(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not message.startswith(_FOR_THE_LOG_FILE) and (record.levelno > logging.INFO or '\n' not in message)
+
+
 class Runner(mmengine.runner.Runner):
     """MMEngine's runner, which a checkpoint fills completely, and whose own checkpoints are whole or not there.
 
-    What of a model may start anew is named by :class:`.RequireWeightsHook`; without it, nothing may.
+    What of a model may start anew is named by :class:`.RequireWeightsHook`; without it, nothing may. The log file has
+    everything; the console leaves out the lists of environment, config, hooks and parameters.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As MMEngine, with a console that is short."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:  # not a file's, which is one too
+                handler.addFilter(_is_for_the_console)
+        return logger
 
     def load_or_resume(self) -> None:
         """As MMEngine. Raises :class:`UserError` if ``last_checkpoint`` names a file that is not there."""

@@ -152,6 +152,12 @@ class StoreCheck:
     def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
         """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist."""
         model = unwrap_model(runner.model)
+        if not getattr(model, 'reads_record', False):
+            name = type(model).__name__
+            raise UserError(f'The pipeline reads the store {place}, and {name} as it is set learns nothing from it: '
+                            'take mmtinyvit.DistillClassifier or DistillTimmClassifier, or DeiTDistillClassifier with '
+                            'alpha above 0 and no teacher, as the model; a model of your own that reads the record '
+                            'says so by its attribute reads_record = True.')
         head = getattr(model, 'head', None)
         classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
         if classes not in (None, manifest.num_classes):

@@ -7,6 +7,8 @@ gives exactly the map that TinyViT was published with (``imagenet_1kto22k.txt``)
 """
 import os
 import re
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +19,7 @@ from timm.data import ImageNetInfo
 
 from ..errors import UserError
 
-__all__ = ['LAYOUTS', 'LabelLayout', 'class_names', 'match_classes', 'synsets']
+__all__ = ['LAYOUTS', 'LabelLayout', 'class_names', 'layout_with', 'match_classes', 'short_name', 'synsets']
 
 
 class LabelLayout(NamedTuple):
@@ -98,9 +100,31 @@ def synsets(layout: str | int | os.PathLike) -> tuple[str, ...]:
 
 
 @cache
+def _imagenet() -> ImageNetInfo:
+    return ImageNetInfo()
+
+
+@cache
 def class_names(layout: str) -> tuple[str, ...]:
     """What people call the classes of a layout of :data:`LAYOUTS`, in label order."""
-    return tuple(map(ImageNetInfo().label_name_to_description, _shipped(layout)))
+    return tuple(map(_imagenet().label_name_to_description, _shipped(layout)))
+
+
+def layout_with(classes: Collection[str], num_classes: int) -> str | None:
+    """The layout of ``num_classes`` classes that has all of ``classes``, as synsets; None if there is none."""
+    return next((name for name, layout in LAYOUTS.items() if layout.num_classes == num_classes and layout.file
+                 and set(classes) <= set(_shipped(name))), None)
+
+
+def short_name(name: str) -> str:
+    """What to call a class where there is little room: a synset by the first of its words, ``n02979186`` as
+    ``'cassette player'``; any other name as it is.
+    """
+    if not re.fullmatch(r'n\d{8}', name):
+        return name
+    with suppress(KeyError):
+        return _imagenet().label_name_to_description(name).split(',')[0]
+    return name
 
 
 def match_classes(source: str | int | os.PathLike = 'fall11', target: str | int | os.PathLike = 'in1k') -> np.ndarray:

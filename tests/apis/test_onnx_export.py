@@ -1,4 +1,5 @@
 """Exported files compute in onnxruntime what PyTorch computes, at any batch size; BatchNorm is gone."""
+import json
 import sys
 
 import numpy as np
@@ -62,11 +63,36 @@ def compare(path, reference, size, names) -> None:
 @pytest.mark.parametrize('size', [224, 384, 512])
 def test_classification(run_tool, tmp_path, size):
     config, weights = write_small(tmp_path, size)
-    ended = run_tool('export_onnx', config, tmp_path / 'net.onnx', '--checkpoint', weights, '--size', size)
+    given = [] if size == 224 else ['--size', size]  # the size of its test
+    ended = run_tool('export_onnx', config, tmp_path / 'net.onnx', '--checkpoint', weights, *given)
     assert ended.status == 0, ended.err
     assert '(batch, 3,' in ended.out
     model = get_model(config, pretrained=weights)
     compare(tmp_path / 'net.onnx', lambda images: [model(images, mode='tensor')], (size, size), ['logits'])
+
+
+@pytest.mark.parametrize('test, preprocessor, size', [
+    ([dict(type='CenterCrop', crop_size=64)], {}, (64, 64)), ([dict(type='Resize', scale=(96, 48))], {}, (48, 96)),
+    ([], {}, None), ([dict(type='ResizeEdge', scale=64)], {}, None), ([], dict(input_size=160), (160, 160))])
+def test_the_size_is_that_of_the_test(small, tmp_path, test, preprocessor, size):
+    pipeline = [dict(type='mmtinyvit.LoadImage'), *test, dict(type='PackInputs')]
+    config = tmp_path / 'sized.py'
+    config.write_text(f'_base_ = {str(small[0])!r}\n'
+                      f'test_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n'
+                      f'data_preprocessor = {preprocessor!r}\n')
+    if size:
+        assert onnx_export.image_size(get_model(config)) == size
+    else:
+        with pytest.raises(UserError, match='no fixed size, .*--size PIXELS'):
+            onnx_export.image_size(get_model(config))
+
+
+def test_class_names(small, tmp_path):
+    model = get_model(small[0], head=dict(num_classes=3))
+    model._dataset_meta = dict(classes=('cat', 'Hündin', '#3'))
+    onnx_export.export_onnx(model, tmp_path / 'named.onnx', (32, 32))
+    meta = onnxruntime.InferenceSession(tmp_path / 'named.onnx').get_modelmeta().custom_metadata_map
+    assert json.loads(meta['classes']) == ['cat', 'Hündin', '#3']
 
 
 def test_features(run_tool, tmp_path):

@@ -539,6 +539,12 @@ def test_check_leaves_out_what_does_not_decode_and_says_why(make, tmp_path, monk
     assert [key for key, _ in lines] == list(broken) and summary.rejected == 3
     assert [reason.partition(' (')[0] for _, reason in lines] == ['truncated', 'zero bytes', 'not an image']
     assert dataset.index.checked.startswith('cv2 ') and summary.empty_classes == ('n03',)
+    for key in broken:
+        monkeypatch.delitem(CONTENT, key)
+    (tmp_path / 'sound').mkdir()
+    make(tmp_path / 'sound')
+    index_images(tmp_path / 'sound', tmp_path / 'sound.index', check='cv2')
+    assert not (tmp_path / 'sound.rejected.txt').exists(), 'nothing was rejected'
 
 
 def test_an_interrupted_scan_goes_on(tmp_path, monkeypatch):

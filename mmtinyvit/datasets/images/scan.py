@@ -81,7 +81,7 @@ def index_images(data_root: str | os.PathLike,
         missing_classes: What becomes of listed classes that are not there: ``'refuse'``, ``'keep'`` their numbers, or
             ``'drop'`` them, so that the others move up.
         check: A decoder, ``'cv2'`` or ``'pillow'``, with which every image is decoded once; those that fail are left
-            out and stand in the file :func:`rejected_file` beside the index.
+            out and stand in the file :func:`rejected_file` beside the index, which is there only if any fail.
         workers: Threads that list and decode; more than the cores pays on network file systems.
         on_progress: Called with what is being done, how much of it is done, of how much, and the number of images.
 
@@ -124,7 +124,7 @@ def index_images(data_root: str | os.PathLike,
     write_index(out, blocks(), layout, names, archives, check and decoder_name(check))
     try:
         rejected_file(out).unlink(missing_ok=True)  # of another index
-        if check:
+        if scan.rejected:
             rejected_file(out).write_text(''.join(f'{key}\t{reason}\n' for key, reason in scan.rejected))
     except OSError as error:
         raise UserError(f'The index is written, but {rejected_file(out)} cannot be ({error.strerror}): remove what is '
@@ -286,12 +286,18 @@ class _Scan:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with what they do, without beginning what waits, if the block is left by an error."""
-    pool = ThreadPoolExecutor(workers)
+    """Threads that end with what they do, without beginning what waits, if the block is left by an error.
+
+    Ctrl-C does not wait for them: one may be in the midst of a large archive.
+    """
+    pool, wait = ThreadPoolExecutor(workers), True
     try:
         yield pool
+    except KeyboardInterrupt:
+        wait = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait, cancel_futures=True)
 
 
 def _in_order(pool: ThreadPoolExecutor, function: Callable, tasks: Iterable[tuple]) -> Iterator[Any]:
