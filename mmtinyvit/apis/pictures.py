@@ -1,5 +1,6 @@
 """Pictures of a store: replayed views with the teacher's classes, and plots of the teacher's accuracy."""
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmtinyvit.datasets.identity import classes_hash, iter_keys
+from mmtinyvit.datasets.identity import iter_keys
 from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import describe_class
 from mmtinyvit.store import LogitStore
 
 from .publish import write_file
@@ -36,9 +38,7 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     if beyond:
         raise UserError(f'There is no sample {beyond[0]}: the dataset has {len(dataset)}.')
     labels = getattr(dataset, 'metainfo', {}).get('classes')
-    saved = store.manifest.fingerprints.get('dataset', {}).get('classes_hash')
-    named = labels and len(labels) == store.num_classes and saved in (None, classes_hash(labels))
-    classes = labels if named else range(store.num_classes)
+    classes = store.manifest.class_names
     replayed, keys = ViewDataset(dataset), list(iter_keys(dataset, find_seeded_augment(dataset).key_root))
     columns = len(views) + 1
     figure = Figure(figsize=(2 * columns, (2.1 + .15 * top) * len(indices)), layout='constrained')
@@ -46,13 +46,14 @@ def draw_views(store: LogitStore, dataset: Any, out: str | Path, indices: list[i
     for row, index in zip(axes, indices, strict=True):
         info = dataset.get_data_info(index)
         original = replayed.pipeline.transforms[0](dict(info))['img'][..., ::-1]  # BGR to RGB
-        label = f"label {(labels or classes)[info['gt_label']]}" if 'gt_label' in info else 'no label'
+        label = f"label {_name(labels, info['gt_label'])}" if 'gt_label' in info else 'no label'
         _show(row[0], original, f'{_shorten(keys[index])}\n{label}')
         for axis, view in zip(row[1:], views, strict=True):
             image = replayed[view, index]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # (H, W, 3), RGB
             record = store.read(view, [keys[index]])
             best = np.argsort(-record.log_prob[0])[:top]
-            lines = [f'{_shorten(str(classes[record.index[0, k]]))} {np.exp(record.log_prob[0, k]):.1%}' for k in best]
+            said = [(_shorten(_name(classes, record.index[0, k])), np.exp(record.log_prob[0, k])) for k in best]
+            lines = [f'{name} {prob:.1%}' for name, prob in said]
             _show(axis, image, f'view {view}', '\n'.join(lines))
     _save(figure, out, bbox_inches='tight')
 
@@ -87,6 +88,11 @@ def _show(axis: Axes, image: np.ndarray, title: str, below: str = '') -> None:
     axis.set_title(title, fontsize=8)
     axis.set_xlabel(below, fontsize=8)
     axis.set(xticks=[], yticks=[])
+
+
+def _name(names: Sequence[str] | None, number: int) -> str:
+    """What people call a class, as far as it is known."""
+    return describe_class(str(names[number])).partition(',')[0] if names else str(number)
 
 
 def _shorten(text: str, most: int = 24) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from mmtinyvit.datasets.identity import in_blocks, iter_keys
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import require_classes
 from mmtinyvit.store import LogitStore, Record
 from mmtinyvit.store.layout import spell_numbers
 
@@ -45,7 +46,8 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
-        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher.
+        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher, and
+            they are not found by name.
         watch: Wraps the views, for a progress bar.
 
     Returns:
@@ -59,7 +61,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         label may be wrong. The hardest have the largest mean entropy.
 
     Raises:
-        UserError: A sample has no label, or one that is no class of the teacher.
+        UserError: A sample has no label, or one that is no class of the teacher, by name or number.
     """
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
@@ -122,6 +124,10 @@ def _compare(record: Record, label: np.ndarray, num_classes: int
 def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
     """``(n,)`` int64, in the teacher's classes."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
+    if label_index is None and names is not None and store.manifest.class_names:
+        label_index = require_classes(
+            store.manifest.class_names, names, f'The teacher of the store {store.root} has {{ours}}, and the dataset '
+            'has {theirs}', 'say which of its classes each label is, with --label-index.').tolist()
     if label_index is None and names is not None and len(names) != store.num_classes:
         raise UserError(f'The dataset has {len(names)} classes and the teacher of the store {store.root} has '
                         f'{store.num_classes}: say which of its classes each label is, with --label-index.')

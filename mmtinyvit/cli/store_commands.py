@@ -79,6 +79,7 @@ def info(args: argparse.Namespace) -> None:
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
+        'class names': ', '.join(prints.get('class_names', '').split('\n')[:3]) + ', ...' * ('class_names' in prints),
         'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
         'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
                                       for view, shards in partial.items()),
@@ -148,7 +149,9 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
 
 def show(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
-    names = read_class_names(args.classes, store.num_classes) if args.classes else None
+    names = known = store.manifest.class_names
+    if args.classes:
+        names = read_class_names(args.classes, store.num_classes, known)
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
     table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
@@ -168,6 +171,7 @@ def stats(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.pictures import draw_stats
         from mmtinyvit.apis.store_stats import measure_store, pick_views
         from mmtinyvit.engine.store_check import check_dataset
+        from mmtinyvit.evaluation.class_map import describe_class
 
         from .runner import build_dataset, load_config
 
@@ -178,10 +182,10 @@ def stats(args: argparse.Namespace) -> None:
         if args.out:
             draw_stats(measured, args.out)
             measured['plots'] = args.out
-    classes = None if args.label_index else dataset.metainfo.get('classes')
+    classes = store.manifest.class_names
 
     def name(label: int) -> Text:
-        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+        return Text(describe_class(classes[label]) if classes else str(label))
 
     tables = [fact_table({
         'store': args.store,

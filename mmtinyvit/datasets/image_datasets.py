@@ -18,7 +18,8 @@ from .images.index import ImageIndex
 from .images.members import require_size
 from .images.remote_bytes import remote_size
 from .images.remote_index import local_index
-from .views import load_batch, load_sample
+from .transforms import MapLabel
+from .views import iter_transforms, load_batch, load_sample
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
 
@@ -38,6 +39,16 @@ class NamedSamples:
 
     Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
     """
+
+    def full_init(self) -> None:
+        """List the images, and tell what their classes are called to the transforms that ask."""
+        super().full_init()
+        self._name_classes()
+
+    def _name_classes(self) -> None:
+        for transform in iter_transforms(self):
+            if isinstance(transform, MapLabel):
+                transform.name_classes(self.metainfo.get('classes'))
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()
@@ -143,6 +154,7 @@ class IndexedImages(NamedSamples, BaseDataset):
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
         if self.index.classes:
             self._metainfo.setdefault('classes', self.index.classes)
+        self._name_classes()
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)

@@ -122,12 +122,12 @@ def load_from_publisher(url: str, map_location: object = None) -> dict:
     """What MMEngine's ``load_checkpoint`` and ``load_from`` do with the addresses of publishers: see above.
 
     Returns:
-        dict: ``state_dict``, and ``meta`` with the names of the classes where they are not those of ImageNet-1K.
+        dict: ``state_dict``, and ``meta`` with the names of the classes.
     """
     state_dict, meta = read_checkpoint(url)
     entry = entry_at(url)
-    if entry and entry.data == 'ImageNet-21k':
-        meta = meta | dict(dataset_meta=dict(classes=class_names('fall11')))
+    if entry:
+        meta = meta | dict(dataset_meta=dict(classes=class_names('fall11' if entry.data == 'ImageNet-21k' else 'in1k')))
     return dict(state_dict=state_dict, meta=meta)
 
 

@@ -275,7 +275,7 @@ def resumed(checkpoint, photos, store, work, resume: bool = True) -> Runner:
 def test_the_checkpoint_names_its_store(checkpoint, saved_store):
     saved = torch.load(checkpoint, weights_only=False)
     assert saved['teacher_store'] == dict(path=str(saved_store),
-                                          store_id=LogitStore(saved_store).manifest.store_id.hex())
+                                          store_id=LogitStore(saved_store).manifest.store_id.hex(), classes=None)
     assert not [name for name in saved['state_dict'] if 'distill' in name]
 
 

@@ -145,14 +145,15 @@ def testing(tmp_path) -> Config:
     """The config of a test with both accuracies, on nine images, the first of which has no ReaL label."""
     rng = np.random.default_rng(1)
     for number in [*range(1, 9), 50_000]:
-        path = tmp_path / 'val' / f'n0{number % 2}' / name_of(number)
+        path = tmp_path / 'val' / synsets('in1k')[number % 2] / name_of(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
     torch.manual_seed(0)
     model = student(1000) | dict(type='ImageClassifier')
     state = MODELS.build(model).state_dict()
     state['head.fc.bias'][[970, 230]] += torch.tensor([10., 9.])  # right for the second image, and for the third
-    torch.save(dict(state_dict=state), tmp_path / 'model.pth')
+    meta = dict(dataset_meta=dict(classes=synsets('in1k')))
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'model.pth')
     pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
     return Config(runtime(tmp_path / 'work') | dict(
         model=model, load_from=str(tmp_path / 'model.pth'), test_cfg=dict(),

@@ -9,20 +9,24 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmpretrain.models import TimmClassifier
 from mmpretrain.structures import DataSample
 from timm import get_pretrained_cfg
+from timm.data import infer_imagenet_subset
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import checkpoint_classes, list_classes, require_same_classes
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.record import check_weights
 
 from ..data_preprocessors import renormalise
-from ..weights import fill_module, read_state_dict
+from ..weights import fill_module, read_checkpoint
 
 __all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits']
 
 
 def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
     """A model with all of its weights, in eval mode and without gradients.
+
+    Its attribute ``class_names`` has the names of its classes, if the checkpoint or timm tells them, or None.
 
     Args:
         config: Config of the model. It is left as it is.
@@ -34,13 +38,26 @@ def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
         UserError: The checkpoint does not fill the model.
     """
     model = MODELS.build(copy.deepcopy(config))
+    names = getattr(model, 'class_names', None)  # of an ensemble
     if checkpoint is not None:
-        fill_module(model, read_state_dict(checkpoint), checkpoint)
+        weights, meta = read_checkpoint(checkpoint)
+        fill_module(model, weights, checkpoint)
+        names = checkpoint_classes(meta) or names
+    elif isinstance(model, TimmClassifier) and config.get('pretrained'):
+        names = _timm_classes(model.model)
     elif _names_weights(config) and not isinstance(model, TimmClassifier):  # timm has loaded its weights already
         model.init_weights()  # MMEngine calls it before training only
     model = revert_sync_batchnorm(model)
     model.eval()  # which returns None in mmpretrain's backbones
+    model.class_names = names
     return model.requires_grad_(False)
+
+
+def _timm_classes(network: nn.Module) -> tuple[str, ...] | None:
+    """The classes of a network with timm's own weights, where its head is the published one for ImageNet."""
+    subset = infer_imagenet_subset(network)
+    kept = network.num_classes == network.pretrained_cfg.get('num_classes')
+    return list_classes(subset) if subset and kept else None
 
 
 def _names_weights(config: object) -> bool:
@@ -144,7 +161,8 @@ class EnsembleClassifier(BaseModel):
         init_cfg: As for any ``BaseModel``.
 
     Raises:
-        UserError: There is no teacher, a checkpoint does not fill its teacher, or the weights do not fit.
+        UserError: There is no teacher, a checkpoint does not fill its teacher, the weights do not fit, or the teachers
+            are of other classes, as far as these have names.
     """
 
     def __init__(self, teachers: Sequence[dict], weights: Sequence[float] | None = None,
@@ -159,6 +177,11 @@ class EnsembleClassifier(BaseModel):
             if data_preprocessor is not None and own.get('data_preprocessor') is None:
                 own['data_preprocessor'] = data_preprocessor
             self.teachers.append(build_teacher(own, config.get('checkpoint')))
+        self.class_names: tuple[str, ...] | None = None
+        for names in filter(None, (teacher.class_names for teacher in self.teachers)):
+            self.class_names = self.class_names or names
+            require_same_classes(self.class_names, names, 'The teachers of an ensemble are of {ours} and of {theirs}',
+                                 'they need the same, in the same order.')
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | list[DataSample]:
