@@ -108,7 +108,18 @@ class _Folders(NamedSamples):
 
 @DATASETS.register_module()
 class ImageFolder(_Folders, CustomDataset):
-    """Class per folder, class names from the folders: ``mmpretrain.CustomDataset`` with named samples."""
+    """Class per folder, class names from the folders: ``mmpretrain.CustomDataset`` with named samples.
+
+    Folders are numbered in the order of their names, or of ``metainfo=dict(classes=...)`` if that lists their names;
+    other classes are further names for the folders in sorted order.
+    """
+
+    def _find_samples(self) -> list[tuple[str, int]]:
+        samples = super()._find_samples()
+        if self.with_label and set(self.CLASSES) == set(self.folder_to_idx):
+            numbers = {label: self.CLASSES.index(name) for name, label in self.folder_to_idx.items()}
+            samples = [(path, numbers[label]) for path, label in samples]
+        return samples
 
 
 @DATASETS.register_module()

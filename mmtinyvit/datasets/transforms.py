@@ -170,11 +170,9 @@ class MapLabel(BaseTransform):
         if self.names is None or not classes:
             return
         wanted = [self.names.get(name, name) for name in classes]
-        names = list(dict.fromkeys(wanted))
-        found = require_classes(self.classes, names, 'MapLabel has a target of {ours} for images of {theirs}',
-                                'add the others to its index, as in dict(lab=\'n02099712\').').tolist()
-        numbers = dict(zip(names, found, strict=True))
-        self.index = [numbers[name] for name in wanted]
+        self.index = require_classes(
+            self.classes, wanted, 'MapLabel has a target of {ours} for images of {theirs}',
+            "add what is missing to its index, as in dict(lab='n02099712').", several=bool(self.names)).tolist()
 
     def transform(self, results: dict) -> dict:
         label = results.get('gt_label')

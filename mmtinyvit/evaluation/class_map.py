@@ -132,12 +132,16 @@ def list_classes(classes: ClassList) -> tuple[str, ...]:
     return synsets(classes) if isinstance(classes, str | int | os.PathLike) else tuple(map(str, classes))
 
 
-def find_classes(source: ClassList, target: ClassList) -> np.ndarray:
+def find_classes(source: ClassList, target: ClassList, several: bool = False) -> np.ndarray:
     """Which class of one list each class of another one is.
 
     Two synsets are the same class if they are equal. Names are, too, and if they share a word of WordNet between
     commas, whatever their case, spaces and underscores: ``golden_retriever``, ``n02099601`` and ``'golden retriever'``.
     A name that could be several classes, as ``crane``, is none, but for a list that has all of a layout in its order.
+
+    Args:
+        source, target: The lists.
+        several: Whether several names of ``target`` may be one class; otherwise those are none.
 
     Returns:
         ``(classes of target,)`` int64: index into ``source``, -1 for a class that it does not have.
@@ -156,7 +160,7 @@ def find_classes(source: ClassList, target: ClassList) -> np.ndarray:
                  if not (is_synset(target[row]) and is_synset(source[number]))}
         if len(found) == 1:
             index[row] = found.pop()
-    twice = [number for number, count in Counter(index.tolist()).items() if count > 1]
+    twice = [number for number, count in Counter(index.tolist()).items() if count > 1 and not several]
     index[rows] = np.where(np.isin(index[rows], twice), -1, index[rows])
     return index
 
@@ -219,16 +223,18 @@ def require_same_classes(ours: Sequence[str], theirs: Sequence[str], sentence: s
         raise UserError(f'{text}; number {first} is {names[0]} there and {names[1]} here: {advice}')
 
 
-def require_classes(ours: Sequence[str], theirs: Sequence[str], sentence: str, advice: str) -> np.ndarray:
+def require_classes(ours: Sequence[str], theirs: Sequence[str], sentence: str, advice: str,
+                    several: bool = False) -> np.ndarray:
     """The number among ``ours`` of each class of ``theirs``, see :func:`find_classes`, ``(classes of theirs,)`` int64.
 
     Args:
         ours, theirs, sentence, advice: As for :func:`require_same_classes`.
+        several: As for :func:`find_classes`.
 
     Raises:
         UserError: One of them is not among ``ours``, or could be several; names it, and both lists.
     """
-    index = find_classes(ours, theirs)
+    index = find_classes(ours, theirs, several)
     lost = [name for name, number in zip(theirs, index, strict=True) if number < 0]
     if lost:
         text = sentence.format(ours=spell_classes(ours), theirs=spell_classes(theirs))
