@@ -82,6 +82,9 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
             augment['transforms'][0].update(scale=32)
         if cfg.model.get('backbone', {}).get('type') in DEIT_TYPES:
             dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
+    for evaluator in filter(None, (cfg.get('val_evaluator'), cfg.get('test_evaluator'))):
+        if isinstance(evaluator, dict) and evaluator.type == 'mmtinyvit.MappedAccuracy':
+            evaluator.topk = (1, )  # of two classes
     if cfg.model.get('type') == 'mmtinyvit.DeiTDistillClassifier' and cfg.get('train_dataloader'):
         two_of_all = dict(type='mmtinyvit.MapLabel', index=list(range(len(SYNSETS))))
         innermost(cfg.train_dataloader.dataset).pipeline.insert(0, two_of_all)

@@ -9,7 +9,7 @@ import numpy as np
 from mmtinyvit.datasets.identity import classes_hash, in_blocks, iter_keys
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, short_name, synsets
+from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, require_classes, short_name, synsets
 from mmtinyvit.store import LogitStore, Record
 from mmtinyvit.store.admin.summary import read_class_names
 from mmtinyvit.store.layout import spell_numbers
@@ -42,20 +42,24 @@ def name_classes(store: LogitStore, dataset: Any, given: str | None = None) -> l
         store: The store.
         dataset: Its images. Their classes are the teacher's if there are as many, and they are those that the store was
             saved with; if they are some of the synsets of a label layout as large as the teacher's, it is that layout.
-        given: A file with one name per line, or a label layout such as ``'in1k'``, which comes first.
+        given: A file with one name per line, or a label layout such as ``'in1k'``, which comes first; then the names
+            that the store has.
 
     Raises:
-        UserError: ``given`` cannot be read, or names another number of classes.
+        UserError: ``given`` cannot be read, names another number of classes, or has names of the store in other places.
     """
+    known = store.manifest.class_names
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     saved = store.manifest.fingerprints.get('dataset', {}).get('classes_hash')
     if given is not None and given not in LAYOUTS:
-        classes = read_class_names(given, store.num_classes)
+        classes = read_class_names(given, store.num_classes, known)
     elif given is not None:
         classes = synsets(given)
         if len(classes) != store.num_classes:
             raise UserError(f'{given} has {len(classes):,} classes, and the teacher of the store {store.root} has '
                             f'{store.num_classes:,}: name the layout of its head, or a file.')
+    elif known:
+        classes = known
     elif not classes or len(classes) != store.num_classes or saved not in (None, classes_hash(classes)):
         layout = layout_with(classes, store.num_classes) if classes else None
         classes = synsets(layout) if layout else None
@@ -74,7 +78,8 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
-        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher.
+        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher, and
+            they are not found by name.
         watch: Wraps the views, for a progress bar.
 
     Returns:
@@ -88,7 +93,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         label may be wrong. The hardest have the largest mean entropy.
 
     Raises:
-        UserError: A sample has no label, or one that is no class of the teacher.
+        UserError: A sample has no label, or one that is no class of the teacher, by name or number.
     """
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
@@ -151,6 +156,10 @@ def _compare(record: Record, label: np.ndarray, num_classes: int
 def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
     """``(n,)`` int64, in the teacher's classes."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
+    if label_index is None and names is not None and store.manifest.class_names:
+        label_index = require_classes(
+            store.manifest.class_names, names, f'The teacher of the store {store.root} has {{ours}}, and the dataset '
+            'has {theirs}', 'say which of its classes each label is, with --label-index.').tolist()
     if label_index is None and names is not None and len(names) != store.num_classes:
         raise UserError(f'The dataset has {len(names)} classes and the teacher of the store {store.root} has '
                         f'{store.num_classes}: say which of its classes each label is, with --label-index.')

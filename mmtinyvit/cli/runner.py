@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import distributed
 
 from mmtinyvit.config import read_config, saves_logits
-from mmtinyvit.engine.runner import Runner
+from mmtinyvit.engine.runner import Runner, TeacherRunner
 from mmtinyvit.errors import UserError
 
 __all__ = ['build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
@@ -112,4 +112,6 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
+    if kind is not TeacherRunner:
+        cfg.default_hooks = {'class_names': dict(type='mmtinyvit.ClassNamesHook')} | (cfg.get('default_hooks') or {})
     return kind.from_cfg(cfg)

@@ -68,6 +68,7 @@ def info(args: argparse.Namespace) -> None:
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
+        'class names': ', '.join(prints.get('class_names', '').split('\n')[:3]) + ', ...' * ('class_names' in prints),
         'complete views': store['complete_views'],
         'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
                                       for view, shards in partial.items()),
@@ -142,9 +143,10 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
 
 
 def show(args: argparse.Namespace) -> None:
-    store, names = LogitStore(args.store), None
+    store = LogitStore(args.store)
+    names = known = store.manifest.class_names
     if args.classes and Path(args.classes).exists():
-        names = read_class_names(args.classes, store.num_classes)
+        names = read_class_names(args.classes, store.num_classes, known)
     elif args.classes:
         from mmtinyvit.apis.store_stats import name_classes  # a layout: needs timm
 

@@ -18,7 +18,9 @@ from .images.index import ImageIndex
 from .images.members import require_size
 from .images.remote_bytes import remote_size
 from .images.remote_index import local_index
+from .transforms import MapLabel
 from .view_dataset import load_batch, load_sample
+from .views import iter_transforms
 
 __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
 
@@ -38,6 +40,16 @@ class NamedSamples:
 
     Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
     """
+
+    def full_init(self) -> None:
+        """List the images, and tell what their classes are called to the transforms that ask."""
+        super().full_init()
+        self._name_classes()
+
+    def _name_classes(self) -> None:
+        for transform in iter_transforms(self):
+            if isinstance(transform, MapLabel):
+                transform.name_classes(self.metainfo.get('classes'))
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()
@@ -97,7 +109,18 @@ class _Folders(NamedSamples):
 
 @DATASETS.register_module()
 class ImageFolder(_Folders, CustomDataset):
-    """Class per folder, class names from the folders: ``mmpretrain.CustomDataset`` with named samples."""
+    """Class per folder, class names from the folders: ``mmpretrain.CustomDataset`` with named samples.
+
+    Folders are numbered in the order of their names, or of ``metainfo=dict(classes=...)`` if that lists their names;
+    other classes are further names for the folders in sorted order.
+    """
+
+    def _find_samples(self) -> list[tuple[str, int]]:
+        samples = super()._find_samples()
+        if self.with_label and set(self.CLASSES) == set(self.folder_to_idx):
+            numbers = {label: self.CLASSES.index(name) for name, label in self.folder_to_idx.items()}
+            samples = [(path, numbers[label]) for path, label in samples]
+        return samples
 
 
 @DATASETS.register_module()
@@ -143,6 +166,7 @@ class IndexedImages(NamedSamples, BaseDataset):
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
         if self.index.classes:
             self._metainfo.setdefault('classes', self.index.classes)
+        self._name_classes()
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)

@@ -133,8 +133,9 @@ def _content(source: str, map_location: Any = 'cpu') -> Any:
         tensors = open_containers(content)
         return dict(state_dict={name.removeprefix('backbone.'): value for name, value in tensors.items()
                                 if name.startswith('backbone.')})
-    if entry and entry.data == 'ImageNet-21k':
-        content = dict(content, meta=dict(dataset_meta=dict(classes=class_names('fall11'))))
+    if entry:
+        layout = 'fall11' if entry.data == 'ImageNet-21k' else 'in1k'
+        content = dict(content, meta=dict(dataset_meta=dict(classes=class_names(layout))))
     return content
 
 

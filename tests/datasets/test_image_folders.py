@@ -50,3 +50,13 @@ def test_missing_empty_and_mismatched_folders(root):
     (root / 'bare/a').mkdir(parents=True)
     with pytest.raises(UserError, match='bare/ holds no image in a class folder: put files ending in .bmp'):
         ImageFolder(data_root=str(root / 'bare'))
+
+
+def test_the_order_of_the_classes_is_that_of_the_labels(photos):
+    names = ['class_2', 'class_0', 'class_1']
+    dataset = ImageFolder(data_prefix=str(photos), metainfo=dict(classes=names))
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert all(names[info['gt_label']] == info['sample_key'].split('/')[0] for info in infos)
+    assert [info['sample_key'] for info in infos] == sorted(info['sample_key'] for info in infos)
+    other = ImageFolder(data_prefix=str(photos), metainfo=dict(classes=['one', 'two', 'three']))
+    assert [other.get_data_info(i)['gt_label'] for i in (0, 13)] == [0, 2]

@@ -10,6 +10,8 @@ from tiny_flow import CLASSES, contents, distilling, photo_dataset, recorded, sa
 
 from mmtinyvit.store import LogitStore
 
+MAPPED = dict(type='mmtinyvit.MappedAccuracy', num_classes=CLASSES, index=[4, 0, 11], topk=1)  # of three folders
+
 
 @pytest.fixture
 def save_config(tmp_path, photos, teacher_checkpoint):
@@ -25,8 +27,8 @@ def train_config(tmp_path, photos, saved_store):
     pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32), dict(type='PackInputs')]
     loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
                   collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
-    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Accuracy'),
-                             test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(type='Accuracy'),
+    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(MAPPED),
+                             test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(MAPPED),
                              auto_scale_lr=dict(base_batch_size=14)))
     cfg.dump(tmp_path / 'train.py')
     return tmp_path / 'train.py'

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList
 from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
@@ -55,6 +56,9 @@ class SaveLogitsLoop(BaseLoop):
             ``smallest``.
         sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
         reference_view: With the codec ``smallest``, the view that the others are coded relative to; by default 0.
+        classes: What the teacher's classes are called: a label layout such as ``'in1k'``, a file with a name per line,
+            or a list; by default what its checkpoint or timm says. The store keeps the names; without them, it is not
+            known which of the teacher's classes a label is.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
         views_at_once: How many views of an image to make whenever it is read and decoded: saves time where the loading
             of images is what limits the saving, and takes memory for as many batches. The store is the same.
@@ -76,6 +80,7 @@ class SaveLogitsLoop(BaseLoop):
                  keep_mass: float | None = None,
                  sampling: dict | None = None,
                  reference_view: int | None = None,
+                 classes: ClassList | None = None,
                  views_at_once: int = 1,
                  join: bool = False,
                  evaluator: object = None) -> None:
@@ -91,7 +96,7 @@ class SaveLogitsLoop(BaseLoop):
                             'change from view to view.')
         self.views_at_once = views_at_once
         self.settings = dict(num_classes=num_classes, codec=codec, samples_per_shard=samples_per_shard,
-                             reference_view=reference_view)
+                             reference_view=reference_view, classes=classes)
         self.join = join
         self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
         rule = RecordRule(topk, keep_mass, sampling)

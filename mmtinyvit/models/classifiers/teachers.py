@@ -9,9 +9,11 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmpretrain.models import TimmClassifier
 from mmpretrain.structures import DataSample
 from timm import get_pretrained_cfg
+from timm.data import infer_imagenet_subset
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import checkpoint_classes, list_classes, require_same_classes
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.record import check_weights
 
@@ -25,6 +27,8 @@ __all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits
 def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: bool = False) -> nn.Module:
     """A model with all of its weights, in eval mode and without gradients.
 
+    Its attribute ``class_names`` has the names of its classes, if the checkpoint or timm tells them, or None.
+
     Args:
         config: Config of the model. It is left as it is.
         checkpoint: File or URL that must fill the model. Without one, the weights are those that the config names: see
@@ -35,13 +39,26 @@ def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: b
         UserError: A checkpoint does not fill what it is for, or some weights come from nowhere.
     """
     model = MODELS.build(copy.deepcopy(config))
+    names = getattr(model, 'class_names', None)  # of an ensemble
     if checkpoint is not None:
-        fill_module(model, read_checkpoint(checkpoint)[0], checkpoint)
+        weights, meta = read_checkpoint(checkpoint)
+        fill_module(model, weights, checkpoint)
+        names = checkpoint_classes(meta) or names
     else:
         fill_teacher(model, config, random_teacher)
+        if isinstance(model, TimmClassifier) and config.get('pretrained'):
+            names = _timm_classes(model.model)
     model = revert_sync_batchnorm(model)
     model.eval()  # which returns None in mmpretrain's backbones
+    model.class_names = names
     return model.requires_grad_(False)
+
+
+def _timm_classes(network: nn.Module) -> tuple[str, ...] | None:
+    """The classes of a network with timm's own weights, where its head is the published one for ImageNet."""
+    subset = infer_imagenet_subset(network)
+    kept = network.num_classes == network.pretrained_cfg.get('num_classes')
+    return list_classes(subset) if subset and kept else None
 
 
 def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -> None:
@@ -187,7 +204,8 @@ class EnsembleClassifier(BaseModel):
         init_cfg: As for any ``BaseModel``.
 
     Raises:
-        UserError: There is no teacher, a checkpoint does not fill its teacher, or the weights do not fit.
+        UserError: There is no teacher, a checkpoint does not fill its teacher, the weights do not fit, or the teachers
+            are of other classes, as far as these have names.
     """
 
     def __init__(self, teachers: Sequence[dict], weights: Sequence[float] | None = None,
@@ -203,6 +221,11 @@ class EnsembleClassifier(BaseModel):
                 own['data_preprocessor'] = data_preprocessor
             # a checkpoint of the ensemble may bring what a member lacks: whoever asks it makes sure
             self.teachers.append(build_teacher(own, config.get('checkpoint'), random_teacher=True))
+        self.class_names: tuple[str, ...] | None = None
+        for names in filter(None, (teacher.class_names for teacher in self.teachers)):
+            self.class_names = self.class_names or names
+            require_same_classes(self.class_names, names, 'The teachers of an ensemble are of {ours} and of {theirs}',
+                                 'they need the same, in the same order.')
         self._register_load_state_dict_pre_hook(self._name_timm)
 
     def _name_timm(self, state_dict: dict, prefix: str, *_) -> None:
