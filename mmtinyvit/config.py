@@ -1,24 +1,51 @@
-"""Configs as files: found, read, and asked whether they save logits. Every part of the library reads them here."""
+"""Configs as files: found, read, overridden by options, and asked whether they save logits.
+
+Every part of the library reads them here.
+"""
+import inspect
+import os
+import re
 import sys
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from mmengine import registry as roots
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import Registry
+from mmengine.utils import get_object_from_string
 
-from .compat import OPTIONAL, require_library
+from .compat import MINIMUM_VERSIONS, OPTIONAL, require_library
 from .errors import UserError
 from .paths import config_root
 
-__all__ = ['read_config', 'saves_logits', 'saving_loop']
+__all__ = ['READ_NAMES', 'nearest', 'read_config', 'saves_logits', 'saving_loop']
 
 SAVING_LOOP = 'mmtinyvit.SaveLogitsLoop'
+# The names at the top level of a config that anybody reads: MMEngine's runner, and this library.
+RUNNER_NAMES = frozenset("""activation_checkpointing auto_scale_lr compile custom_hooks custom_imports data_preprocessor
+    default_hooks default_scope efficient_conv_bn_eval env_cfg experiment_name find_unused_parameters launcher load_from
+    log_level log_processor model model_wrapper_cfg optim_wrapper param_scheduler randomness resume sync_bn test_cfg
+    test_dataloader test_evaluator train_cfg train_dataloader tta_model tta_pipeline val_cfg val_dataloader
+    val_evaluator visualizer work_dir""".split())
+READ_NAMES = RUNNER_NAMES | {'data_source', 'mode', 'store', 'store_weights'}
 
 
-def read_config(name: str | Path) -> Config:
+def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config file, or one of the library's by its path within ``configs``.
 
+    Types that a config in pure Python gives as classes become their registered names, as in any other config. What
+    looks like a slip is printed as a warning: names at the top level that nobody reads.
+
+    Args:
+        name: The file.
+        options: Values by dotted name, as of ``--cfg-options``: ``{'custom_hooks.0.topk': 5}``.
+
     Raises:
-        UserError: There is no such file, it is not a config, or it is one of mmdet or mmseg, whose models cannot be
-            built here.
+        UserError: There is no such file, it is not a config, it is one of mmdet or mmseg, whose models cannot be
+            built here, or an option does not fit into it.
     """
     root = str(config_root().parent)
     if root not in sys.path:
@@ -37,11 +64,104 @@ def read_config(name: str | Path) -> Config:
                 if library in str(cause):
                     require_library(library, f'The config {path}')
             cause = cause.__cause__ or cause.__context__
-        raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {error}): correct it.') from error
-    if cfg.get('default_scope') in OPTIONAL:
-        require_library(cfg.default_scope, f'The config {path}')
+        if 'load mmtinyvit config' in str(error):
+            raise UserError(f'The config {path} inherits from mmtinyvit::, which MMEngine does not know: write the '
+                            f"path, such as _base_ = '{config_root()}/demo/distill.py'.") from error
+        reason = ' '.join(str(error).split())
+        raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {reason}): correct it.') from error
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
-    return Config(cfg.to_dict(), filename=cfg.filename, format_python_code=False)
+    cfg = Config(_with_names(cfg.to_dict()), filename=cfg.filename, format_python_code=False)
+    warnings = list(_slips(cfg))
+    for key, value in (options or {}).items():
+        warnings += _set_option(cfg, key, value)
+    scope = cfg.get('default_scope')
+    if scope in OPTIONAL:
+        require_library(scope, f'The config {path}')
+    elif scope and find_spec(scope) is None:
+        raise UserError(f'default_scope={scope!r} of the config {path} is no library that is installed'
+                        f'{nearest(scope, MINIMUM_VERSIONS)}: correct it.')
+    if os.environ.get('RANK', '0') == '0':
+        for warning in dict.fromkeys(warnings):
+            print(f'Warning: {warning}', file=sys.stderr)
+    return cfg
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``' (did you mean A or B?)'``, of ``names`` those most like ``name``; empty if none is. Scopes do not count."""
+    by_part: dict[str, list[str]] = {}
+    for known in names:
+        by_part.setdefault(known.rpartition('.')[2].lower(), []).append(known)
+    found = [known for part in get_close_matches(name.rpartition('.')[2].lower(), by_part, 2, 0.75)
+             for known in by_part[part]]
+    return f' (did you mean {" or ".join(dict.fromkeys(found))}?)' if found else ''
+
+
+def _slips(cfg: Config) -> Iterable[str]:
+    """Warns of settings at the top level whose names are almost those that a runner reads."""
+    for name, value in cfg.items():
+        if name not in READ_NAMES and not name.endswith('_pipeline') and isinstance(value, dict | list):
+            for close in get_close_matches(name, READ_NAMES, 1, 0.85):
+                yield f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'
+
+
+def _set_option(cfg: Config, key: str, value: Any) -> list[str]:
+    """Set one value; returns warnings.
+
+    Raises:
+        UserError: ``key`` leads through a value that holds no others, or to an entry that a list does not have.
+    """
+    node, *parts = cfg, *key.split('.')
+    warnings = []
+    if parts[0] not in READ_NAMES:
+        why = 'is used only while the file is read, so set what is made of it' if parts[0] in cfg else (
+            f'is a name that neither the config nor MMEngine has{nearest(parts[0], READ_NAMES | cfg.keys())}')
+        warnings.append(f'--cfg-options {key} changes nothing: {parts[0]} {why}.')
+    for depth, part in enumerate(parts):
+        last, place = depth == len(parts) - 1, '.'.join(parts[:depth])
+        if isinstance(node, list):
+            if not part.isdecimal() or int(part) >= len(node):
+                raise UserError(f'--cfg-options {key}: {place} is a list of {len(node)}, which has no entry {part}: '
+                                f'count from 0 to {len(node) - 1}.' if node else
+                                f'--cfg-options {key}: {place} is an empty list: set it as a whole.')
+            part = int(part)
+        elif not isinstance(node, dict | Config):
+            raise UserError(f'--cfg-options {key}: {place} is {node!r}, which has nothing named {part}: set {place} as '
+                            'a whole, or correct the name.')
+        elif part not in node:
+            if depth and (near := nearest(part, node)):
+                warnings.append(f'--cfg-options {key}: {place} has no {part} yet{near}.')
+            if not last:
+                node[part] = ConfigDict()
+        if last:
+            node[part] = value
+        else:
+            node = node[part]
+    return warnings
+
+
+def _with_names(value: Any) -> Any:
+    """A config value where types that are paths of classes, as MMEngine writes classes, are registered names."""
+    if isinstance(value, dict):
+        return {key: _registered_name(item) if key == 'type' and isinstance(item, str) and re.fullmatch(
+            r'\w+(\.\w+){2,}', item) else _with_names(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_names, value))
+    return value
+
+
+def _registered_name(path: str) -> str:
+    """``'mmtinyvit.TinyViT'`` for ``'mmtinyvit.models.backbones.TinyViT'``; ``path`` itself if it is not registered."""
+    try:
+        found = get_object_from_string(path)
+    except (ImportError, AttributeError):
+        return path  # MMEngine refuses it when it builds it
+    waiting = [root for _, root in inspect.getmembers(roots, lambda item: isinstance(item, Registry))]
+    for registry in waiting:
+        waiting.extend(registry.children.values())
+        for name, part in registry.module_dict.items():
+            if part is found:
+                return f'{registry.scope}.{name}'
+    return path
 
 
 def saves_logits(cfg: Config) -> bool:

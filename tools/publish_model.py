@@ -29,8 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     written = publish(cfg, args.checkpoint, args.destination, args.store)
     console = Console()
     console.print(file_table(written.path, written.state_dict))

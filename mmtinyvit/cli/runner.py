@@ -7,18 +7,29 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner, TestLoop, ValLoop
+from mmpretrain.evaluation import Accuracy
+from timm.utils import unwrap_model
 from torch import distributed, nn
+from torch.utils.data import DataLoader
 
 from mmtinyvit.config import read_config, saves_logits
+from mmtinyvit.engine.label_check import check_outputs
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
 
 from .command import add_config_options
 
-__all__ = ['TeacherRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config',
-           'use_checkpoint']
+__all__ = ['TeacherRunner', 'ToolRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data',
+           'load_config', 'use_checkpoint']
+
+PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
+         {'test_dataloader', 'test_cfg', 'test_evaluator'})  # each whole or absent
+LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as tools/dist_train.sh does'), slurm=('SLURM_PROCID', 'srun'),
+                 mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
 
 
 # ---------------------------------------------------------------- configs
@@ -39,10 +50,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     flags = vars(args)
     os.environ.setdefault('LOCAL_RANK', str(flags.get('local_rank', 0)))
-    cfg = read_config(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = flags.get('launcher', 'none')
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = flags.get('work_dir') or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     use_checkpoint(cfg, flags.get('checkpoint'))
     return cfg
@@ -61,9 +70,14 @@ def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 def check_data(cfg: Config, *loaders: str) -> None:
     """Raises :class:`UserError` if a folder or file that the named loaders read is missing or empty.
 
-    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does.
+    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does. The
+    first of the loaders must be there.
     """
+    if not cfg.get(loaders[0]):
+        raise UserError(f'{cfg.filename} has no {loaders[0]}: name a config that has one, or add it.')
     for loader in loaders:
+        if cfg.get(loader) and not cfg[loader].get('dataset'):
+            raise UserError(f'{loader} of {cfg.filename} has no dataset: add it.')
         dataset = (cfg.get(loader) or {}).get('dataset')
         while dataset and 'dataset' in dataset:
             dataset = dataset['dataset']
@@ -104,7 +118,61 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
-class TeacherRunner(Runner):
+class ToolRunner(Runner):
+    """MMEngine's runner, which says before the first batch what would stop, or spoil, the run in its midst."""
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
+        """As MMEngine's; without workers, nothing that only they have. Refuses a loader without a single batch."""
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            idle = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
+            if idle:
+                print_log(f'A loader has num_workers=0, so that its {" and ".join(idle)} mean nothing.', 'current')
+            dataloader = {name: value for name, value in dataloader.items() if name not in idle}
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if hasattr(loader.dataset, '__len__') and not len(loader):
+            raise UserError(f'The {len(loader.dataset)} samples of {type(loader.dataset).__name__} are fewer than one '
+                            f'batch of {loader.batch_size}, and drop_last leaves none: set a smaller batch_size, or '
+                            'drop_last=False.')
+        return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        loop = super().build_train_loop(loop)
+        if getattr(unwrap_model(self.model), 'reads_labels', True):
+            check_outputs(loop.dataloader.dataset, self._outputs())
+        return loop
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        return self._checked(super().build_val_loop(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        return self._checked(super().build_test_loop(loop))
+
+    def build_evaluator(self, evaluator: Evaluator | dict | list) -> Evaluator:
+        """As MMEngine's; refuses an accuracy among more classes than there are, which would end the first epoch."""
+        evaluator = super().build_evaluator(evaluator)
+        outputs = self._outputs()
+        for metric in evaluator.metrics:
+            if isinstance(metric, Accuracy) and not all(
+                    isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk):
+                raise UserError(f'Accuracy cannot tell the top {", ".join(map(str, metric.topk))} of '
+                                f'{outputs or "the"} classes: set topk of the evaluator to numbers from 1 to the '
+                                'number of classes.')
+        return evaluator
+
+    def _checked(self, loop: BaseLoop) -> BaseLoop:
+        if isinstance(loop, ValLoop | TestLoop) and any(isinstance(m, Accuracy) for m in loop.evaluator.metrics):
+            check_outputs(loop.dataloader.dataset, self._outputs())
+        return loop
+
+    def _outputs(self) -> int | None:
+        """The classes of a classifier; None if the model is another kind of network."""
+        model = unwrap_model(self.model)
+        classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+        return classes or getattr(getattr(model, 'model', None), 'num_classes', None)
+
+
+class TeacherRunner(ToolRunner):
     """A runner whose model is a teacher: with all of its weights from ``load_from``, where set, and never trained."""
 
     def build_model(self, model: dict) -> nn.Module:
@@ -115,13 +183,24 @@ class TeacherRunner(Runner):
         return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
 
 
-def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
+def build_runner(cfg: Config, kind: type[ToolRunner] = ToolRunner) -> ToolRunner:
     """The runner of a config, of class ``kind``, once its work folder is known to be writable.
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
 
-    Raises :class:`UserError` if the work folder cannot be written to, or a teacher's checkpoint does not fill it.
+    Raises :class:`UserError` if the config lacks something, the launcher was not started, the work folder cannot be
+    written to, or a teacher's checkpoint does not fill it.
     """
+    for names in ({'model'}, *PARTS):
+        missing = {name for name in names if cfg.get(name) is None}
+        if missing and (missing != names or names == {'model'}):
+            rest = f', but {", ".join(sorted(names - missing))}' if names - missing else ''
+            raise UserError(f'{cfg.filename} has no {" and no ".join(sorted(missing))}{rest}: add it'
+                            f'{", or leave all of them out" if rest else ""}.')
+    variable, starter = LAUNCHERS.get(cfg.get('launcher'), (None, None))
+    if variable and variable not in os.environ:
+        raise UserError(f'--launcher {cfg.launcher} is for processes that {starter.partition(",")[0]} starts, and this '
+                        f'is none: start the command with {starter}, or leave --launcher out.')
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cfg.work_dir):

@@ -140,8 +140,9 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
         from .runner import TeacherRunner, build_runner, check_data, load_config
 
         cfg = load_config(args)
+        loop = saving_loop(cfg, args.config)
         check_data(cfg, 'test_dataloader')
-        saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
+        loop.update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
                                               num_records=args.records)
         return build_runner(cfg, TeacherRunner).test()
 

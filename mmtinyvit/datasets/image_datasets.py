@@ -15,6 +15,7 @@ from ..registry import DATASETS
 from ..store.folders import is_url
 from .images.data_root import join_root
 from .images.index import ImageIndex
+from .images.listing import IMAGE_SUFFIXES
 from .images.members import require_size
 from .images.remote_bytes import remote_size
 from .images.remote_index import local_index
@@ -90,9 +91,26 @@ class _Folders(NamedSamples):
             return super().load_data_list()
         except AssertionError as error:  # how mmpretrain reports a wrong number of class folders
             raise UserError(f'The image folder {self.img_prefix} cannot be used: {error}') from error
+        except (OSError, ValueError) as error:  # of the list, or of a folder in a place without permission
+            advice = 'check the path; a list has lines of `path number`' if self.ann_file else 'check its permissions'
+            raise UserError(f'{self.ann_file or self.img_prefix} cannot be read '
+                            f'({getattr(error, "strerror", None) or error}): {advice}.') from error
         except RuntimeError as error:
-            raise UserError(f'The image folder {self.img_prefix} holds no image in a class folder: put files ending in '
-                            f'{", ".join(sorted(self.extensions))} there.') from error
+            raise UserError(f'The image folder {self.img_prefix} holds no image in a class folder{self._instead()}: '
+                            f'put files ending in {", ".join(sorted(self.extensions))} there, or list what it holds '
+                            'with tools/dataset_converters/index_images.py and use mmtinyvit.IndexedImages, which '
+                            'takes other folders, archives, and images without labels.') from error
+
+    def _instead(self) -> str:
+        """What an image folder without class folders has."""
+        if is_url(self.img_prefix):
+            return ''
+        names = sorted(os.listdir(self.img_prefix))
+        images, archives = ([name for name in names if name.lower().endswith(endings)]
+                            for endings in (tuple(IMAGE_SUFFIXES), ('.tar', '.zip', '.tgz', '.tar.gz')))
+        if images:
+            return f', but {len(images)} images in itself, such as {images[0]}'
+        return f', but {len(archives)} archives, such as {archives[0]}' if archives else ''
 
 
 @DATASETS.register_module()

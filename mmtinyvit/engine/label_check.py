@@ -5,7 +5,7 @@ from mmtinyvit.datasets.transforms import MapLabel
 from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.errors import UserError
 
-__all__ = ['check_labels', 'check_mixed_labels']
+__all__ = ['check_labels', 'check_mixed_labels', 'check_outputs']
 
 
 def check_labels(dataset: Any, num_classes: int) -> None:
@@ -40,6 +40,18 @@ def check_mixed_labels(dataset: Any, num_classes: int) -> None:
         raise UserError(f'The images are of {found} classes, and num_classes={num_classes} of the data preprocessor is '
                         'too small to mix their labels: set num_classes=None there if no label is read, or list the '
                         'images with --labels none.')
+
+
+def check_outputs(dataset: Any, outputs: int | None) -> None:
+    """The images' classes must fit into the outputs of a model; None takes any.
+
+    Raises:
+        UserError: There are more classes than outputs.
+    """
+    found = _num_classes(dataset)
+    if None not in (found, outputs) and found > outputs:
+        raise UserError(f'The images are of {found} classes, and the model has {outputs} outputs: set num_classes of '
+                        f'its head to {found}, or name another data_root.')
 
 
 def _num_classes(dataset: Any) -> int | None:

@@ -1,0 +1,2 @@
+model = dict()
+work_dir = ''
