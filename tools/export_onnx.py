@@ -6,8 +6,9 @@
         --checkpoint work_dirs/tiny_vit_21m_finetune_in1k_384/epoch_30.pth --size 384
     python tools/export_onnx.py published/student-1a2b3c4d.safetensors maps.onnx --features --size 480 640
 
-Input: `images` (B, 3, H, W) float32, RGB, normalised by the mean and std that the file's metadata hold. The batch is
-free, height and width are fixed. The file is run in onnxruntime and compared with PyTorch before it is written.
+Input: `images` (B, C, H, W) float32, RGB where C is 3, normalised by the mean and std that the file's metadata hold.
+The batch is free, height and width are fixed. The file is run in onnxruntime and compared with PyTorch before it is
+written.
 """
 import argparse
 from pathlib import Path
@@ -47,7 +48,7 @@ def main() -> None:
     done = export_onnx(model, args.destination, size, args.features)
     table = Table(Column('file', overflow='fold'), 'images', 'outputs', 'opset', 'MiB', 'difference',
                   caption='Largest absolute difference to PyTorch, over batches of one and three.')
-    table.add_row(str(args.destination), f'(batch, 3, {size[0]}, {size[1]})',
+    table.add_row(str(args.destination), f"({', '.join(map(str, done.images))})",
                   '\n'.join(f"{name} ({', '.join(map(str, shape))})" for name, shape in done.outputs), str(done.opset),
                   f'{done.num_bytes / 2**20:.1f}', f'{done.difference:.1e}')
     Console().print(table)

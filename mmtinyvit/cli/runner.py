@@ -1,10 +1,14 @@
 """From a command line to a runner: the flags, the config, the checks before anything starts, and the runner itself."""
 import argparse
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub.constants
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
@@ -183,6 +187,22 @@ class TeacherRunner(ToolRunner):
         return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
 
 
+def _notice_offline(cfg: Config) -> None:
+    """Without a network, have timm's weights looked for in the cache alone: the hub would try for most of a minute."""
+    def wanted(value: Any) -> bool:
+        if isinstance(value, dict):
+            return value.get('pretrained') is True or any(map(wanted, value.values()))
+        return isinstance(value, list | tuple) and any(map(wanted, value))
+
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    if not wanted([*cfg.values()]) or getproxies():
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
 def build_runner(cfg: Config, kind: type[ToolRunner] = ToolRunner) -> ToolRunner:
     """The runner of a config, of class ``kind``, once its work folder is known to be writable.
 
@@ -208,6 +228,7 @@ def build_runner(cfg: Config, kind: type[ToolRunner] = ToolRunner) -> ToolRunner
     except OSError as error:
         raise UserError(f'The work folder {cfg.work_dir} cannot be written to ({error.strerror}): choose another '
                         '--work-dir.') from error
+    _notice_offline(cfg)
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         if not distributed.is_initialized():
             distributed.init_process_group('gloo')

@@ -142,8 +142,7 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
         cfg = load_config(args)
         loop = saving_loop(cfg, args.config)
         check_data(cfg, 'test_dataloader')
-        loop.update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
-                                              num_records=args.records)
+        loop.update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
         return build_runner(cfg, TeacherRunner).test()
 
 

@@ -1,4 +1,5 @@
 """Everyday mistakes in configs: one sentence that names the setting, and the nearest name where one is alike."""
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,23 @@ def test_persistent_workers_without_workers(run_tool, config):
                      'val_dataloader.prefetch_factor=2')
     assert ended.status == 0, ended.err
     assert 'persistent_workers mean nothing' in ended.out + ended.err
+
+
+def test_weights_that_cannot_be_fetched(run_tool, child, monkeypatch, tmp_path):
+    """Nothing is tried again and again where there is no network."""
+    def no_network(host, *args):
+        asked.append(host)
+        raise socket.gaierror(-2, 'Name or service not known')
+
+    asked = []
+    monkeypatch.setattr('mmtinyvit.cli.runner.getproxies', dict)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(socket, 'getaddrinfo', no_network)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    config = child("model = dict(_delete_=True, type='TimmClassifier', model_name='resnet18', pretrained=True)")
+    assert run_tool('train', config).sentence.startswith('TimmClassifier in model wants weights from the Hugging Face '
+                                                         'Hub, which cannot be reached')
+    assert asked == ['huggingface.co']  # once
 
 
 # ---------------------------------------------------------------- pure Python
