@@ -61,8 +61,8 @@ def _of_builder(error: Exception, message: str, frames: list[FrameType]) -> str 
     if text := _of_call(message, name, where, part, settings, inner):
         return text
     if type(error).__name__ in ('LocalEntryNotFoundError', 'OfflineModeIsEnabled'):
-        return (f'{name} in {where} wants weights from the Hugging Face Hub, which cannot be reached, and they were not '
-                'fetched before: go online once, or set pretrained=False there and name a checkpoint.')
+        return (f'{name} in {where} wants weights from the Hugging Face Hub, which cannot be reached, and they were '
+                'not fetched before: go online once, or set pretrained=False there and name a checkpoint.')
     if _by_libraries(inner):
         return f'{name} in {where} cannot be built ({_raised(error, inner[-1], message)}): correct it.'
     return None
