@@ -30,6 +30,8 @@ RUNNER_NAMES = frozenset("""activation_checkpointing auto_scale_lr compile custo
     log_level log_processor model model_wrapper_cfg optim_wrapper param_scheduler randomness resume sync_bn test_cfg
     test_dataloader test_evaluator train_cfg train_dataloader tta_model tta_pipeline val_cfg val_dataloader
     val_evaluator visualizer work_dir""".split())
+PARAMWISE = frozenset("""bias_decay_mult bias_lr_mult bypass_duplicate custom_keys dcn_offset_lr_mult dwconv_decay_mult
+    flat_decay_mult layer_decay_rate norm_decay_mult""".split())  # of MMEngine's constructor, and of ours
 READ_NAMES = RUNNER_NAMES | {'data_source', 'mode', 'store', 'store_weights'}
 
 
@@ -53,8 +55,8 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
     path = next((path for path in (Path(name), config_root().parent / name, config_root() / name) if path.is_file()),
                 None)
     if path is None:
-        raise UserError(f'There is no config {name}: give the path of a config file; those of the library are '
-                        f'in {config_root()}.')
+        raise UserError(f'There is no config {name}{_nearest_file(Path(name))}: give the path of a config file; those '
+                        f'of the library are in {config_root()}.')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything may go wrong in it
@@ -67,13 +69,18 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
         if 'load mmtinyvit config' in str(error):
             raise UserError(f'The config {path} inherits from mmtinyvit::, which MMEngine does not know: write the '
                             f"path, such as _base_ = '{config_root()}/demo/distill.py'.") from error
-        reason = ' '.join(str(error).split())
+        reason = ' '.join(str(error).split()).partition(', the current sys.path')[0]
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {reason}): correct it.') from error
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     cfg = Config(_with_names(cfg.to_dict()), filename=cfg.filename, format_python_code=False)
-    warnings = list(_slips(cfg))
+    warnings = [f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'
+                for name, value in cfg.items() if isinstance(value, dict | list) and not name.endswith('_pipeline')
+                for close in _close(name, READ_NAMES)]
     for key, value in (options or {}).items():
         warnings += _set_option(cfg, key, value)
+    warnings += [f'{name} of optim_wrapper.paramwise_cfg is a name that nothing reads (did you mean {close}?).'
+                 for name in (cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {}
+                 for close in _close(name, PARAMWISE)]
     scope = cfg.get('default_scope')
     if scope in OPTIONAL:
         require_library(scope, f'The config {path}')
@@ -96,12 +103,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f' (did you mean {" or ".join(dict.fromkeys(found))}?)' if found else ''
 
 
-def _slips(cfg: Config) -> Iterable[str]:
-    """Warns of settings at the top level whose names are almost those that a runner reads."""
-    for name, value in cfg.items():
-        if name not in READ_NAMES and not name.endswith('_pipeline') and isinstance(value, dict | list):
-            for close in get_close_matches(name, READ_NAMES, 1, 0.85):
-                yield f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'
+def _nearest_file(path: Path) -> str:
+    """As :func:`nearest`, of the library's configs and those in the same folder."""
+    known = [other for folder in (path.parent, config_root()) if folder.is_dir()
+             for other in (folder.rglob('*.py') if folder == config_root() else folder.glob('*.py'))]
+    close = get_close_matches(path.stem, [other.stem for other in known], 2, 0.8)
+    found = sorted({str(other) for other in known if other.stem in close})
+    return f' (did you mean {" or ".join(found[:3])}?)' if found else ''
+
+
+def _close(name: str, read: frozenset[str]) -> list[str]:
+    """The name that is almost ``name``, of those that somebody reads, if ``name`` itself is none."""
+    return [] if name in read else get_close_matches(name, read, 1, 0.85)
 
 
 def _set_option(cfg: Config, key: str, value: Any) -> list[str]:

@@ -80,7 +80,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
     if not cfg.get(loaders[0]):
         raise UserError(f'{cfg.filename} has no {loaders[0]}: name a config that has one, or add it.')
     for loader in loaders:
-        if cfg.get(loader) and not cfg[loader].get('dataset'):
+        if cfg.get(loader) and not (isinstance(cfg[loader], dict) and cfg[loader].get('dataset')):
             raise UserError(f'{loader} of {cfg.filename} has no dataset: add it.')
         dataset = (cfg.get(loader) or {}).get('dataset')
         while dataset and 'dataset' in dataset:
@@ -96,7 +96,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
             fault = 'is empty' if path.exists() else 'does not exist'
             source = dataset.get('source') or cfg.get('data_source')
             if value and value == dataset.get('ann_file') and dataset['type'] == 'mmtinyvit.IndexedImages':
-                source = f'write it with `python tools/dataset_converters/index_images.py {root} --check`.'
+                source = f'write it with `python tools/dataset_converters/index_images.py {root or prefix} --check`.'
             source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 

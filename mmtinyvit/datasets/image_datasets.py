@@ -28,7 +28,9 @@ __all__ = ['ImageFolder', 'ImageNet', 'IndexedImages', 'NamedSamples']
 
 
 def require_folder(path: str, source: str) -> None:
-    """Raise :class:`UserError`, which ends in ``source``, if the local folder ``path`` is missing."""
+    """Raise :class:`UserError`, which ends in ``source``, if the local folder ``path`` is missing or not named."""
+    if not path:
+        raise UserError('The dataset names no folder of images: set its data_root.')
     if '://' not in path and not os.path.isdir(path):
         advice = source or 'change data_root in the config.'
         raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')

@@ -64,6 +64,16 @@ def child(config, tmp_path):
     ('val_evaluator.topk=(1,50)', 'Accuracy cannot tell the top 1, 50 of 12 classes'),
     ('val_evaluator.topk=(0,)', 'Accuracy cannot tell the top 0 of 12 classes'),
     ('train_cfg.max_epochs=1.5', 'train_cfg cannot be used (AssertionError in mmengine, loops.py: '),
+    ('train_cfg.val_interval=0', 'train_cfg cannot be used (ZeroDivisionError in mmengine, loops.py: '),
+    ('env_cfg.mp_cfg.mp_start_method=forkk', 'env_cfg cannot be used (ValueError in multiprocessing, context.py: '),
+    ('optim_wrapper.clip_grad.max_norms=1', 'clip_grad of optim_wrapper cannot be used (TypeError in torch, '),
+    ('optim_wrapper.accumulative_counts=0', 'OptimWrapper in optim_wrapper cannot be built (AssertionError in mmeng'),
+    ('data_preprocessor.mean=[1,2,3,4]', 'mean or std of data_preprocessor does not fit the channels of the images'),
+    ('model.head.in_channels=32', 'The head takes 32 features, and the network before it gives 16: set '
+                                  'in_channels=16 in model.head.'),
+    ('train_dataloader.batch_size=13', 'BatchNorm cannot be trained with a batch of one image: set batch_size of '
+                                       'train_dataloader to 2 or more, or drop_last=True'),
+    ('custom_hooks=[EMAHook]', 'custom_hooks cannot be used (TypeError in mmengine, runner.py: hook should be'),
     ('log_level=LOUD', 'log_level cannot be used (KeyError in mmengine, logger.py: LOUD)'),
     ('train_dataloader.drop_last=True train_dataloader.batch_size=99',
      'The 14 samples of ImageFolder are fewer than one batch of 99, and drop_last leaves none'),
@@ -105,7 +115,7 @@ def test_options_that_do_something_are_not_warned_about(config, capsys):
     assert capsys.readouterr().err == ''
 
 
-def test_runners_read_these_names():
+def test_runners_read_these_names(tmp_path):
     class Cfg(dict):
         def get(self, name, default=None):
             asked.add(name)
@@ -114,8 +124,20 @@ def test_runners_read_these_names():
 
     asked = {'model', 'work_dir'}
     with pytest.raises(Exception):  # noqa: B017  nothing can be built of it
-        Runner.from_cfg(Cfg(model={}, work_dir=''))
+        Runner.from_cfg(Cfg(model={}, work_dir=str(tmp_path)))
     assert asked - {'_scope_'} <= RUNNER_NAMES <= READ_NAMES
+
+
+def test_names_for_the_optimiser_that_nothing_reads_are_warned_about(config, capsys):
+    read_config(config, {'optim_wrapper.paramwise_cfg.bias_decay_mul': 0, 'optim_wrapper.paramwise_cfg.custom_keys': 1})
+    assert capsys.readouterr().err == ('Warning: bias_decay_mul of optim_wrapper.paramwise_cfg is a name that nothing '
+                                       'reads (did you mean bias_decay_mult?).\n')
+
+
+@pytest.mark.parametrize('config', sorted((ROOT / 'configs').rglob('*.py'))[::7], ids=lambda path: path.stem)
+def test_recipes_are_not_warned_about(config, capsys):
+    read_config(config)
+    assert capsys.readouterr().err == ''
 
 
 # ---------------------------------------------------------------- config files
@@ -134,6 +156,37 @@ def test_runners_read_these_names():
 ])
 def test_config_files(run_tool, child, text, said):
     assert said in run_tool('train', child(text)).sentence
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('case', ['sizes', 'no image'])
+def test_pipelines(run_tool, config, tmp_path, case, workers):
+    """Also where the fault comes to light in a worker of the loader."""
+    cfg = Config.fromfile(config)
+    load, _, pack = cfg.val_dataloader.dataset.pipeline
+    crop = dict(type='mmtinyvit.RandomResizedCrop', scale=32)
+    cfg.val_dataloader.dataset.pipeline = [load, pack] if case == 'sizes' else [crop, load, pack]
+    cfg.val_dataloader.num_workers = workers
+    cfg.dump(tmp_path / 'changed.py')
+    said = run_tool('train', tmp_path / 'changed.py').sentence
+    if case == 'sizes':
+        assert said.startswith('The images of a batch have different sizes: let the pipeline of val_dataloader bring')
+    else:
+        assert "in the pipeline of val_dataloader needs 'img', which nothing before it gives" in said
+
+
+def test_a_pipeline_that_packs_nothing(run_tool, config, tmp_path):
+    cfg = Config.fromfile(config)
+    cfg.train_dataloader.dataset.pipeline.pop()
+    cfg.dump(tmp_path / 'changed.py')
+    assert 'have no inputs: end its pipeline with PackInputs' in run_tool('train', tmp_path / 'changed.py').sentence
+
+
+def test_a_config_that_is_almost_there(config):
+    for name, meant in (('configs/demo/distil.py', 'demo/distill.py'), ('distill_in21k.py', 'tinyvit/distill_in21k.py'),
+                        (config.with_name('trains.py'), str(config)), (config.with_suffix(''), str(config))):
+        with pytest.raises(UserError, match=rf'There is no config {name} .did you mean .*{meant}'):
+            read_config(name)
 
 
 def test_a_base_by_the_name_of_this_library(tmp_path):

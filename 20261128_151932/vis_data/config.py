@@ -1,2 +1,0 @@
-model = dict()
-work_dir = ''
