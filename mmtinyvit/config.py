@@ -96,7 +96,7 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
 def nearest(name: str, names: Iterable[str]) -> str:
     """``' (did you mean A or B?)'``, of ``names`` those most like ``name``; empty if none is. Scopes do not count."""
     by_part: dict[str, list[str]] = {}
-    for known in names:
+    for known in map(str, names):  # some dicts count
         by_part.setdefault(known.rpartition('.')[2].lower(), []).append(known)
     found = [known for part in get_close_matches(name.rpartition('.')[2].lower(), by_part, 2, 0.75)
              for known in by_part[part]]
