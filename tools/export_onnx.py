@@ -6,8 +6,9 @@
         --checkpoint work_dirs/tiny_vit_21m_finetune_in1k_384/epoch_30.pth
     python tools/export_onnx.py published/student-1a2b3c4d.safetensors maps.onnx --features --size 480 640
 
-Input: `images` (B, 3, H, W) float32, RGB, normalised by the mean and std that the file's metadata hold. The batch is
-free, height and width are fixed. The file is run in onnxruntime and compared with PyTorch before it is written.
+Input: `images` (B, C, H, W) float32, RGB where C is 3, normalised by the mean and std that the file's metadata hold.
+The batch is free, height and width are fixed. The file is run in onnxruntime and compared with PyTorch before it is
+written.
 """
 import argparse
 from pathlib import Path
@@ -45,7 +46,7 @@ def main() -> None:
     height, width = (args.size[0], args.size[-1]) if args.size else image_size(model)
     done = export_onnx(model, args.destination, (height, width), args.features)
     print_tables(fact_table({
-        'file': args.destination, 'images': f'(batch, 3, {height}, {width})',
+        'file': args.destination, 'images': f"({', '.join(map(str, done.images))})",
         'outputs': '\n'.join(f"{name} ({', '.join(map(str, shape))})" for name, shape in done.outputs),
         'opset': done.opset, 'size': size(done.num_bytes),
         'largest difference to PyTorch': f'{done.difference:.1e}, over batches of one and three'}))

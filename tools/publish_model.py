@@ -28,8 +28,7 @@ def main() -> None:
     from mmtinyvit.apis.publish import publish  # seconds: not for --help
     from mmtinyvit.config import read_config
 
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     written = publish(cfg, args.checkpoint, args.destination, args.store)
     facts = {}
     for name, value in written.meta['provenance'].items():

@@ -28,7 +28,16 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # as stderr: names of files may be more than a terminal knows
     try:
-        status = main() or 0
+        try:
+            status = main() or 0
+        except Exception as error:
+            if isinstance(error, UserError) or 'mmengine.config' not in sys.modules:
+                raise
+            from .config_faults import config_fault
+            fault = config_fault(error)
+            if fault is None:
+                raise
+            raise fault from error
         if not status:
             _leave_together()
     except UserError as error:
@@ -91,7 +100,10 @@ class _ConfigOptions(argparse.Action):
         if wrong:
             raise argparse.ArgumentError(self, f'{wrong[0]!r} is not KEY=VALUE')
         from mmengine.config import DictAction
-        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        try:
+            DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not close
+            raise argparse.ArgumentError(self, str(error)) from error
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

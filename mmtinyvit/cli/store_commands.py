@@ -136,9 +136,9 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
         from .runner import build_runner, check_data, load_config
 
         cfg = load_config(args)
+        loop = saving_loop(cfg, args.config)
         check_data(cfg, 'test_dataloader')
-        saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
-                                              num_records=args.records)
+        loop.update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
         return build_runner(cfg, TeacherRunner).test()
 
 

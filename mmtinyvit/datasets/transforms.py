@@ -23,7 +23,7 @@ from mmtinyvit.store.folders import is_url
 from .images.members import read_files, read_member, read_members
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
-           'SolarizeAdd']
+           'SolarizeAdd', 'as_bgr']
 
 # mmcv says so at every worker's first ColorJitter with Pillow, though mmpretrain passes nothing but alpha.
 warnings.filterwarnings('ignore', "Only use 'alpha' for pillow backend", UserWarning)
@@ -50,7 +50,7 @@ class LoadImage(LoadImageFromFile):
 
     Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in an archive.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
-    those of mmpretrain's inferencers, are left as they are.
+    those of mmpretrain's inferencers, become the same form, see :func:`as_bgr`.
     Removed keys: ``image_bytes`` (bytes), the encoded image, which :meth:`prepare_batch` adds where it is remote.
 
     Args:
@@ -85,9 +85,10 @@ class LoadImage(LoadImageFromFile):
         """Read and decode.
 
         Raises:
-            UserError: The file is missing or cannot be decoded.
+            UserError: The file is missing or cannot be decoded; or an ``img`` is no image.
         """
         if 'img' in results and 'img_path' not in results:
+            results['img'] = as_bgr(results['img'])
             return results
         path = results['img_path']
         data = results.pop('image_bytes', None)
@@ -129,6 +130,32 @@ class LoadImage(LoadImageFromFile):
     def _is_remote_file(self, results: dict) -> bool:
         return (results.get('archive_member') is None and self.backend_args is None
                 and is_url(results.get('img_path') or ''))
+
+
+def as_bgr(image: np.ndarray) -> np.ndarray:
+    """An image that somebody else has decoded, as ``(H, W, 3)`` uint8, by the rules for files.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 1)``, grey; ``(H, W, 3)``, BGR; ``(H, W, 4)``, whose alpha is left out. Type
+            uint8, or uint16, of which the upper eight bits count.
+
+    Raises:
+        UserError: It has another shape or type, such as float, whose range nobody knows.
+    """
+    shape = image.shape if isinstance(image, np.ndarray) else type(image).__name__
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = f' and type {image.dtype}' if isinstance(image, np.ndarray) else ''
+        raise UserError(f'An image of shape {shape}{kind} is none of pixels from 0 to 255: give a NumPy array of type '
+                        "uint8, of floats from 0 to 1 `(255 * image).round().astype('uint8')`.")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
+        raise UserError(f'An array of shape {shape} is no image: give (H, W), or (H, W, C) with C = 1, 3 (BGR) or 4.')
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.shape[2] == 1:
+        return image.repeat(3, axis=2)
+    return np.ascontiguousarray(image[..., :3]) if image.shape[2] == 4 else image
 
 
 def _is_remote_member(results: dict) -> bool:

@@ -12,7 +12,7 @@ from mmtinyvit.datasets.views import find_pipeline, iter_transforms
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import describe_class, require_classes
 
-__all__ = ['check_labels', 'check_mixed_labels', 'label_names', 'map_labels', 'training_outputs']
+__all__ = ['check_labels', 'check_mixed_labels', 'check_outputs', 'label_names', 'map_labels', 'training_outputs']
 
 _SHOWN = 20  # classes in a line of the log
 
@@ -103,6 +103,18 @@ def check_mixed_labels(dataset: Any, num_classes: int) -> None:
         raise UserError(f'The images are of {found} classes, and num_classes={num_classes} of the data preprocessor is '
                         'too small to mix their labels: set num_classes=None there if no label is read, or list the '
                         'images with --labels none.')
+
+
+def check_outputs(dataset: Any, outputs: int | None) -> None:
+    """The images' classes must fit into the outputs of a model; None takes any.
+
+    Raises:
+        UserError: There are more classes than outputs.
+    """
+    found = _num_classes(dataset)
+    if None not in (found, outputs) and found > outputs:
+        raise UserError(f'The images are of {found} classes, and the model has {outputs} outputs: set num_classes of '
+                        f'its head to {found}, or name another data_root.')
 
 
 def _num_classes(dataset: Any) -> int | None:

@@ -64,8 +64,9 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
                         "same width: set codec='smallest', or leave keep_mass out.")
     if hasattr(teacher.dataset.dataset, 'dataset'):
         name = type(teacher.dataset.dataset).__name__
-        raise UserError(f'{name} has some images several times, and a store has each once: save the dataset inside it, '
-                        f'without the wrapper; a training that only reads the store may have {name}.')
+        raise UserError(f'{name} repeats or leaves out images of the dataset inside it, and a store has each once: '
+                        'save the dataset inside, without the wrapper; a training that only reads the store may have '
+                        f'{name}.')
     found, topk = teacher.probe(view), rule.topk
     if num_classes not in (None, found):
         raise UserError(f'The teacher has {found} classes, and the config says num_classes={num_classes}.')

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import other_spelling
 from .admin.verify import Finding, verify_store
 from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
@@ -137,8 +138,9 @@ class LogitStore:
         positions = self._keys.find(keys)
         if -1 in positions:
             key = keys[positions.index(-1)]
-            raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
-                             f'like {self._keys.key(0)!r}, relative to the data root.')
+            spelt = other_spelling(key, lambda other: self._keys.find([other]) != [-1])
+            raise StoreError(f'The store {self.root} has no sample {key!r}{spelt}; its {self.num_samples} samples are '
+                             f'named like {self._keys.key(0)!r}, relative to the data root.')
         return np.array(positions, np.int64)
 
     def key(self, position: int) -> str:

@@ -5,7 +5,7 @@ interrupted goes on where it stopped.
 """
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, other_spelling
 from ...store.folders import is_url
 from .check import decoder_name
 from .data_root import DataRoot
@@ -22,7 +22,7 @@ from .index import IndexBlock, write_index
 from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
 from .layouts import Source, find_sources, list_source, refuse_compressed, sample_keys
-from .listing import IMAGE_SUFFIXES, Listing
+from .listing import IMAGE_SUFFIXES, Listing, without_sidecars
 
 __all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images', 'rejected_file', 'split_archive']
 
@@ -99,7 +99,8 @@ def index_images(data_root: str | os.PathLike,
     if classes is not None and (twice := [name for name, count in Counter(classes).items() if count > 1]):
         raise UserError(f'The class list names {twice[0]} twice: keep one of them.')
     if classes is not None and rule.kind == 'class' and layout in ('folders', 'class-archives'):
-        wanted = set(classes)
+        wanted, stems = set(classes), {source.stem for source in sources}
+        _refuse_alike(wanted - stems, stems, root)
         sources = [source for source in sources if source.stem in wanted]
     scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{root} {layout} {rule.member}'))
     names = scan.number(classes, missing_classes) if scan.by_class else None  # refuses before anything is read
@@ -206,6 +207,7 @@ class _Scan:
         names, self._numbers = number_classes(found, classes, self.rule)
         by_name = classes is not None and all(names[number] == label for label, number in self._numbers.items())
         if missing := [name for name in names if name not in found] if by_name else []:
+            _refuse_alike(missing, found, self.root)
             if missing_classes == 'refuse':
                 raise UserError(
                     f'{len(missing)} of the {len(names)} listed classes are not in {self.root}, {missing[0]} among '
@@ -225,8 +227,10 @@ class _Scan:
         gone = set(listed)
         for source in self.sources:
             gone.difference_update(self._labels(source, self._listing(source))[0])
+        spelt = other_spelling(min(gone), lambda other: any(
+            other in self._labels(source, self._listing(source))[0] for source in self.sources))
         raise UserError(f'{len(gone)} of the {len(listed)} images that {self.rule} names are not there, {min(gone)} '
-                        'among them: name images by their keys (see docs/en/data.md), or correct the list.')
+                        f'among them{spelt}: name images by their keys (see docs/en/data.md), or correct the list.')
 
     def decode_all(self, pool: ThreadPoolExecutor, backend: str, total: int,
                    on_progress: Callable[[str, int, int, int], None]) -> None:
@@ -277,11 +281,19 @@ class _Scan:
             yield IndexBlock([keys[row] for row in rows], labels[rows], columns, paths)
 
     def _listing(self, source: Source) -> Listing:
-        return self.journal.listing(source, lambda: list_source(self.root, source, self.rule.member))
+        listing = self.journal.listing(source, lambda: list_source(self.root, source, self.rule.member))
+        return without_sidecars(listing) if self.layout == 'shards' else listing
 
     def _labels(self, source: Source, listing: Listing) -> tuple[list[str], list[str | None]]:
         keys = sample_keys(self.layout, source, listing.names)
         return keys, self.rule.labels(self.layout, source, keys, listing)
+
+
+def _refuse_alike(missing: Iterable[str], found: Collection[str], root: DataRoot) -> None:
+    """Raises :class:`UserError` if a missing class is there under a name that only looks the same."""
+    for name in sorted(missing):
+        if spelt := other_spelling(name, found.__contains__):
+            raise UserError(f'The class list names {name}, which {root} does not have{spelt}.')
 
 
 @contextmanager

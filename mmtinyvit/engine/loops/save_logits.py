@@ -2,7 +2,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -88,6 +88,8 @@ class SaveLogitsLoop(BaseLoop):
         self.store_path = runner.cfg.get('store') if store is None else store
         if self.store_path is None:
             raise UserError('SaveLogitsLoop has no store: set store= at the top level of the config.')
+        if not isinstance(views, Sequence) or [type(view) for view in views] != [int, int]:
+            raise UserError(f'views={views!r} is no pair of numbers: write (first, end), for example (0, 90).')
         self.views = range(*views)
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
