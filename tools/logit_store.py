@@ -98,7 +98,9 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--samples', type=positive, metavar='N', help='only N samples, spread evenly')
     sub.add_argument('--worst', type=positive, default=20, help='how many pairs and samples to list (default: 20)')
-    sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
+    sub.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
+                     help="the teacher's class, by name or synset, of each folder that is called otherwise: "
+                          "fish=tench; or the number of the teacher's class of each label, in order")
     add_class_names(sub)
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
     add_config_options(sub)
@@ -111,7 +113,9 @@ def parse_args() -> argparse.Namespace:
     rows = sub.add_mutually_exclusive_group()
     rows.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
     rows.add_argument('--index', type=int, nargs='+', help='instead these samples')
-    sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
+    sub.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
+                     help="the teacher's class, by name or synset, of each folder that is called otherwise: "
+                          "fish=tench; or the number of the teacher's class of each label, in order")
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     add_class_names(sub)
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')

@@ -1,11 +1,12 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
 import numpy as np
 
+from mmtinyvit.config import nearest
 from mmtinyvit.datasets.identity import classes_hash, in_blocks, iter_keys
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
@@ -67,8 +68,9 @@ def name_classes(store: LogitStore, dataset: Any, given: str | None = None) -> l
 
 
 def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,
-                  worst: int = 20, label_index: Sequence[int] | None = None,
-                  watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
+                  worst: int = 20, label_index: Sequence[int] | Mapping[str, str] | None = None,
+                  watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+                  classes: Sequence[str] | None = None) -> dict[str, Any]:
     """Compare the stored teacher with the labels.
 
     Args:
@@ -78,9 +80,10 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
-        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher, and
-            they are not found by name.
+        label_index: The teacher's class of each label; or, by the dataset's names, the teacher's class, by name or
+            synset, of those that are not found by their own.
         watch: Wraps the views, for a progress bar.
+        classes: Names of the teacher's classes, where the store has none.
 
     Returns:
         ``samples``, ``views``, ``top1`` and ``top5`` (shares of all views of all samples), ``top1_by_view``,
@@ -98,7 +101,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
         indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).round().astype(np.int64))
-    labels = _labels(dataset, indices, store, label_index)
+    labels = _labels(dataset, indices, store, label_index, classes)
     keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
     chosen = np.isin(np.arange(len(dataset)), indices)
     positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
@@ -153,16 +156,23 @@ def _compare(record: Record, label: np.ndarray, num_classes: int
             dict(entropy=entropy, label_prob=label_prob))
 
 
-def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
+def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | Mapping[str, str] | None,
+            classes: Sequence[str] | None) -> np.ndarray:
     """``(n,)`` int64, in the teacher's classes."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
-    if label_index is None and names is not None and store.manifest.class_names:
+    known, given = store.manifest.class_names or classes, label_index if isinstance(label_index, Mapping) else {}
+    if unknown := sorted(given.keys() - set(names or ())):
+        raise UserError(f'--label-index names {unknown[0]}, which is no class of the dataset'
+                        f'{nearest(unknown[0], names or ())}: correct it.')
+    if (given or label_index is None) and names is not None and known:
         label_index = require_classes(
-            store.manifest.class_names, names, f'The teacher of the store {store.root} has {{ours}}, and the dataset '
-            'has {theirs}', 'say which of its classes each label is, with --label-index.').tolist()
-    if label_index is None and names is not None and len(names) != store.num_classes:
+            known, [given.get(name, name) for name in names], f'The teacher of the store {store.root} has {{ours}}, '
+            'and the dataset has {theirs}', 'say which it is, by name or synset, as in --label-index fish=tench.',
+            several=bool(given)).tolist()
+    if (given or label_index is None) and names is not None and len(names) != store.num_classes and not known:
         raise UserError(f'The dataset has {len(names)} classes and the teacher of the store {store.root} has '
-                        f'{store.num_classes}: say which of its classes each label is, with --label-index.')
+                        f'{store.num_classes}, whose names the store does not know: name them with --classes, such as '
+                        '--classes in1k, or give the number of each label with --label-index.')
     labels = np.empty(len(indices), np.int64)
     for row, index in enumerate(indices.tolist()):
         label = dataset.get_data_info(index).get('gt_label')

@@ -177,8 +177,9 @@ def stats(args: argparse.Namespace) -> None:
         dataset = build_dataset(load_config(args))
         check_dataset(store, dataset, any_order=True, labels=not args.label_index)
         views = pick_views(store, args.views)
-        measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
         classes = name_classes(store, dataset, args.classes)
+        measured = measure_store(store, dataset, views, args.samples, args.worst, label_index(args), watched_units,
+                                 classes if args.classes else None)
         if args.out:
             draw_stats(measured, args.out)
             measured['plots'] = args.out
@@ -207,6 +208,17 @@ def stats(args: argparse.Namespace) -> None:
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)
+
+
+def label_index(args: argparse.Namespace) -> list[int] | dict[str, str] | None:
+    """What ``--label-index`` says: numbers in the order of the labels, or the teacher's classes by folder."""
+    given = args.label_index or []
+    if all(map(str.isdecimal, given)):
+        return list(map(int, given)) or None
+    if wrong := [item for item in given if '=' not in item]:
+        raise UserError(f'--label-index {wrong[0]} says no class of a folder: write it as fish=tench, or give a number '
+                        'for each label.')
+    return dict(item.split('=', 1) for item in given)
 
 
 def gallery(args: argparse.Namespace) -> None:
@@ -244,7 +256,9 @@ def gallery(args: argparse.Namespace) -> None:
         if args.index:
             rows = args.index
         elif args.hardest:
-            measured = measure_store(store, dataset, views, worst=args.rows, label_index=args.label_index)
+            classes = name_classes(store, dataset, args.classes) if args.classes else None
+            measured = measure_store(store, dataset, views, worst=args.rows, label_index=label_index(args),
+                                     classes=classes)
             rows = [row['index'] for row in measured['disagreements']]
         else:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})

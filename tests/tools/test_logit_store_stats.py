@@ -114,3 +114,19 @@ def test_gallery_of_a_store_that_is_not_complete(run_tool, saved_store, config, 
     assert drawn.status == 0 and (tmp_path / 'half.png').exists() and '1' in drawn.out.split('views')[-1]
     assert 'has no view among 5:6 (it has 1)' in run_tool(*args, '--index', 0, '--views', '5:6').sentence
     assert 'View 1 of the store' in run_tool(*args, '--index', 13).sentence
+
+
+def test_stats_with_the_names_of_folders(run_tool, saved_store, config, tmp_path):
+    """The store has no names: --classes gives them, and --label-index says which class a folder is."""
+    names = tmp_path / 'names.txt'
+    names.write_text('\n'.join(f'animal {number}' for number in range(CLASSES)))
+    call = ('logit_store', 'stats', saved_store, '--config', config, '--json')
+    pairs = [f'{name}=animal {number}' for name, number in CLASS_OF.items()]
+    named = run_tool(*call, '--classes', names, '--label-index', *pairs)
+    assert json.loads(named.out) == json.loads(run_tool(*call, *LABELS).out)
+    for arguments, said in (((), '--classes in1k'),
+                            (('--classes', names), 'cannot be told among the former'),
+                            (('--classes', names, '--label-index', *pairs[:2], 'clas_2=animal 11'), 'class_2'),
+                            (('--label-index', 'tench'), 'fish=tench')):
+        ended = run_tool(*call, *arguments)
+        assert ended.status == 1 and said in ended.err
