@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from timm.utils import unwrap_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtinyvit.engine.label_check import training_outputs
 from mmtinyvit.errors import UserError
@@ -26,6 +26,12 @@ def starts_training(runner: Runner) -> bool:
 def state_of(checkpoint: dict) -> dict[str, Tensor]:
     """The tensors of a checkpoint: the very dict, so that a hook can change it."""
     return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
+
+
+def _heads(model: nn.Module) -> tuple[str, ...]:
+    """Where a linear classifier may lie in a checkpoint for ``model``; timm calls it differently in each network."""
+    names = (getattr(getattr(model, 'model', None), 'pretrained_cfg', None) or {}).get('classifier') or ()
+    return *HEADS, *([names] if isinstance(names, str) else names)  # TimmClassifier saves without its prefix model.
 
 
 def _names_weights(config: object) -> bool:
@@ -69,11 +75,12 @@ class MapHeadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = state_of(checkpoint)
-        names = [name for name in HEADS if f'{name}.weight' in state]
-        wanted = unwrap_model(runner.model).head.num_classes
+        model = unwrap_model(runner.model)
+        names = [name for name in _heads(model) if f'{name}.weight' in state]
         if runner._resume or not names:
             return
         weight, bias = f'{names[0]}.weight', f'{names[0]}.bias'
+        wanted = model.head.num_classes if names[0] in HEADS else len(model.model.get_parameter(weight))
         found = len(state[weight])
         named = checkpoint_classes(checkpoint.get('meta') or {}, checkpoint.get('teacher_store'))
         learnt = training_outputs(runner)[0] if starts_training(runner) else None
@@ -118,7 +125,7 @@ class NewHeadHook(Hook):
         if not starts_training(runner):
             return
         state = state_of(checkpoint)
-        for name in [name for name in HEADS if f'{name}.weight' in state]:
+        for name in filter(lambda name: f'{name}.weight' in state, _heads(unwrap_model(runner.model))):
             runner.logger.info(f'The checkpoint\'s head of {len(state[f"{name}.weight"]):,} classes is left out')
             del state[f'{name}.weight']
             state.pop(f'{name}.bias', None)
@@ -149,7 +156,11 @@ class RequireWeightsHook(Hook):
         state = {name: value for name, value in state_of(checkpoint).items()
                  if not (starts and name.startswith(self.unused))}
         source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
-        filled = fill_module(model, state, source, self.fresh if starts else ())
+        try:
+            filled = fill_module(model, state, source, self.fresh if starts else ())
+        except UserError as error:
+            raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
+                            f'custom_hooks, which is {self.fresh}.') from error
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
