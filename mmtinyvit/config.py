@@ -70,7 +70,11 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
             raise UserError(f'The config {path} inherits from mmtinyvit::, which MMEngine does not know: write the '
                             f"path, such as _base_ = '{config_root()}/demo/distill.py'.") from error
         reason = ' '.join(str(error).split()).partition(', the current sys.path')[0]
-        raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {reason}): correct it.') from error
+        advice = 'correct it'
+        if isinstance(error, FileNotFoundError):
+            advice += (f", where _base_ is a path relative to its file; the library's are in {config_root()}, as in "
+                       f"_base_ = '{config_root()}/demo/distill.py'")
+        raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {reason}): {advice}.') from error
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     cfg = Config(_with_names(cfg.to_dict()), filename=cfg.filename, format_python_code=False)
     warnings = [f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'

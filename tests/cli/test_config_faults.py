@@ -276,3 +276,10 @@ def test_gpus_of_a_wrapper_are_a_number():
     ended = subprocess.run([ROOT / 'tools/dist_train.sh', 'configs/demo/distill.py', '--amp'], capture_output=True,
                            text=True, env={'PATH': f'{Path(sys.executable).parent}:/usr/bin:/bin'})
     assert ended.returncode == 2 and ended.stderr.startswith('Usage: ')
+
+
+def test_a_base_that_is_not_there(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text("_base_ = 'imagenette/data.py'\n")
+    with pytest.raises(UserError, match="relative to its file; the library's are in .*configs"):
+        read_config(path)
