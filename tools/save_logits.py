@@ -4,7 +4,8 @@
         --out data/in21k_logits --views 0:90
 
 Stop it at any time and start it again: it does only what is missing. Any number of processes of one job may work on a
-store, and with ``--join`` any number of jobs: a Slurm array, workers that come and go.
+store, and with ``--join`` any number of jobs: a Slurm array, workers that come and go. Where a file system has no
+locks, give each job its ``--part``, or write to a URL. ``--ray`` hands the work to a Ray cluster.
 """
 import argparse
 
@@ -21,12 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Save a teacher's sparse logits.")
     add_common_flags(parser)
     parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
-    parser.add_argument('--out', help="folder of the store (default: the config's)")
+    parser.add_argument('--out', help="folder or URL of the store (default: the config's)")
     parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1, for example 0:90')
     parser.add_argument('--views-at-once', type=int, metavar='V',
                         help='make V views of an image whenever it is decoded; takes memory for as many batches')
     parser.add_argument('--join', action='store_true',
                         help='share the work with all others that were started with --join, at any time, anywhere')
+    parser.add_argument('--part', nargs='?', const='', metavar='I/N', help=PART_HELP)
+    add_ray_flags(parser)
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
     return parser.parse_intermixed_args()
 
@@ -45,8 +48,13 @@ def main() -> None:
         loop.amp = True
     if args.join:
         loop.join = True
-    refuse_url(loop.get('store', ''))
+    if args.part is not None:
+        loop.part = find_part(args.part)
     check_data(cfg, 'test_dataloader')
+    if args.ray is not None:
+        summary = save_with_ray(cfg, args)
+        print_summary(loop, summary)
+        return refuse_incomplete(summary)
     runner = build_runner(cfg, TeacherRunner)
     summary = runner.test()
     if runner.rank == 0:

@@ -3,12 +3,15 @@ import errno
 import hashlib
 import mmap
 import os
+import re
+import secrets
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import StoreError
-from .layout import INDEX_NAME, LOCK_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, parse_shard, parse_view
+from .layout import INDEX_NAME, LOCK_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, final_name, parse_shard, parse_view
 
 __all__ = ['FULL', 'file_sha256', 'make_folder', 'map_file', 'refuse_foreign', 'sync_folder', 'translated',
            'write_atomically']
@@ -53,11 +56,17 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
+def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, new: bool = False) -> int:
     """Writes ``chunks`` under a temporary name, flushes them to the disk, renames, and flushes the folder.
 
     The temporary name depends on ``path`` alone: the caller holds the lock that covers ``path``, so whatever a killed
     process left under that name is dead, and is overwritten.
+
+    Args:
+        path: The file.
+        chunks: Its content.
+        shared: There is no such lock: the temporary name is this call's alone, with host and process in it.
+        new: Leave a file alone that is there already, and raise ``FileExistsError``.
 
     Returns:
         The number of bytes written.
@@ -65,7 +74,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
     Raises:
         OSError: As the operating system has it; the temporary file is gone by then.
     """
-    temporary = path.with_name(path.name + TMP_SUFFIX)
+    temporary = path.with_name(f'{path.name}{_own_name() if shared else ""}{TMP_SUFFIX}')
     size = 0
     try:
         with open(temporary, 'wb') as file:
@@ -73,12 +82,21 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
                 size += file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            os.replace(temporary, path)
     except BaseException:  # also on Ctrl-C: nothing half-written stays behind
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return size
+
+
+def _own_name() -> str:
+    host = re.sub(r'\W', '-', socket.gethostname())
+    return f'.by-{host}-{os.getpid()}-{secrets.token_hex(4)}'
 
 
 def map_file(path: Path) -> mmap.mmap | bytes:
@@ -108,7 +126,7 @@ def refuse_foreign(place: object, names: Iterable[str], shards: bool = False) ->
         StoreError: There is a file that an interrupted process would not have left; it is named.
     """
     for name in sorted(names):
-        folder, _, file = name.removesuffix(TMP_SUFFIX).rpartition('/')
+        folder, _, file = final_name(name).rpartition('/')
         ours = (shards and parse_view(folder) is not None and parse_shard(file) is not None if folder
                 else file in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME, LOCK_NAME))
         if not ours:

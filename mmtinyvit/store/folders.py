@@ -2,12 +2,13 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .connection import connect, explain, short_reason
+from .connection import connect, explain, may_pass, short_reason
 from .errors import StoreError
 from .files import FULL, make_folder, translated, write_atomically
 from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
@@ -15,9 +16,12 @@ from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
 
-__all__ = ['LocalFolder', 'RemoteFolder', 'is_url', 'open_folder', 'refuse_url']
+__all__ = ['PAUSES', 'LocalFolder', 'RemoteFolder', 'is_url', 'open_folder', 'refuse_url']
+
+PAUSES = (1, 2, 4, 8, 16, 32, 64)  # seconds between attempts to put a file at a URL
 
 _CHUNK = 2**20
+_TORN = {'file', 'local', 'ftp', 'sftp', 'ssh', 'smb', 'hdfs', 'webhdfs'}  # half a file can be seen while it is put
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*(::|://)')
 _WAS_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')  # after pathlib has taken one of the slashes
 
@@ -120,6 +124,26 @@ class LocalFolder:
             make_folder(target.parent)
             write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
 
+    # ---------------------------------------------------------------- without a lock
+    def refuse_torn_writes(self) -> None:
+        """Raises :class:`StoreError` where others could see half a file that is being put."""
+
+    def put_bytes(self, file: str, pieces: Sequence[bytes]) -> None:
+        """Puts ``file`` here, whole, in place of what is there; any number of processes may do so at once.
+
+        Raises:
+            StoreError: As :meth:`put`.
+        """
+        with translated(self.root, sum(map(len, pieces))):
+            make_folder((self.root / file).parent)
+            write_atomically(self.root / file, pieces, shared=True)
+
+    def put_new(self, file: str, data: bytes) -> None:
+        """As :meth:`put_bytes`, but of several that do so at once the first wins, and the others do nothing."""
+        with translated(self.root, len(data)), suppress(FileExistsError):
+            make_folder((self.root / file).parent)
+            write_atomically(self.root / file, [data], shared=True, new=True)
+
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
         """One shard; ``OSError`` if there is none."""
         return Shard(self.root / unit.file, manifest, unit)
@@ -129,8 +153,8 @@ class RemoteFolder:
     """The files of a store at a URL; its methods are those of :class:`LocalFolder`.
 
     Each process opens a connection of its own, at its first request: fsspec's event loop does not survive a fork.
-    Requests that fail are repeated by fsspec and the library behind it, as those are configured; there is no second
-    layer of retries here.
+    Requests that fail are repeated by fsspec and the library behind it, as those are configured. Only a shard that is
+    put without a lock is tried again here too, because a teacher's work would be lost.
 
     Args:
         url: The store's URL; fsspec knows the protocols and finds credentials, for S3 in the environment, in
@@ -222,6 +246,52 @@ class RemoteFolder:
         except FileNotFoundError as error:
             raise StoreError(f'There is no place for {self.where(file)} ({short_reason(error)}): make the bucket, or '
                              'check the URL.') from error
+
+    # ---------------------------------------------------------------- without a lock
+    def refuse_torn_writes(self) -> None:
+        with self._talking(f'write {self.root}') as (system, _):
+            protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        if protocols & _TORN:
+            raise StoreError(f'{self.root} cannot be written to, because others could see half a file there: name a '
+                             'folder without a protocol, or the URL of an object store.')
+
+    def put_bytes(self, file: str, pieces: Sequence[bytes]) -> None:
+        data = b''.join(pieces)
+        self._put_patiently(file, lambda system, path: system.pipe_file(path, data))
+
+    def put_new(self, file: str, data: bytes) -> None:
+        def put(system: Any, path: str) -> None:
+            try:
+                system.pipe_file(path, data, mode='create')
+            except Exception as error:
+                system.invalidate_cache()
+                if system.exists(path):  # somebody was faster, whatever the library calls that
+                    return
+                if not isinstance(error, TypeError | ValueError | NotImplementedError):
+                    raise
+                system.pipe_file(path, data)  # a file system without this condition
+
+        self._put_patiently(file, put)
+
+    def _put_patiently(self, file: str, put: Callable[[Any, str], None]) -> None:
+        """Puts again what failed, after longer and longer pauses: an outage must not end hours of a teacher's work.
+
+        Raises:
+            StoreError: It failed for a reason that does not pass, or too often.
+        """
+        for pause in (*PAUSES, None):
+            try:
+                with self._talking(f'write {self.where(file)}') as (system, path):
+                    return put(system, f'{path}/{file}')
+            except FileNotFoundError as error:
+                raise StoreError(f'There is no place for {self.where(file)} ({short_reason(error)}): make the bucket, '
+                                 'or check the URL.') from error
+            except OSError as error:  # no room, at the other side
+                raise StoreError(explain(error, f'write {self.where(file)}')) from error
+            except StoreError as error:
+                if pause is None or error.__cause__ is None or not may_pass(error.__cause__):
+                    raise
+            time.sleep(pause)
 
     # ---------------------------------------------------------------- talking to fsspec
     @contextmanager

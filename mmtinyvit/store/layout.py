@@ -9,7 +9,7 @@ from .errors import StoreError
 
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
-    'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
+    'check_view', 'default_samples_per_shard', 'final_name', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
     'spell_numbers', 'view_name'
 ]
 
@@ -22,6 +22,7 @@ MAX_VIEW = 999_999
 CANARY_EVERY = 4096
 
 _VIEW = re.compile(r'view-(\d{4,6})')
+_TEMPORARY = re.compile(r'(\.by-[\w-]+)?\.tmp')
 _SHARD = re.compile(r'shard-(\d{5,10})\.logits')
 
 
@@ -85,6 +86,12 @@ def parse_shard(name: str) -> int | None:
     """The shard of a file's name, None if no store names a file so: temporary and foreign files."""
     match = _SHARD.fullmatch(name)
     return int(match[1]) if match and f'shard-{int(match[1]):05d}.logits' == name else None
+
+
+def final_name(name: str) -> str:
+    """The name that a temporary file gets in the end; other names as they are."""
+    match = _TEMPORARY.search(name)
+    return name[:match.start()] if match and match.end() == len(name) else name
 
 
 def list_shards(root: Path, view: int) -> set[int]:

@@ -15,7 +15,8 @@ from .keys import KeyTable, text_sha256, write_sample_files
 from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
-from .record import Record, check_record
+from .packing import pack_unit
+from .record import Record
 from .shard import Shard, pack_shard
 
 __all__ = ['LogitWriter', 'agree']
@@ -179,7 +180,8 @@ class LogitWriter:
                 the disk is full.
         """
         with self._claimed(unit):
-            self.write_packed(unit, self._pack(unit, record), canaries or {})
+            self._publish(unit, pack_unit(self.manifest, unit, record, canaries, self._reference(unit),
+                                          self._keys.key))
 
     def write_packed(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> None:
         """As :meth:`write_shard`, with records ``(count, record_bytes)`` as ``LogitStore.read_packed`` gives them."""
@@ -216,27 +218,6 @@ class LogitWriter:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
         needed = self.manifest.reference.of(unit)
         return needed and Shard(self.root / needed.file, self.manifest, needed)
-
-    def _pack(self, unit: Unit, record: Record) -> np.ndarray:
-        """``(count, record_bytes)`` uint8."""
-        meta = self.manifest
-
-        def name(i: int) -> str:
-            return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
-
-        record = check_record(record, unit.count, meta.topk, meta.num_classes, name)
-        partner_hash = record.partner_hash
-        if meta.mixing != (partner_hash is not None):
-            raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
-                             f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
-        if partner_hash is not None:
-            partner_hash = np.asarray(partner_hash)
-            if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
-                raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
-                                 f'shape {partner_hash.shape}.')
-        codec, reference = meta.record_codec, self._reference(unit)
-        known = codec.part(reference.records(), meta.mixing)[0] if reference else None
-        return codec.join(codec.encode(record, known), partner_hash)
 
 
 # ---------------------------------------------------------------- creation

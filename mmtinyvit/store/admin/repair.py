@@ -8,7 +8,7 @@ from ..errors import StoreError
 from ..files import sync_folder, translated
 from ..folders import LocalFolder, refuse_url
 from ..keys import write_sample_files
-from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, parse_shard, parse_view
+from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, final_name, parse_shard, parse_view
 from ..locks import StoreLock
 from ..manifest import Manifest, read_manifest
 from ..shard import names_another_store
@@ -102,13 +102,13 @@ def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:
     """Whether a temporary file has a name that a writer of this store would give it."""
     if path.parent == root:
-        return path.name.removesuffix(TMP_SUFFIX) in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
+        return final_name(path.name) in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
     return _unit(manifest, path) is not None
 
 
 def _unit(manifest: Manifest, path: Path) -> Unit | None:
     """What a shard's file, or temporary file, holds; None if the store has no such shard."""
-    shard = parse_shard(path.name.removesuffix(TMP_SUFFIX))
+    shard = parse_shard(final_name(path.name))
     if shard is None or shard >= manifest.shards_per_view:
         return None
     return manifest.unit(parse_view(path.parent.name), shard)
