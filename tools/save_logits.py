@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import parse_range, run_command
+from mmtinyvit.cli.job_parts import PART_HELP, find_part
+from mmtinyvit.cli.ray_saving import add_ray_flags, refuse_incomplete, save_with_ray
 from mmtinyvit.cli.runner import TeacherRunner, add_common_flags, build_runner, check_data, load_config
 from mmtinyvit.config import saving_loop
-from mmtinyvit.store.folders import refuse_url
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,11 +59,15 @@ def main() -> None:
     runner = build_runner(cfg, TeacherRunner)
     summary = runner.test()
     if runner.rank == 0:
-        table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
-        views, seconds = loop.get('views', (0, 1)), summary['seconds']
-        table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
-                      f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
-        Console().print(table)
+        print_summary(loop, summary)
+
+
+def print_summary(loop: dict, summary: dict) -> None:
+    table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
+    views, seconds = loop.get('views', (0, 1)), summary['seconds']
+    table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
+                  f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
+    Console().print(table)
 
 
 if __name__ == '__main__':

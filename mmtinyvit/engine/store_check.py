@@ -40,8 +40,8 @@ from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 from .label_check import check_labels, check_mixed_labels
 from .teacher import Teacher
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part', 'request_manifest',
-           'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part',
+           'request_manifest', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path

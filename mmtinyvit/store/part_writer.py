@@ -54,6 +54,14 @@ class PartWriter:
         if not self.manifest.sample_files.keys() <= there.keys():
             self._put_samples(keys)
 
+    @classmethod
+    def attach(cls, place: str | Path, manifest: Manifest) -> 'PartWriter':
+        """A writer of a store that another process has opened just now, and whose complete manifest it has sent."""
+        writer = cls.__new__(cls)
+        writer._folder = open_folder(place)
+        writer.root, writer.manifest = writer._folder.root, manifest
+        return writer
+
     def __enter__(self) -> 'PartWriter':
         return self
 

@@ -188,6 +188,11 @@ class LogitWriter:
         with self._claimed(unit):
             self._publish(unit, pack_shard(self.manifest, unit, records, canaries, self._reference(unit)))
 
+    def put(self, unit: Unit, pieces: Sequence[bytes]) -> None:
+        """As :meth:`write_shard`, with the bytes of the shard, as :func:`~mmtinyvit.store.pack_unit` makes them."""
+        with self._claimed(unit):
+            self._publish(unit, pieces)
+
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
         with self._claimed(unit):
@@ -208,7 +213,7 @@ class LogitWriter:
         finally:
             self.release(unit)
 
-    def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
+    def _publish(self, unit: Unit, pieces: Sequence[bytes]) -> None:
         with translated(self.root, sum(map(len, pieces))):
             make_folder((self.root / unit.file).parent)
             write_atomically(self.root / unit.file, pieces)

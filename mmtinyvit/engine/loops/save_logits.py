@@ -1,6 +1,7 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,8 @@ class SaveLogitsLoop(BaseLoop):
         runner: The runner; its model is the teacher.
         dataloader: Config with ``dataset``, ``batch_size`` and ``num_workers``; its sampler is not used. The pipeline
             has one ``SeededAugment`` and ends in ``PackViewInputs``.
-        store: Folder of the store, or its URL; None for the ``store`` that the config names at its top level, as for a student.
+        store: Folder or URL of the store; None for the ``store`` that the config names at its top level, as for a
+            student.
         views: First view, and the one after the last.
         topk: K.
         num_classes: C; by default what the teacher has.
@@ -102,27 +104,34 @@ class SaveLogitsLoop(BaseLoop):
         Returns:
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
-        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
-        start = time.perf_counter()
+        request, start = self.request(), time.perf_counter()
         with self.open_writer(request) as writer:
-            store = LogitStore(self.store_path)
-            done = store.complete_views()
-            if done:  # going on with a store: the libraries must still make the same pixels
-                check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
             saver = UnitSaver(self.teacher, writer.manifest, self.batch_size, self.num_workers)
             save = self._save_share if isinstance(writer, PartWriter) else self._save_claimed
             saved = save(saver, writer)
         seconds = time.perf_counter() - start
-        size = store.bytes_per_view
+        size = LogitStore(self.store_path).bytes_per_view
         self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
                                 f's, {size:g} bytes each')
         return dict(samples=saved, seconds=seconds, bytes_per_view=size)
 
-    def open_writer(self, request: dict[str, Any]) -> LogitWriter | PartWriter:
-        """What publishes the shards of a store; the store is created if there is none."""
+    def request(self) -> dict[str, Any]:
+        """What the store is to be; see :func:`~mmtinyvit.engine.store_check.request_manifest`."""
+        return request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
+
+    @contextmanager
+    def open_writer(self, request: dict[str, Any]) -> Iterator[LogitWriter | PartWriter]:
+        """What publishes the shards; the store is created if there is none, and otherwise held to its canaries."""
         if self.part is None and not is_url(self.store_path):
-            return join_store(self.store_path, request, self.teacher, self.views, self.join)
-        return open_part(self.store_path, request, self.teacher, self.views)
+            opened = join_store(self.store_path, request, self.teacher, self.views, self.join)
+        else:
+            opened = open_part(self.store_path, request, self.teacher, self.views)
+        with opened as writer:
+            store = LogitStore(self.store_path)
+            done = store.complete_views()
+            if done:  # going on with a store: the libraries must still make the same pixels
+                check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
+            yield writer
 
     # ---------------------------------------------------------------- without a lock
     def _save_share(self, saver: UnitSaver, writer: PartWriter) -> int:
