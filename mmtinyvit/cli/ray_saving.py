@@ -1,6 +1,7 @@
 """Saving by teachers in a pool of Ray actors: the flags, the cluster, the actors, and the driver."""
 import argparse
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from .runner import TeacherRunner, build_runner
 __all__ = ['RaySaving', 'TeacherActor', 'add_ray_flags', 'connect', 'parse_actors', 'refuse_incomplete',
            'save_with_ray']
 
+CONNECT_SECONDS = 10
 
 # ---------------------------------------------------------------- flags and cluster
 def parse_actors(text: str) -> tuple[int, int]:
@@ -56,9 +58,12 @@ def connect(address: str) -> Any:
     except ImportError as error:
         raise UserError('--ray needs Ray, which is not installed: pip install "mmtinyvit[ray]".') from error
     address = address or os.environ.get('RAY_ADDRESS') or 'local'
+    host, _, port = address.removeprefix('ray://').rpartition(':')
     try:
+        if port.isdecimal():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address, logging_level='WARNING')
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f'There is no Ray cluster at {address} ({str(error).splitlines()[0][:200]}): start one with '
                         '"ray start --head", correct --ray, or leave its ADDRESS out.') from error
     return ray
