@@ -34,8 +34,8 @@ def cluster(watched, storage):
         patch.setenv('RAY_DEDUP_LOGS', '0')
         for name, value in storage.environment.items():
             patch.setenv(name, value)
-        started = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0))
-        started.nodes = [started.add_node(num_cpus=1, num_gpus=0) for _ in range(2)]
+        started = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, num_gpus=0, include_dashboard=False))
+        started.second = started.add_node(num_cpus=1, num_gpus=0)
         yield started
         started.shutdown()
 
@@ -75,16 +75,18 @@ def test_interrupted_then_a_node_is_lost(save, tmp_path, photos, teacher_checkpo
     store, loop = tmp_path / 'store', dict(views=(0, 6), codec='smallest', views_at_once=2)
     import _thread
     when(lambda: shards(store) >= 2, _thread.interrupt_main)
-    ended = save('--actors', '1:2', **loop)
+    ended = save('--actors', 1, **loop)
     assert ended.status == 130 and ended.err.splitlines()[-1].startswith('Interrupted: the finished shards are kept')
     kept = contents(store)
     assert 2 <= shards(store) < 24 and not [finding for finding in verify_store(store) if finding.problem]
 
     watched.unlink()
+    watched.with_name('hold').touch()
     losing = when(lambda: len(at_work(watched)) == 2,
-                  lambda: cluster.remove_node(cluster.nodes.pop(), allow_graceful=False))
+                  lambda: cluster.remove_node(cluster.second, allow_graceful=False))
     ended = save('--actors', '1:2', **loop)
     losing.join(DEADLINE)
+    watched.with_name('hold').unlink()
     assert ended.status == 0, ended.err
     assert len(at_work(watched)) >= 2 and 'An actor was lost' in ended.out + ended.err
 
