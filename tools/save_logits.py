@@ -9,14 +9,9 @@ locks, give each job its ``--part``, or write to a URL. ``--ray`` hands the work
 """
 import argparse
 
-from rich.console import Console
-from rich.table import Table
-
-from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.job_parts import PART_HELP, find_part
-from mmtinyvit.cli.ray_saving import add_ray_flags, refuse_incomplete, save_with_ray
-from mmtinyvit.cli.runner import TeacherRunner, add_common_flags, build_runner, check_data, load_config
-from mmtinyvit.config import saving_loop
+from mmtinyvit.cli.command import add_common_flags, parse_range, run_command
+from mmtinyvit.cli.sharing_flags import add_sharing_flags, find_part
+from mmtinyvit.cli.tables import fact_table, print_tables
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,14 +24,19 @@ def parse_args() -> argparse.Namespace:
                         help='make V views of an image whenever it is decoded; takes memory for as many batches')
     parser.add_argument('--join', action='store_true',
                         help='share the work with all others that were started with --join, at any time, anywhere')
-    parser.add_argument('--part', nargs='?', const='', metavar='I/N', help=PART_HELP)
-    add_ray_flags(parser)
+    add_sharing_flags(parser)
+    parser.add_argument('--random-teacher', action='store_true',
+                        help='save even if weights of the teacher come from nowhere, to try something out')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
     return parser.parse_intermixed_args()
 
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+    from mmtinyvit.config import saving_loop
+    from mmtinyvit.engine.runner import TeacherRunner
+
     cfg = load_config(args)
     loop = saving_loop(cfg, args.config)
     if args.out:
@@ -49,25 +49,26 @@ def main() -> None:
         loop.amp = True
     if args.join:
         loop.join = True
+    if args.random_teacher:
+        cfg.random_teacher = True
     if args.part is not None:
         loop.part = find_part(args.part)
     check_data(cfg, 'test_dataloader')
     if args.ray is not None:
-        summary = save_with_ray(cfg, args)
-        print_summary(loop, summary)
-        return refuse_incomplete(summary)
-    runner = build_runner(cfg, TeacherRunner)
-    summary = runner.test()
-    if runner.rank == 0:
-        print_summary(loop, summary)
-
-
-def print_summary(loop: dict, summary: dict) -> None:
-    table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
-    views, seconds = loop.get('views', (0, 1)), summary['seconds']
-    table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
-                  f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
-    Console().print(table)
+        from mmtinyvit.cli.ray_saving import refuse_incomplete, save_with_ray
+        summary, rank = save_with_ray(cfg, args), 0
+    else:
+        runner = build_runner(cfg, TeacherRunner)
+        summary, rank = runner.test(), runner.rank
+    if rank == 0:
+        views, seconds = loop.get('views', (0, 1)), summary['seconds']
+        print_tables(fact_table({
+            'store': loop.store, 'views': f'{views[0]}:{views[1]}',
+            'saved here': f"{summary['samples']:,} views of images",
+            'seconds': f'{seconds:.1f}', 'per second': f"{summary['samples'] / seconds:,.0f}",
+            'bytes per view': f"{summary['bytes_per_view']:g}"}))
+    if args.ray is not None:
+        refuse_incomplete(summary)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Saving by teachers in a pool of Ray actors: the flags, the cluster, the actors, and the driver."""
+"""Saving by teachers in a pool of Ray actors: the cluster, the actors, and the driver."""
 import argparse
 import os
 import socket
@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.engine.saving_progress import SavingProgress
 from mmtinyvit.engine.unit_saver import UnitSaver, group_units
 from mmtinyvit.errors import UserError
@@ -18,35 +19,13 @@ from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PartWriter, Recor
 from mmtinyvit.store.shard import Shard
 
 from .actor_pool import Failed, hand_out
-from .runner import TeacherRunner, build_runner
+from .runner import build_runner
 
-__all__ = ['RaySaving', 'TeacherActor', 'add_ray_flags', 'connect', 'parse_actors', 'refuse_incomplete',
-           'save_with_ray']
+__all__ = ['RaySaving', 'TeacherActor', 'connect', 'refuse_incomplete', 'save_with_ray']
 
 CONNECT_SECONDS = 10
 
-# ---------------------------------------------------------------- flags and cluster
-def parse_actors(text: str) -> tuple[int, int]:
-    """``'2:8'`` as ``(2, 8)``, and ``'4'`` as ``(4, 4)``, for argparse."""
-    least, _, most = text.partition(':')
-    most = most or least
-    if not (least.isdecimal() and most.isdecimal() and int(least) <= int(most) and int(most)):
-        raise argparse.ArgumentTypeError(f'{text!r} is not MIN:MAX with MIN <= MAX and MAX from 1, for example 1:8')
-    return int(least), int(most)
-
-
-def add_ray_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a saving by Ray."""
-    parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
-                        help='run the teacher in actors of the Ray cluster at ADDRESS, or auto (default: RAY_ADDRESS, '
-                        'else a cluster of this machine alone)')
-    parser.add_argument('--actors', type=parse_actors, metavar='MIN:MAX',
-                        help='with --ray: refuse to begin where fewer than MIN find room, and use up to MAX, also when '
-                        'the cluster grows (default: 1, and as many as find room now)')
-    parser.add_argument('--gpus-per-actor', type=float, metavar='G', help='with --ray (default: 1, or 0 without GPUs)')
-    parser.add_argument('--cpus-per-actor', type=float, default=1, metavar='C', help='with --ray (default: 1)')
-
-
+# ---------------------------------------------------------------- the cluster
 def connect(address: str) -> Any:
     """The module ``ray``, connected to a cluster.
 

@@ -7,7 +7,8 @@ import pytest
 from mmengine.runner import Runner
 from tiny_flow import contents, saving
 
-from mmtinyvit.cli.runner import TeacherRunner, build_runner
+from mmtinyvit.cli.runner import build_runner
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, verify_store
 from mmtinyvit.store.admin.copying import copy_store

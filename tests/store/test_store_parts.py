@@ -149,7 +149,7 @@ def test_killed_in_mid_shard(tmp_path, monkeypatch, whole):
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     left, = (tmp_path / 'store').rglob('*.tmp')
-    assert left.name.startswith('shard-00000.logits.by-') and f'-{process.pid}-' in left.name
+    assert left.name.startswith('shard-00000.logits.') and left.name.endswith(f'-{process.pid}.tmp')
     write(PartWriter(tmp_path / 'store', manifest(), KEYS))
     assert repair_store(tmp_path / 'store', act=True).leftovers == [left]
     assert contents(tmp_path / 'store', tmp_path) == whole

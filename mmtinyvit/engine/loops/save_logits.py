@@ -1,6 +1,6 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,11 +9,14 @@ from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList
+from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, PartWriter, Unit
 from mmtinyvit.store.folders import is_url
 
 from ..record_rule import RecordRule
+from ..runner import TeacherRunner
 from ..saving_progress import SavingProgress
 from ..store_check import check_canaries, join_store, open_part, request_manifest
 from ..teacher import Teacher
@@ -47,6 +50,9 @@ class SaveLogitsLoop(BaseLoop):
             ``smallest``.
         sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
         reference_view: With the codec ``smallest``, the view that the others are coded relative to; by default 0.
+        classes: What the teacher's classes are called: a label layout such as ``'in1k'``, a file with a name per line,
+            or a list; by default what its checkpoint or timm says. The store keeps the names; without them, it is not
+            known which of the teacher's classes a label is.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
         views_at_once: How many views of an image to make whenever it is read and decoded: saves time where the loading
             of images is what limits the saving, and takes memory for as many batches. The store is the same.
@@ -71,6 +77,7 @@ class SaveLogitsLoop(BaseLoop):
                  keep_mass: float | None = None,
                  sampling: dict | None = None,
                  reference_view: int | None = None,
+                 classes: ClassList | None = None,
                  views_at_once: int = 1,
                  join: bool = False,
                  part: tuple[int, int] | None = None,
@@ -79,6 +86,8 @@ class SaveLogitsLoop(BaseLoop):
         self.store_path = runner.cfg.get('store') if store is None else store
         if self.store_path is None:
             raise UserError('SaveLogitsLoop has no store: set store= at the top level of the config.')
+        if not isinstance(views, Sequence) or [type(view) for view in views] != [int, int]:
+            raise UserError(f'views={views!r} is no pair of numbers: write (first, end), for example (0, 90).')
         self.views = range(*views)
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
@@ -87,7 +96,7 @@ class SaveLogitsLoop(BaseLoop):
                             'change from view to view.')
         self.views_at_once = views_at_once
         self.settings = dict(num_classes=num_classes, codec=codec, samples_per_shard=samples_per_shard,
-                             reference_view=reference_view)
+                             reference_view=reference_view, classes=classes)
         if part is not None and not 0 <= part[0] < part[1]:
             raise UserError(f'part={part[0]}/{part[1]} does not exist: N parts are numbered from 0 to N - 1.')
         if join and (part is not None or is_url(self.store_path)):
@@ -117,7 +126,10 @@ class SaveLogitsLoop(BaseLoop):
 
     def request(self) -> dict[str, Any]:
         """What the store is to be; see :func:`~mmtinyvit.engine.store_check.request_manifest`."""
-        return request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
+        config = self.runner.cfg.get('model', {})
+        if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
+            fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
+        return request_manifest(self.teacher, self.views.start, config, **self.settings)
 
     @contextmanager
     def open_writer(self, request: dict[str, Any]) -> Iterator[LogitWriter | PartWriter]:

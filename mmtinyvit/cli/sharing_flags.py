@@ -1,16 +1,39 @@
-"""Which part of a saving a job is, by its flag or by what its scheduler put into the environment."""
+"""How a saving is shared out: by ``--part``, which a scheduler's environment may say, or by ``--ray``."""
+import argparse
 import os
 import re
 from collections.abc import Mapping
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['PART_HELP', 'find_part']
+__all__ = ['add_sharing_flags', 'find_part', 'parse_actors']
 
 # Variables that number the jobs of an array from 0; Slurm's, which may begin elsewhere, is read by itself.
 _INDICES = ('JOB_COMPLETION_INDEX', 'SKYPILOT_JOB_RANK')
-PART_HELP = ('save part I of N (from 0) without a lock: write I/N, or /N for the I, or nothing for the I and N, of '
-             'SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, JOB_COMPLETION_INDEX (Kubernetes), SKYPILOT_JOB_RANK')
+_PART_HELP = ('save part I of N (from 0) without a lock: write I/N, or /N for the I, or nothing for the I and N, of '
+              'SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, JOB_COMPLETION_INDEX (Kubernetes), SKYPILOT_JOB_RANK')
+
+
+def parse_actors(text: str) -> tuple[int, int]:
+    """``'2:8'`` as ``(2, 8)``, and ``'4'`` as ``(4, 4)``, for argparse."""
+    least, _, most = text.partition(':')
+    most = most or least
+    if not (least.isdecimal() and most.isdecimal() and int(least) <= int(most) and int(most)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not MIN:MAX with MIN <= MAX and MAX from 1, for example 1:8')
+    return int(least), int(most)
+
+
+def add_sharing_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of parts and of Ray."""
+    parser.add_argument('--part', nargs='?', const='', metavar='I/N', help=_PART_HELP)
+    parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
+                        help='run the teacher in actors of the Ray cluster at ADDRESS, or auto (default: RAY_ADDRESS, '
+                        'else a cluster of this machine alone)')
+    parser.add_argument('--actors', type=parse_actors, metavar='MIN:MAX',
+                        help='with --ray: refuse to begin where fewer than MIN find room, and use up to MAX, also when '
+                        'the cluster grows (default: 1, and as many as find room now)')
+    parser.add_argument('--gpus-per-actor', type=float, metavar='G', help='with --ray (default: 1, or 0 without GPUs)')
+    parser.add_argument('--cpus-per-actor', type=float, default=1, metavar='C', help='with --ray (default: 1)')
 
 
 def find_part(text: str, environ: Mapping[str, str] = os.environ) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Which part of a saving a job is."""
 import pytest
 
-from mmtinyvit.cli.job_parts import find_part
+from mmtinyvit.cli.sharing_flags import find_part
 from mmtinyvit.errors import UserError
 
 
