@@ -9,7 +9,7 @@ import pytest
 from store_teacher import KEYS, TOPK, dense, manifest, sparsify
 from store_teacher import contents as files
 
-from mmtinyvit.store import LogitStore, LogitWriter, PartWriter, StoreError, folders, verify_store
+from mmtinyvit.store import LogitStore, LogitWriter, PartWriter, StoreError, folders, remote_folder, verify_store
 from mmtinyvit.store.admin.copying import copy_store
 from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
@@ -91,7 +91,7 @@ def test_another_store(place, tmp_path):
 
 def test_a_manifest_that_another_job_put_a_moment_ago(place, tmp_path, monkeypatch):
     """Both found no store; the slower one finds the other's manifest when it puts its own, and is refused."""
-    folder = folders.LocalFolder if isinstance(place, Path) else folders.RemoteFolder
+    folder = folders.LocalFolder if isinstance(place, Path) else remote_folder.RemoteFolder
     put_new = folder.put_new
 
     def late(self, file, data):
@@ -173,13 +173,13 @@ def test_views_relative_to_another(bucket, tmp_path):
 
 def test_the_bucket_is_away_for_a_while(bucket, storage, monkeypatch):
     pauses = []
-    monkeypatch.setattr(folders.time, 'sleep', pauses.append)
+    monkeypatch.setattr(remote_folder.time, 'sleep', pauses.append)
     writer = PartWriter(f'{bucket}/store', manifest(), KEYS)
     refusal = b'<?xml version="1.0"?><Error><Code>Away</Code><Message>come back later</Message></Error>'
     answers = iter([('418 Away', refusal)] * 3)  # a status that the library below does not try again
     storage.fail = lambda method, path: next(answers, None) if method == 'PUT' else None
     write(writer, writer.missing(VIEWS)[:1])
-    assert pauses == list(folders.PAUSES[:3])
+    assert pauses == list(remote_folder.PAUSES[:3])
     assert LogitStore(f'{bucket}/store').coverage()[0].present == 1
 
 
@@ -189,7 +189,7 @@ def test_the_bucket_is_away_for_a_while(bucket, storage, monkeypatch):
     ('404 Not Found', b'NoSuchBucket', 'There is no place for {url}/manifest.json .*make the bucket'),
 ])
 def test_what_does_not_pass_is_said_at_once(bucket, storage, monkeypatch, status, code, words):
-    monkeypatch.setattr(folders.time, 'sleep', lambda seconds: pytest.fail('waited'))
+    monkeypatch.setattr(remote_folder.time, 'sleep', lambda seconds: pytest.fail('waited'))
     body = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>%s</Message></Error>' % (code, code)
     storage.fail = lambda method, path: (status, body) if method == 'PUT' else None
     with pytest.raises(StoreError, match=words.format(url=f'{bucket}/store')):
