@@ -1,5 +1,6 @@
 """What Ray and a bucket cost a saving; called by saving.py."""
 import argparse
+import logging
 import os
 import threading
 import time
@@ -83,12 +84,15 @@ def pool(args: argparse.Namespace, folder: Path) -> None:
 @contextmanager
 def _server() -> Iterator[None]:
     """An S3 on this machine, and where to find it in the environment."""
+    import s3fs
     from moto.server import ThreadedMotoServer
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
     server = ThreadedMotoServer('127.0.0.1', 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     os.environ.update(AWS_ACCESS_KEY_ID='key', AWS_SECRET_ACCESS_KEY='secret', AWS_DEFAULT_REGION='us-east-1',
                       AWS_ENDPOINT_URL=f'http://{host}:{port}')
+    s3fs.S3FileSystem.clear_instance_cache()  # it may know a server of an earlier call
     try:
         yield
     finally:
@@ -105,14 +109,14 @@ def bucket(args: argparse.Namespace, folder: Path, teacher_s: float, topk: int, 
     request = dict(topk=topk, num_classes=num_classes, samples_per_shard=SHARD)
     keys, views = [f'{i}.jpg' for i in range(SHARD)], iter(range(10**6))
     with _server():
-        fsspec.filesystem('s3').mkdir('bucket')
+        fsspec.filesystem('s3').mkdir(f'top{topk}')
 
         def into(writer: LogitWriter | PartWriter) -> Callable[[], None]:
             return lambda: writer.write_shard(writer.manifest.unit(next(views), 0), record)
 
         with LogitWriter(folder / 'shards', request, keys) as local:
             parts = compare({'into a folder': into(local), 'into a bucket': into(
-                PartWriter(f's3://bucket/{topk}', request, keys))}, args.repeats)
+                PartWriter(f's3://top{topk}/store', request, keys))}, args.repeats)
     report(f'packing and writing a shard of {SHARD:,}, top {topk} of {num_classes:,}', {
         name: {'ms': 1e3 * row['median_s'], '% of the teacher': 100 * row['median_s'] / (teacher_s * SHARD)}
         for name, row in parts.items()}, args.json, **vars(args))
