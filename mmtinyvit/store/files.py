@@ -196,8 +196,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, 
             file.flush()
             os.fsync(file.fileno())
         if new:
-            os.link(temporary, path)
-            temporary.unlink()
+            _name_new(temporary, path)
         else:
             os.replace(temporary, path)
     except BaseException:  # also on Ctrl-C: nothing half-written stays behind
@@ -205,6 +204,20 @@ def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, 
         raise
     sync_folder(path.parent)
     return size
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Renames a file unless there is one of that name; ``FileExistsError`` then."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if path.exists():  # a file system without hard links: the caller compares what is there afterwards
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
 
 
 def map_file(path: Path) -> mmap.mmap | bytes:

@@ -1,4 +1,5 @@
 """Parts of a store written without a lock, in a folder and at a URL: races, strangers, and what can go wrong."""
+import errno
 import multiprocessing
 import os
 import signal
@@ -135,6 +136,16 @@ def test_folders_of_their_own_are_merged(tmp_path, whole):
         write(writer, writer.missing(VIEWS)[part::3])
     merge_stores([tmp_path / str(part) for part in range(3)], tmp_path / 'merged')
     assert contents(tmp_path / 'merged', tmp_path) == whole
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch, whole):
+    def link(*paths) -> None:
+        raise PermissionError(errno.EPERM, 'no links here')
+
+    monkeypatch.setattr(os, 'link', link)
+    write(PartWriter(tmp_path / 'store', manifest(), KEYS))
+    assert contents(tmp_path / 'store', tmp_path) == whole
+    assert not list((tmp_path / 'store').rglob('*.tmp'))
 
 
 def test_killed_in_mid_shard(tmp_path, monkeypatch, whole):
