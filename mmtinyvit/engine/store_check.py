@@ -33,15 +33,16 @@ from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList, list_classes, require_same_classes, spell_classes
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, PartWriter, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
+from mmtinyvit.store.folders import open_folder
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
 from .label_check import check_labels, check_mixed_labels
 from .teacher import Teacher
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
-           'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part',
+           'request_manifest', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
@@ -129,6 +130,14 @@ def join_store(path: str | Path, request: dict[str, Any], teacher: Teacher, view
         if creates:
             barrier()
         return writer
+
+
+def open_part(place: Place, request: dict[str, Any], teacher: Teacher, views: Collection[int]) -> PartWriter:
+    """A writer without a lock, which needs no other process; arguments and errors as for :func:`join_store`."""
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {place}', lambda view: MANIFEST_NAME in open_folder(place).sizes())
+    with listed_keys(teacher) as keys:
+        return PartWriter(place, request, keys)
 
 
 class StoreCheck:
