@@ -37,7 +37,36 @@ class NamedSamples:
     wrong image. Here that is an error which names the sample. Every sample carries its identity:
 
     Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
+
+    Args:
+        *args, **kwargs: Of the dataset.
+        share: Keep this share of the samples, more than 0 and at most 1, drawn at random and left in their order; of
+            ``indices``, if these are given too. None keeps all.
+        share_seed: Names the draw. A smaller share with the same seed is a part of a larger one.
+
+    Raises:
+        UserError: ``share`` is no such number, or leaves no sample.
     """
+
+    def __init__(self, *args, share: float | None = None, share_seed: int = 0, **kwargs) -> None:
+        if share is not None and not 0 < share <= 1:
+            raise UserError(f'share={share} of a dataset must be more than 0 and at most 1: 0.1 keeps a tenth.')
+        self.share, self.share_seed = share, share_seed
+        super().__init__(*args, **kwargs)
+
+    def full_init(self) -> None:
+        """List the samples, and draw the share of them."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.share is None:
+            return
+        count = round(self.share * len(self))
+        if not count:
+            raise UserError(f'share={self.share} leaves none of the {len(self)} samples of {self.img_prefix}: set a '
+                            'larger share.')
+        drawn = np.random.default_rng(self.share_seed).permutation(len(self))[:count]
+        self.get_subset_(np.sort(drawn).tolist())
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()

@@ -1,0 +1,117 @@
+"""Carries out one step in a process of its own: saves a store, or trains; goes on where a killed one stopped."""
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import machine
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner, find_latest_checkpoint
+from timm.utils import unwrap_model
+
+from mmtinyvit import __version__
+from mmtinyvit.cli.runner import TeacherRunner, build_runner
+from mmtinyvit.store import LogitStore
+
+from . import photos  # noqa: F401 - registers the metric
+
+__all__ = ['carry_out']
+
+
+def carry_out(folder: Path, threads: int) -> None:
+    """Do the step that was prepared in ``folder``, unless it is finished; writes result.json last.
+
+    Two processes never work in one folder: the second waits, and finds the result.
+    """
+    torch.set_num_threads(threads)
+    with alone(folder / 'lock'):
+        if (folder / 'result.json').exists():
+            return
+        config = json.loads((folder / 'config.json').read_text())
+        config |= dict(default_scope='mmpretrain', work_dir=str(folder / 'work'), log_level='WARNING', launcher='none',
+                       env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
+                           type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        result = train(config) if 'train_cfg' in config else save(config, folder)
+        written = folder / 'result.json.part'
+        written.write_text(json.dumps(result | dict(version=__version__, machine=machine()), indent=1))
+        written.replace(folder / 'result.json')
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock that the kernel drops when the process dies."""
+    with path.open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def train(config: dict[str, Any]) -> dict[str, Any]:
+    """Train from the last checkpoint on, if there is one; returns the accuracies by epoch and the time taken."""
+    work = Path(config['work_dir'])
+    if work.is_dir() and find_latest_checkpoint(str(work)):
+        config |= dict(resume=True, load_from=None)
+    config['custom_hooks'] = [*config.get('custom_hooks', []), dict(type='TimeSpentHook')]
+    runner = build_runner(Config(config, format_python_code=False))
+    runner.train()
+    spent = next(hook for hook in runner.hooks if isinstance(hook, TimeSpentHook))
+    model = unwrap_model(runner.model)
+    last = work / f'epoch_{runner.max_epochs}.pth'
+    (work.parent / 'last.pth').unlink(missing_ok=True)
+    os.link(last, work.parent / 'last.pth')
+    curve = accuracies(work)
+    return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
+                cpu_seconds=spent.seconds(), parameters=sum(p.numel() for p in model.backbone.parameters()))
+
+
+def accuracies(work: Path) -> list[dict[str, float]]:
+    """What the tests during a training gave, in percent, by epoch; a resumed training has several logs."""
+    lines = [json.loads(line) for path in sorted(work.glob('*/vis_data/scalars.json'))
+             for line in path.read_text().splitlines()]
+    tests = {line['step']: dict(epoch=line['step'], top1=line['accuracy/top1'], choosing=line['accuracy/choosing'])
+             for line in lines if 'accuracy/top1' in line}
+    return [tests[epoch] for epoch in sorted(tests)]
+
+
+@HOOKS.register_module()
+class TimeSpentHook(Hook):
+    """Counts the processor time of a training over all processes that took part in it, one after the other."""
+
+    def __init__(self) -> None:
+        self.before, self.start = 0., time.process_time()
+
+    def seconds(self) -> float:
+        return self.before + time.process_time() - self.start
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['cpu_seconds'] = self.seconds()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume:
+            self.before = checkpoint['cpu_seconds']
+
+
+def save(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Save what is missing of a store, and compare the teacher's first class with the labels."""
+    start = time.process_time()
+    config['test_cfg']['store'] = str(folder / 'store')
+    runner = build_runner(Config(config, format_python_code=False), TeacherRunner)
+    runner.test()
+    spent = time.process_time() - start
+    store = LogitStore(folder / 'store')
+    folders = sorted(path.name for path in Path(config['test_dataloader']['dataset']['data_root'], 'train').iterdir())
+    labels = torch.tensor([photos.IMAGENET_INDEX[folders.index(store.key(i).split('/')[0])] for i in range(len(store))])
+    record = store.read_positions(0, range(len(store))).to('cpu')
+    best = record.index.gather(1, record.log_prob.argmax(1, keepdim=True))[:, 0]
+    listed = torch.isin(record.index, torch.tensor(photos.IMAGENET_INDEX))
+    among = record.index.gather(1, record.log_prob.masked_fill(~listed, -1e9).argmax(1, keepdim=True))[:, 0]
+    return dict(cpu_seconds=spent, bytes_per_view=store.bytes_per_view, bytes=store.num_bytes(), topk=store.topk,
+                views=len(store.complete_views()), teacher_top1=100 * (best == labels).float().mean().item(),
+                teacher_ten=100 * (among == labels).float().mean().item(),
+                mass=record.log_prob.exp().sum(1).mean().item())
