@@ -1,105 +1,27 @@
 """Claim 1: pretraining distillation pays."""
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from .arm import Arm, Size
 from .claim import Claim, Row, row_of
 from .lab import Lab
 from .photos import PHOTOS
-from .recipes import LITE2, Training, save_store, teacher_model
+from .recipes import Training
 from .step import Step
 
-__all__ = ['PRETRAINING', 'main_store']
+__all__ = ['PRETRAINING']
 
-RATES, FINETUNING_RATES = (1e-3, 3e-3), (3e-4, 1e-3)
 FEW, OTHERS, ALL = 'the pool\'s classes', 'other classes', 'over epochs'
-VIEWS = 8
-
-
-@dataclass(frozen=True)
-class Size:
-    """Lengths in epochs over all photos, seeds and sizes of a measurement."""
-    pretraining: int = 40
-    finetuning: int = 2
-    lengths: tuple[int, ...] = (10, 40, 120)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    students: tuple[str, ...] = ('0.26 M', '0.86 M')
-    rates: tuple[float, ...] = RATES
-    finetuning_rates: tuple[float, ...] = FINETUNING_RATES
-    photos: int | None = None
-    views: int = VIEWS
-    test_every: int = 1
-
-    @staticmethod
-    def of(lab: Lab) -> 'Size':
-        if not lab.quick:
-            return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), 150, 2, 50)
-
-    @property
-    def indices(self) -> range:
-        """The photos of the pool."""
-        return range(0, PHOTOS, PHOTOS // (self.photos or PHOTOS))
-
-    @property
-    def subset(self) -> tuple[tuple[str, Any], ...]:
-        """The same, as an argument of the dataset."""
-        return () if self.photos is None else (('indices', list(self.indices)), )
-
-    @property
-    def pool(self) -> int:
-        return len(self.indices)
-
-
-def main_store(views: int = VIEWS, photos: int | None = None) -> Step:
-    """The store of the Lite2 teacher that most claims read."""
-    return save_store('store of Lite2', [teacher_model(LITE2)], views, photos=photos)
 
 
 def rows(lab: Lab) -> Iterator[Row]:
     """Seed 0 of everything first, so that the first numbers come early."""
     size = Size.of(lab)
-    base = Training(size.pretraining, 0., student=size.students[0], subset=size.subset, test_every=size.test_every)
-    store = main_store(size.views, size.photos)
+    base, store = size.base, size.store()
     lab.start([store])
     yield from few_labels(lab, size, base, store)
     yield from over_epochs(lab, size, base, store)
     yield from other_classes(lab, size, base, store)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A way to train, for every rate and seed.
-
-    Args:
-        name: Of its steps.
-        training: Without rate and seed.
-        start: What each seed starts from.
-        share: Of the photos, drawn anew in each seed.
-    """
-    name: str
-    training: Training
-    start: Sequence[Step] | None = None
-    share: float | None = None
-
-    def step(self, rate: float, seed: int) -> Step:
-        """The training with one rate and seed."""
-        subset = self.training.subset
-        if self.share is not None:
-            subset = (*subset, ('share', self.share), ('share_seed', seed))
-        start = None if self.start is None else self.start[seed]
-        return self.training.with_(rate=rate, seed=seed, subset=subset, start=start).step(self.name)
-
-    def tries(self, rates: Sequence[float]) -> list[Step]:
-        """The first seed with each rate."""
-        return [self.step(rate, 0) for rate in rates]
-
-    def seeds(self, lab: Lab, rates: Sequence[float], seeds: Sequence[int]) -> list[Step]:
-        """All seeds with the rate that is best with the first; queued."""
-        rate = lab.best(lambda rate: self.step(rate, 0), rates)
-        steps = [self.step(rate, seed) for seed in seeds]
-        lab.start(steps)
-        return steps
 
 
 # ---------------------------------------------------------------- on the pool's classes

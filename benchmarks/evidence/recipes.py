@@ -55,6 +55,8 @@ class Training:
         rate: Peak learning rate of AdamW; warm-up and cosine.
         student: Of :data:`STUDENTS`.
         store: Learn from this store; without one, from labels.
+        more_stores: Learn from the mean of these and ``store``.
+        online: The teacher's config: it stands beside the student, and every epoch has views of its own.
         views: Of the store, the first so many; from labels every epoch has views of its own, or so many in turn.
         label_weight: With a store, the share of the labels' loss.
         topk: Read so many of the stored classes.
@@ -72,6 +74,8 @@ class Training:
     seed: int = 0
     student: str = '0.26 M'
     store: Step | None = None
+    more_stores: tuple[Step, ...] = ()
+    online: dict | None = None
     views: int | None = None
     label_weight: float = 0.
     topk: int | None = None
@@ -90,9 +94,9 @@ class Training:
 
     def step(self, title: str) -> Step:
         """The step, with seed and rate added to its title."""
-        thousand = self.store is not None or self.thousand
+        thousand = self._distilled or self.thousand
         head = 1000 if thousand else CLASSES
-        needs = [step for step in (self.store, self.start) if step is not None]
+        needs = [step for step in (self.store, *self.more_stores, self.start) if step is not None]
         config = dict(
             model=self._model(head), data_preprocessor=dict(
                 NORM, type='mmtinyvit.ReplayDataPreprocessor', input_size=SIZE),
@@ -108,12 +112,16 @@ class Training:
             config['load_from'] = f'{self.start.place}/last.pth'
         return Step.of(f'{title}, rate {self.rate:g}, seed {self.seed}', config, *needs)
 
+    @property
+    def _distilled(self) -> bool:
+        return self.store is not None or self.online is not None
+
     def _model(self, head: int) -> dict:
         arch = STUDENTS[self.student]
         backbone = dict(type='mmtinyvit.TinyViT', arch=arch) | (dict(frozen_stages=4) if self.frozen else {})
         model = dict(type='ImageClassifier', backbone=backbone, head=dict(
             type='LinearClsHead', num_classes=head, in_channels=arch['embed_dims'][-1]))
-        if self.store is not None:
+        if self._distilled:
             model |= dict(type='mmtinyvit.DistillClassifier', label_weight=self.label_weight)
         return model
 
@@ -121,11 +129,15 @@ class Training:
         read = []
         if self.store is not None:
             narrowed = {} if self.topk is None else dict(topk=self.topk)
-            read.append(dict(type='mmtinyvit.LoadTeacherLogits', store=f'{self.store.place}/store', **narrowed))
+            places = [f'{store.place}/store' for store in (self.store, *self.more_stores)]
+            read.append(dict(type='mmtinyvit.LoadTeacherLogits', store=places if self.more_stores else places[0],
+                             **narrowed))
+        if self.online is not None:
+            read.append(dict(type='mmtinyvit.LoadTeacherLogits', mode='online'))
         if self.thousand or self.label_weight:
             read.append(dict(type='mmtinyvit.MapLabel', index=list(IMAGENET_INDEX)))
         # Labels have views of their own in each seed; a store has its own.
-        return pipeline(*read, base_seed=0 if self.store is not None else self.seed)
+        return pipeline(*read, base_seed=0 if self._distilled else self.seed)
 
     def _test_photos(self) -> dict:
         """The validation photos of the tested classes."""
@@ -154,6 +166,9 @@ class Training:
         if self.store is not None:
             views = None if self.views is None else list(range(self.views))
             hooks = [dict(type='mmtinyvit.SparseLogitDistillHook', views=views)]
+        if self.online is not None:
+            hooks = [dict(type='mmtinyvit.CacheLogitsHook', views=list(range(self.epochs)), topk=10, teacher_model=dict(
+                type='mmtinyvit.EnsembleClassifier', teachers=[self.online]))]
         if self.start is not None:
             hooks += [dict(type='mmtinyvit.NewHeadHook')] if self.new_head else []
             hooks.append(dict(type='mmtinyvit.RequireWeightsHook', fresh=['head.'] if self.new_head else []))

@@ -35,7 +35,8 @@ def carry_out(folder: Path, threads: int) -> None:
         if (folder / 'result.json').exists():
             return
         config = json.loads((folder / 'config.json').read_text())
-        config |= dict(default_scope='mmpretrain', work_dir=str(folder / 'work'), log_level='WARNING', launcher='none',
+        config |= dict(default_scope='mmpretrain', work_dir=str(folder / 'work'), experiment_name=folder.name,
+                       log_level='WARNING', launcher='none',
                        env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
                            type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
         result = train(config) if 'train_cfg' in config else save(config, folder)

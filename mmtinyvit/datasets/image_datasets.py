@@ -40,12 +40,12 @@ class NamedSamples:
 
     Args:
         *args, **kwargs: Of the dataset.
-        share: Keep this share of the samples, more than 0 and at most 1, drawn at random and left in their order; of
-            ``indices``, if these are given too. None keeps all.
+        share: Keep this share of the samples, more than 0 and at most 1, and at least one of them, drawn at random and
+            left in their order; of ``indices``, if these are given too. None keeps all.
         share_seed: Names the draw. A smaller share with the same seed is a part of a larger one.
 
     Raises:
-        UserError: ``share`` is no such number, or leaves no sample.
+        UserError: ``share`` is no such number.
     """
 
     def __init__(self, *args, share: float | None = None, share_seed: int = 0, **kwargs) -> None:
@@ -59,14 +59,13 @@ class NamedSamples:
         if self._fully_initialized:
             return
         super().full_init()
-        if self.share is None:
-            return
-        count = round(self.share * len(self))
-        if not count:
-            raise UserError(f'share={self.share} leaves none of the {len(self)} samples of {self.img_prefix}: set a '
-                            'larger share.')
-        drawn = np.random.default_rng(self.share_seed).permutation(len(self))[:count]
-        self.get_subset_(np.sort(drawn).tolist())
+        if self.share is not None:
+            self.get_subset_(self._drawn(len(self)).tolist())
+
+    def _drawn(self, total: int) -> np.ndarray:
+        """Which of ``total`` samples the share is, ascending."""
+        count = max(1, round(self.share * total))
+        return np.sort(np.random.default_rng(self.share_seed).permutation(total)[:count])
 
     def __getitem__(self, idx: int) -> dict:
         self.full_init()
@@ -97,7 +96,8 @@ class _Folders(NamedSamples):
 
     Args:
         source: How the data can be had; ends the message when the folder is missing.
-        **kwargs: As for the mmpretrain dataset of the same layout.
+        **kwargs: As for the mmpretrain dataset of the same layout; ``share`` and ``share_seed`` of
+            :class:`NamedSamples`.
     """
 
     def __init__(self, *, source: str = '', **kwargs) -> None:
@@ -148,7 +148,8 @@ class IndexedImages(NamedSamples, BaseDataset):
         data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
-        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
+        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others;
+            ``share`` and ``share_seed`` of :class:`NamedSamples`.
 
     Raises:
         UserError: Data or index is missing, the index does not fit the data or ``num_classes``, or nothing is left.
@@ -175,6 +176,8 @@ class IndexedImages(NamedSamples, BaseDataset):
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)
+        if self.share is not None:
+            self._positions = self._selected(self._drawn(len(self._positions)))
         self._fully_initialized = True
         if len(self._positions):
             try:

@@ -5,7 +5,8 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from mmtinyvit.datasets import ImageFolder, ImageNet
+from mmtinyvit.datasets import ImageFolder, ImageNet, IndexedImages
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
 
@@ -50,3 +51,52 @@ def test_missing_empty_and_mismatched_folders(root):
     (root / 'bare/a').mkdir(parents=True)
     with pytest.raises(UserError, match='bare/ holds no image in a class folder: put files ending in .bmp'):
         ImageFolder(data_root=str(root / 'bare'))
+
+
+def keys(dataset) -> list[str]:
+    return [dataset.get_data_info(i)['sample_key'] for i in range(len(dataset))]
+
+
+@pytest.fixture
+def forty(tmp_path):
+    for number in range(40):
+        path = tmp_path / f'many/{"ab"[number % 2]}/{number:02d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(path)
+    return tmp_path / 'many'
+
+
+def folder(root, **settings) -> ImageFolder:
+    return ImageFolder(data_root=str(root), **settings)
+
+
+def indexed(root, **settings) -> IndexedImages:
+    index = root.parent / 'images.index'
+    if not index.exists():
+        index_images(root, index)
+    return IndexedImages(str(index), data_root=str(root), **settings)
+
+
+@pytest.mark.parametrize('make', [folder, indexed])
+def test_a_share_is_drawn_by_its_seed(forty, make):
+    everything, tenth = keys(make(forty)), keys(make(forty, share=0.1))
+    assert len(tenth) == 4 and tenth == [key for key in everything if key in tenth]  # in their order
+    assert keys(make(forty, share=0.1)) == tenth != keys(make(forty, share=0.1, share_seed=1))
+    assert set(tenth) < set(keys(make(forty, share=0.5))) < set(everything)  # a part of a larger share
+    assert keys(make(forty, share=1.0)) == everything and len(make(forty, share=0.001)) == 1
+    half = keys(make(forty, share=0.5, indices=list(range(10))))
+    assert len(half) == 5 and set(half) < set(everything[:10])
+    lazy = make(forty, share=0.1, lazy_init=True)
+    lazy.full_init()
+    lazy.full_init()
+    assert keys(lazy) == tenth == keys(lazy.get_subset(range(4)))
+
+
+def test_a_share_is_the_same_in_every_layout(forty):
+    assert keys(folder(forty, share=0.3)) == keys(indexed(forty, share=0.3))
+
+
+@pytest.mark.parametrize('share', [0, -0.1, 1.5])
+def test_a_share_that_makes_no_sense(forty, share):
+    with pytest.raises(UserError, match=f'share={share} of a dataset must be more than 0 and at most 1'):
+        folder(forty, share=share)

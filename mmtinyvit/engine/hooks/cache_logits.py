@@ -1,6 +1,7 @@
 """CacheLogitsHook: where the store has no record yet, the teacher is asked, and what it says is kept."""
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dist import barrier, get_dist_info
@@ -192,7 +193,7 @@ class CacheLogitsHook(StoreHook):
             self._writer.close()
             self._writer = None
 
-    def _identity(self, runner: Runner) -> dict[str, str]:
+    def _identity(self, runner: Runner) -> dict[str, Any]:
         if use_store(runner.train_dataloader.dataset, runner.cfg).mode == 'stored':
             return super()._identity(runner)
         self._prepare(runner)

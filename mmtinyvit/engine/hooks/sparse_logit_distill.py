@@ -1,5 +1,6 @@
 """SparseLogitDistillHook: refuses the wrong store, and keeps views and epochs in step."""
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -28,9 +29,9 @@ class StoreHook(Hook):
         if runner._resume:
             self.check.resumed(checkpoint, self._identity(runner))
 
-    def _identity(self, runner: Runner) -> dict[str, str]:
+    def _identity(self, runner: Runner) -> dict[str, Any]:
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
-        return store_identity(reader.stores, reader.weights)
+        return store_identity(reader.stores, reader.weights, reader.topk)
 
 
 @HOOKS.register_module()
