@@ -11,17 +11,23 @@ import argparse
 import os
 from pathlib import Path
 
-from evidence.claim import measure
+from evidence.claim import load_result, measure
 from evidence.lab import Lab
+from evidence.page import write_page
 from evidence.photos import data_folder
 from evidence.pretraining import PRETRAINING
+from evidence.sweeps import DATA_SCALE, LABEL_WEIGHT, TOPK, VIEWS
+from evidence.teachers import TEACHERS
 from evidence.worker import carry_out
+from rich.console import Console
+from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-CLAIMS = {claim.name: claim for claim in (PRETRAINING, )}
+RESULTS = ROOT / 'benchmarks/evidence/results'
+CLAIMS = {claim.name: claim for claim in (PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, DATA_SCALE, TEACHERS)}
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder of the results (default: benchmarks/evidence/results, or '
                         '--work with --quick)')
     parser.add_argument('--finished', action='store_true', help='start nothing: write what is there')
+    parser.add_argument('--page', action='store_true', help='write docs/en/evidence.md, and its figures')
     parser.add_argument('--step', type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -47,7 +54,7 @@ def main() -> None:
     unknown = [name for name in args.names if name not in CLAIMS]
     if unknown:
         raise UserError(f'There is no claim {unknown[0]!r}: choose of {", ".join(CLAIMS)}.')
-    out = args.out or (args.work if args.quick else ROOT / 'benchmarks/evidence/results')
+    out = args.out or (args.work if args.quick else RESULTS)
     for name in args.names:
         lab = Lab(args.work / ('quick' if args.quick else 'steps'), data_folder(), args.jobs, args.threads, args.quick,
                   not args.finished)
@@ -55,6 +62,20 @@ def main() -> None:
             measure(CLAIMS[name], lab, out)
         finally:
             lab.stop()
+    if args.list:
+        show(out)
+    if args.page:
+        write_page(list(CLAIMS.values()), args.out or RESULTS, ROOT / 'docs/en')
+
+
+def show(folder: Path) -> None:
+    """What there is, and what came out."""
+    table = Table('claim', 'what it says', 'effect here', 'verdict')
+    for claim in CLAIMS.values():
+        found = load_result(folder, claim.name)
+        table.add_row(claim.name, claim.title, found['effect'] if found else '',
+                      found['verdict'] if found else 'not measured')
+    Console().print(table)
 
 
 if __name__ == '__main__':

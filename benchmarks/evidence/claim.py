@@ -8,9 +8,10 @@ from typing import Any
 
 from .lab import Lab, Pending, Result
 
-__all__ = ['VERDICTS', 'Claim', 'Row', 'load_result', 'measure', 'row_of']
+__all__ = ['VERDICTS', 'Claim', 'Row', 'load_result', 'measure', 'noise_of', 'row_of', 'verdict']
 
 VERDICTS = ('holds', 'does not hold', 'not visible at this size')
+ONE_SEED = 1.  # point, which nothing below is called an effect where there is one seed
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,19 @@ def row_of(group: str, name: str, results: Sequence[Result], before: int = 0, **
     """A row of the results of one training with several seeds; ``before`` are images seen before it."""
     return Row(group, name, results[0]['images'] + before, tuple(result['top1'] for result in results),
                tuple(facts.items()))
+
+
+def noise_of(rows: Sequence[Row]) -> float:
+    """Points that chance may give: the largest standard deviation over the seeds of a row."""
+    return max([row.spread for row in rows if row.spread is not None] or [ONE_SEED])
+
+
+def verdict(gains: Iterable[float], rows: Sequence[Row]) -> str:
+    """One of :data:`VERDICTS` about a claim that all ``gains`` are positive."""
+    gains, noise = list(gains), noise_of(rows)
+    if min(gains) > noise:
+        return VERDICTS[0]
+    return VERDICTS[1] if min(gains) < -noise else VERDICTS[2]
 
 
 def measure(claim: Claim, lab: Lab, folder: Path) -> bool:

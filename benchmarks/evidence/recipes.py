@@ -133,7 +133,7 @@ class Training:
             read.append(dict(type='mmtinyvit.LoadTeacherLogits', store=places if self.more_stores else places[0],
                              **narrowed))
         if self.online is not None:
-            read.append(dict(type='mmtinyvit.LoadTeacherLogits', mode='online'))
+            read.append(dict(type='mmtinyvit.LoadTeacherLogits', mode='online', store='unsaved'))  # names none that is
         if self.thousand or self.label_weight:
             read.append(dict(type='mmtinyvit.MapLabel', index=list(IMAGENET_INDEX)))
         # Labels have views of their own in each seed; a store has its own.

@@ -67,12 +67,18 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     (work.parent / 'last.pth').unlink(missing_ok=True)
     os.link(last, work.parent / 'last.pth')
     curve = accuracies(work)
+    if not curve or curve[-1]['epoch'] < runner.max_epochs:  # killed between the last checkpoint and the test
+        found = runner.val()
+        curve.append(dict(epoch=runner.max_epochs, top1=found['accuracy/top1'], choosing=found['accuracy/choosing']))
     return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
                 cpu_seconds=spent.seconds(), parameters=sum(p.numel() for p in model.backbone.parameters()))
 
 
 def accuracies(work: Path) -> list[dict[str, float]]:
-    """What the tests during a training gave, in percent, by epoch; a resumed training has several logs."""
+    """What the tests during a training gave, in percent, by epoch.
+
+    A resumed training has several logs, and lacks a test if it was killed between the checkpoint and the test.
+    """
     lines = [json.loads(line) for path in sorted(work.glob('*/vis_data/scalars.json'))
              for line in path.read_text().splitlines()]
     tests = {line['step']: dict(epoch=line['step'], top1=line['accuracy/top1'], choosing=line['accuracy/choosing'])

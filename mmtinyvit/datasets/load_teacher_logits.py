@@ -203,7 +203,7 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     ``store``, ``store_weights``, ``store_topk`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works
     with every tool. What the transform was given in the pipeline is kept, with a warning if the config says something
     else; weights belong to the stores that are named beside them, and a config that names no store at its top level may
-    use the other words for something of its own. To be called before workers are started.
+    use ``mode`` and ``store_weights`` for something of its own. To be called before workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
@@ -211,7 +211,7 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     reader = find_reader(dataset)
     named = {argument: cfg.get(name) for argument, name in SETTINGS.items() if cfg.get(name) is not None}
     if cfg.get('mode') not in MODES and 'store' not in named:
-        named = {}
+        named = {name: value for name, value in named.items() if name == 'topk'}
     if 'store' in reader.given:
         named.pop('weights', None)
     settings = named | reader.given
