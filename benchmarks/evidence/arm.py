@@ -21,18 +21,19 @@ class Size:
         lengths: Of the trainings that are compared over their length.
         seeds: Of the headlines.
         students: Names in ``STUDENTS``; most claims take the first.
-        rates, finetuning_rates: Of which each way to train gets its best.
+        rates, finetuning_rates, probing_rates: Of which each way to train gets its best.
         photos: Of the pool; None takes all.
         views: Of the main store.
         test_every: One in so many of the validation photos is tested.
     """
     pretraining: int = 40
-    finetuning: int = 2
+    finetuning: int = 4
     lengths: tuple[int, ...] = (10, 40, 120)
     seeds: tuple[int, ...] = (0, 1, 2)
     students: tuple[str, ...] = ('0.26 M', '0.86 M')
     rates: tuple[float, ...] = (1e-3, 3e-3)
-    finetuning_rates: tuple[float, ...] = (3e-4, 1e-3)
+    finetuning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    probing_rates: tuple[float, ...] = (3e-3, 3e-2)
     photos: int | None = None
     views: int = 8
     test_every: int = 1
@@ -42,7 +43,7 @@ class Size:
         """The size of a lab's claims."""
         if not lab.quick:
             return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), 150, 2, 50)
+        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 150, 2, 50)
 
     @property
     def indices(self) -> range:

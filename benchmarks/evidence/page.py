@@ -20,8 +20,9 @@ RULES = """
 
 - All students of a comparison see as many images, in all of their training together, and the same kind of views.
   Students from labels get views of their own in each epoch. Students from a store read its views in turn.
-- Each way to train gets the best of two learning rates, chosen with the first seed on a fifth of the validation photos
-  (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of their reference.
+- Each way to train gets the best of two or three learning rates, chosen with the first seed on a fifth of the
+  validation photos (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of
+  their reference.
 - Headlines have three seeds; the tables show mean and standard deviation. A row with one seed has no deviation, and
   among such rows a difference below 1 point is not called an effect. Of a share of the labels each seed draws its own.
 - *Holds*: the effect is larger than the largest deviation over the seeds. *Not visible at this size*: it is smaller,
@@ -40,6 +41,8 @@ def write_page(claims: Sequence[Claim], results: Path, docs: Path) -> None:
     lines = ['| claim | published | measured here | verdict |', '|---|---|---|---|']
     lines += [f'| [{claim.title}](#{anchor(claim)}) | {claim.published} | {result["effect"]} | {result["verdict"]} |'
               for claim, result in measured]
+    if not measured:
+        lines = ['No claim has been measured yet.']
     sections = [section(claim, result, docs) for claim, result in measured]
     (docs / 'evidence.md').write_text(HEAD + '\n'.join(lines) + '\n' + RULES + ''.join(sections))
 

@@ -1,4 +1,4 @@
-"""The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is the results'."""
+"""The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is theirs."""
 import json
 import os
 import signal
