@@ -96,6 +96,14 @@ def test_a_share_is_the_same_in_every_layout(forty):
     assert keys(folder(forty, share=0.3)) == keys(indexed(forty, share=0.3))
 
 
+@pytest.mark.parametrize('make', [folder, indexed])
+def test_a_list_of_samples_to_keep(forty, make):
+    kept = forty.parent / 'kept.txt'
+    kept.write_text('b/03.png\na/10.png\nb/39.png\nc/00.png\n')
+    assert keys(make(forty, keep=str(kept))) == ['a/10.png', 'b/03.png', 'b/39.png']
+    assert keys(make(forty, keep=str(kept), indices=list(range(20)))) == ['a/10.png']
+
+
 @pytest.mark.parametrize('share', [0, -0.1, 1.5])
 def test_a_share_that_makes_no_sense(forty, share):
     with pytest.raises(UserError, match=f'share={share} of a dataset must be more than 0 and at most 1'):
