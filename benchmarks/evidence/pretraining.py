@@ -15,7 +15,7 @@ FEW, OTHERS, ALL = 'the pool\'s classes', 'other classes', 'over epochs'
 
 
 def rows(lab: Lab) -> Iterator[Row]:
-    """Seed 0 of everything first, so that the first numbers come early."""
+    """Few labels, the length of the training, other classes: one after the other."""
     size = Size.of(lab)
     base, store = size.base, size.store()
     lab.start([store])
@@ -47,8 +47,9 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
     """
     lab.start([*labels.tries(size.rates), *stored.tries(size.rates)])  # the store may still be in the making
     pretrained = {arm.name: arm.seeds(lab, size.rates, size.seeds) for arm in (labels, stored)}
-    yield row_of(group, 'all labels', lab.results(pretrained[labels.name]))
-    yield row_of(group, 'store, no labels', lab.results(pretrained[stored.name]))
+    own = f'{group}: pretraining' if group == FEW else f'{group}: pretraining, on its own classes'
+    yield row_of(own, 'all labels', lab.results(pretrained[labels.name]))
+    yield row_of(own, 'store, no labels', lab.results(pretrained[stored.name]))
     seen = size.pretraining * pool
     for percent, share in shares:
         count = round(share * pool)
@@ -78,8 +79,7 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
 def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Row]:
     """Trainings of several lengths: from the store, from all labels, and from the store with a fifth on labels."""
     for student in size.students:
-        stored = base.with_(student=student, store=store, tests=1)
-        labels = base.with_(student=student, tests=1)
+        stored, labels = base.with_(student=student, store=store), base.with_(student=student)
 
         def arms(epochs: int, stored: Training = stored, labels: Training = labels,
                  student: str = student) -> dict[str, Arm]:
@@ -97,7 +97,7 @@ def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[R
         lab.start([*steps.values(), *before.values()])
         for epochs in size.lengths:
             after = Arm(f'{student} store then labels {epochs}', labels.with_(
-                epochs=epochs - epochs * 4 // 5, thousand=True), [before[epochs]])
+                epochs=epochs - epochs * 4 // 5, tests=1, thousand=True), [before[epochs]])
             group = f'{ALL}: {student}'
             for name in shortest:
                 yield row_of(group, name, lab.results([steps[name, epochs]]), epochs=epochs)

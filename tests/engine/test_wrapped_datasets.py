@@ -75,7 +75,7 @@ def test_images_that_come_several_times(make, wrapper, tmp_path, photos, saved_s
     seen = Counter(key for *_, key, _ in recorded(tmp_path))
     built = DATASETS.build(dataset)
     assert seen == Counter(iter_keys(built, str(photos))) and len(seen) == 14 < seen.total() == len(built)
-    with pytest.raises(UserError, match=f'{wrapper["type"]} has some images several times, and a store has each once'):
+    with pytest.raises(UserError, match=f'{wrapper["type"]} repeats or leaves out images of the dataset inside it'):
         save(dict(wrapper, dataset=make(photos)), tmp_path, photos, teacher_checkpoint)
 
 

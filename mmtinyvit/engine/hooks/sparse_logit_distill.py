@@ -18,18 +18,26 @@ __all__ = ['SparseLogitDistillHook', 'StoreHook']
 
 
 class StoreHook(Hook):
-    """When saving a checkpoint: writes the identity of the training's store into it; when resuming: compares it."""
+    """When saving a checkpoint: writes the identity of the training's store into it; when resuming: compares it.
+
+    The outputs of a student are the classes of its store. So the checkpoint's ``dataset_meta`` has their names, or none
+    if the store does not know them, where MMEngine would have those of the images' folders.
+    """
     check: StoreCheck
 
     @master_only
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['teacher_store'] = self._identity(runner)
+        checkpoint['teacher_store'] = self.identity(runner)
+        checkpoint['meta']['dataset_meta'] = dict(classes=checkpoint['teacher_store']['classes'])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
-            self.check.resumed(checkpoint, self._identity(runner))
+            self.check.resumed(checkpoint, self.identity(runner))
+            # what MMEngine is going to compare; it would warn of every student
+            checkpoint.get('meta', {})['dataset_meta'] = runner.train_dataloader.dataset.metainfo
 
-    def _identity(self, runner: Runner) -> dict[str, Any]:
+    def identity(self, runner: Runner) -> dict[str, Any]:
+        """Path, identity and class names of the training's store, see :func:`.store_check.store_identity`."""
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         return store_identity(reader.stores, reader.weights, reader.topk)
 
