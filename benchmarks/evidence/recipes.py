@@ -6,7 +6,7 @@ from typing import Any
 from .photos import CLASSES, IMAGENET_INDEX, NORM, PHOTOS, SIZE, HeldOutAccuracy, pipeline, test_loader, train_loader
 from .step import Step
 
-__all__ = ['LITE2', 'MOBILENETV2', 'STUDENTS', 'Training', 'save_store', 'teacher_model']
+__all__ = ['LITE2', 'MOBILENETV2', 'STUDENTS', 'Training', 'save_store', 'teacher_model', 'try_teacher']
 
 STUDENTS = {  # TinyViT
     'tiny': dict(embed_dims=[8, 16, 16, 16], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_sizes=[7, 4, 4, 2]),
@@ -38,11 +38,26 @@ def save_store(title: str, teachers: Sequence[dict], views: int, topk: int = 10,
     Several teachers are one, an ensemble.
     """
     subset = {} if photos is None else dict(indices=list(range(0, PHOTOS, PHOTOS // photos)))
-    return Step.of(title, dict(
-        model=dict(type='mmtinyvit.EnsembleClassifier', teachers=list(teachers)),
+    return Step.of(title, _teacher(teachers) | dict(
         test_dataloader=dict(batch_size=64, num_workers=0, dataset=train_loader(pipeline(), **subset)['dataset']),
-        test_evaluator=dict(type='Accuracy'), randomness=dict(seed=0),
+        test_evaluator=dict(type='Accuracy'),
         test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', views=[0, views], topk=topk, codec=codec)))
+
+
+def try_teacher(title: str, teachers: Sequence[dict], test_every: int = 1) -> Step:
+    """The step that tests a teacher on the validation photos, made 64 pixels wide, or on one in ``test_every``."""
+    loader = test_loader(**({} if test_every == 1 else dict(indices=list(range(0, CLASSES * PER_CLASS, test_every)))))
+    loader['dataset']['pipeline'].insert(1, dict(type='Resize', scale=[SIZE, SIZE], interpolation='area'))
+    return Step.of(title, _teacher(teachers) | dict(
+        test_dataloader=loader, test_cfg=dict(type='TestLoop'),
+        test_evaluator=dict(type=HeldOutAccuracy.__name__, num_classes=1000, index=list(IMAGENET_INDEX))))
+
+
+def _teacher(teachers: Sequence[dict]) -> dict:
+    """What the steps of a teacher share; one without a checkpoint is meant to be random."""
+    random = {} if all('checkpoint' in teacher for teacher in teachers) else dict(random_teacher=True)
+    model = dict(type='mmtinyvit.EnsembleClassifier', teachers=list(teachers))
+    return dict(model=model, randomness=dict(seed=0)) | random
 
 
 # ---------------------------------------------------------------- students
