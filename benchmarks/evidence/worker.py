@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,7 @@ import numpy as np
 import torch
 from harness import machine
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import find_latest_checkpoint
 from timm.utils import unwrap_model
 
 from mmtinyvit import __version__
@@ -24,6 +23,8 @@ from mmtinyvit.store import LogitStore
 from . import photos  # noqa: F401 - registers the metric
 
 __all__ = ['carry_out']
+
+SECONDS = 1  # between two notes of the time that a step has taken
 
 
 def carry_out(folder: Path, threads: int) -> None:
@@ -40,10 +41,12 @@ def carry_out(folder: Path, threads: int) -> None:
                        log_level='WARNING', launcher='none',
                        env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
                            type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
-        if 'train_cfg' in config:
-            result = train(config)
-        else:
-            result = try_out(config) if config['test_cfg']['type'] == 'TestLoop' else save(config, folder)
+        with metered(folder / 'spent'):
+            if 'train_cfg' in config:
+                result = train(config)
+            else:
+                result = try_out(config) if config['test_cfg']['type'] == 'TestLoop' else save(config, folder)
+        result['cpu_seconds'] = sum(float(path.read_text() or 0) for path in (folder / 'spent').iterdir())
         written = folder / 'result.json.part'
         written.write_text(json.dumps(result | dict(version=__version__, machine=machine()), indent=1))
         written.replace(folder / 'result.json')
@@ -57,15 +60,38 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def metered(folder: Path) -> Iterator[None]:
+    """Write the processor time of the block into a file of ``folder``, also while it runs: a killed process leaves it.
+    """
+    folder.mkdir(exist_ok=True)
+    file, start, done = folder / str(time.time_ns()), time.process_time(), threading.Event()
+
+    def write() -> None:
+        file.write_text(str(time.process_time() - start))
+
+    def keep() -> None:
+        while not done.wait(SECONDS):
+            write()
+
+    write()
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        write()
+
+
 def train(config: dict[str, Any]) -> dict[str, Any]:
-    """Train from the last checkpoint on, if there is one; returns the accuracies by epoch and the time taken."""
+    """Train from the last checkpoint on, if there is one; returns the accuracies by epoch."""
     work = Path(config['work_dir'])
     if work.is_dir() and find_latest_checkpoint(str(work)):
         config |= dict(resume=True, load_from=None)
-    config['custom_hooks'] = [*config.get('custom_hooks', []), dict(type='TimeSpentHook')]
     runner = build_runner(Config(config, format_python_code=False))
     runner.train()
-    spent = next(hook for hook in runner.hooks if isinstance(hook, TimeSpentHook))
     model = unwrap_model(runner.model)
     last = work / f'epoch_{runner.max_epochs}.pth'
     (work.parent / 'last.pth').unlink(missing_ok=True)
@@ -75,7 +101,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         found = runner.val()
         curve.append(dict(epoch=runner.max_epochs, top1=found['accuracy/top1'], choosing=found['accuracy/choosing']))
     return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
-                cpu_seconds=spent.seconds(), parameters=sum(p.numel() for p in model.backbone.parameters()))
+                parameters=sum(p.numel() for p in model.backbone.parameters()))
 
 
 def accuracies(work: Path) -> list[dict[str, float]]:
@@ -90,40 +116,18 @@ def accuracies(work: Path) -> list[dict[str, float]]:
     return [tests[epoch] for epoch in sorted(tests)]
 
 
-@HOOKS.register_module()
-class TimeSpentHook(Hook):
-    """Counts the processor time of a training over all processes that took part in it, one after the other."""
-
-    def __init__(self) -> None:
-        self.before, self.start = 0., time.process_time()
-
-    def seconds(self) -> float:
-        return self.before + time.process_time() - self.start
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['cpu_seconds'] = self.seconds()
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            self.before = checkpoint['cpu_seconds']
-
-
 def save(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Save what is missing of a store, and look at what it holds."""
-    start = time.process_time()
     config['test_cfg']['store'] = str(folder / 'store')
     runner = build_runner(Config(config, format_python_code=False), TeacherRunner)
     runner.test()
-    spent = time.process_time() - start
     store = LogitStore(folder / 'store')
     record = store.read_positions(0, range(len(store)))
-    return dict(cpu_seconds=spent, bytes_per_view=store.bytes_per_view, bytes=store.num_bytes(), topk=store.topk,
+    return dict(bytes_per_view=store.bytes_per_view, bytes=store.num_bytes(), topk=store.topk,
                 views=len(store.complete_views()), mass=float(np.exp(record.log_prob).sum(1).mean()))
 
 
 def try_out(config: dict[str, Any]) -> dict[str, Any]:
     """Test a teacher."""
-    start = time.process_time()
     found = build_runner(Config(config, format_python_code=False), TeacherRunner).test()
-    return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing'], images=0,
-                cpu_seconds=time.process_time() - start)
+    return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing'], images=0)

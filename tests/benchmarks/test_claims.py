@@ -82,6 +82,7 @@ def test_a_killed_training_goes_on(lab, data, tmp_path):
     assert len(list((folder / 'work').glob('*/vis_data/scalars.json'))) == 2
     unbroken = lab.results([training()])[0]
     assert resumed['curve'][-1] == unbroken['curve'][-1] and resumed['cpu_seconds'] > 0
+    assert len(list((folder / 'spent').iterdir())) == 2  # the time of both processes
     weights = [torch.load(training().folder(root) / 'last.pth', weights_only=False)['state_dict']
                for root in (tmp_path, lab.root)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
