@@ -2,6 +2,7 @@
 
 Every part of the library reads them here.
 """
+import ast
 import inspect
 import os
 import re
@@ -39,7 +40,7 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
     """Read a config file, or one of the library's by its path within ``configs``.
 
     Types that a config in pure Python gives as classes become their registered names, as in any other config. What
-    looks like a slip is printed as a warning: names at the top level that nobody reads.
+    looks like a slip is printed as a warning: names at the top level that nobody reads, or that are set too late.
 
     Args:
         name: The file.
@@ -80,6 +81,8 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
     warnings = [f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'
                 for name, value in cfg.items() if isinstance(value, dict | list) and not name.endswith('_pipeline')
                 for close in _close(name, READ_NAMES)]
+    warnings += [f'{name} of {cfg.filename} changes nothing: its _base_ has used it already, so set what is made of it.'
+                 for name in _set_too_late(path, cfg.text)]
     for key, value in (options or {}).items():
         warnings += _set_option(cfg, key, value)
     warnings += [f'{name} of optim_wrapper.paramwise_cfg is a name that nothing reads (did you mean {close}?).'
@@ -119,6 +122,21 @@ def _nearest_file(path: Path) -> str:
 def _close(name: str, read: frozenset[str]) -> list[str]:
     """The name that is almost ``name``, of those that somebody reads, if ``name`` itself is none."""
     return [] if name in read else get_close_matches(name, read, 1, 0.85)
+
+
+def _set_too_late(path: Path, text: str) -> list[str]:
+    """Names that the config at ``path`` sets and does not use, and that what it inherits from has used before.
+
+    Args:
+        path: The file.
+        text: Its text behind those of the files that it inherits from, as MMEngine puts them together.
+    """
+    tree = ast.parse(path.read_text('utf-8'))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    names = [target.id for line in tree.body if isinstance(line, ast.Assign) for target in line.targets
+             if isinstance(target, ast.Name) and target.id not in used | READ_NAMES]
+    return [name for name in dict.fromkeys(names)
+            if len(re.findall(rf'^{name} *=', text, re.MULTILINE)) > names.count(name)]
 
 
 def _set_option(cfg: Config, key: str, value: Any) -> list[str]:

@@ -6,6 +6,7 @@
     python tools/logit_store.py verify data/in21k_logits --teacher configs/teachers/clip_vit_l14_in21k.py --checkpoint T
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
+    python tools/logit_store.py clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
     python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
@@ -23,6 +24,12 @@ from mmtinyvit.cli import store_commands as commands
 from mmtinyvit.cli.command import add_config_options, parse_range, positive, run_command
 from mmtinyvit.store import codec_names
 from mmtinyvit.store.admin.import_cream import KEY_FORMS
+
+
+def add_label_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
+                        help="the teacher's class, by name or synset, of each folder that is called otherwise: "
+                             "fish=tench; or the number of the teacher's class of each label, in order")
 
 
 def add_class_names(parser: argparse.ArgumentParser) -> None:
@@ -98,11 +105,23 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--samples', type=positive, metavar='N', help='only N samples, spread evenly')
     sub.add_argument('--worst', type=positive, default=20, help='how many pairs and samples to list (default: 20)')
-    sub.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
-                     help="the teacher's class, by name or synset, of each folder that is called otherwise: "
-                          "fish=tench; or the number of the teacher's class of each label, in order")
+    add_label_index(sub)
     add_class_names(sub)
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
+    add_config_options(sub)
+
+    sub = command(commands.clean, "List the samples whose label is among the teacher's top classes.")
+    sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
+    sub.add_argument('--out', required=True, metavar='FILE', help='list to write: a key a line')
+    sub.add_argument('--top', type=positive, default=5, help='among so many classes (default: 5)')
+    kept = sub.add_mutually_exclusive_group()
+    kept.add_argument('--rule', choices=('any', 'most', 'all'), default='most',
+                      help='in any view, in most (at least half, the default), or in all')
+    kept.add_argument('--share', type=float, metavar='S', help='instead keep the best S of the samples: 0.86 is 86 %%')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
+    sub.add_argument('--worst', type=positive, default=10, help='how many labels to list (default: 10)')
+    add_label_index(sub)
     add_config_options(sub)
 
     sub = command(commands.gallery, 'Draw views as the teacher saw them, with what it said and the label.')
@@ -113,9 +132,7 @@ def parse_args() -> argparse.Namespace:
     rows = sub.add_mutually_exclusive_group()
     rows.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
     rows.add_argument('--index', type=int, nargs='+', help='instead these samples')
-    sub.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
-                     help="the teacher's class, by name or synset, of each folder that is called otherwise: "
-                          "fish=tench; or the number of the teacher's class of each label, in order")
+    add_label_index(sub)
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     add_class_names(sub)
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
