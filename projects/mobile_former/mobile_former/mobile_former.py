@@ -102,7 +102,7 @@ class MobileFormer(PretrainedMixin, BaseBackbone):
         tokens = self.tokens.weight.expand(x.shape[0], -1, -1)
         x = F.relu6(self.stem(x))
         for i, block in enumerate(self.blocks, start=1):
-            if isinstance(block, LiteMobile):
+            if i == 1:  # the lite one, by its place: another module may stand there
                 x = block(x)
             else:
                 x, tokens = block(x, tokens)
