@@ -129,6 +129,12 @@ def test_later_stages_are_not_built(tiny):
     assert [map_.shape for map_ in maps] == [(1, 8, 8, 8), (1, 16, 4, 4)]
 
 
+def test_outputs_come_in_the_order_of_out_indices(tiny):
+    for options in (dict(), dict(gap_before_output=False)):
+        both = [tiny(out_indices=order, **options).eval()(torch.ones(1, 3, 32, 32)) for order in ((0, 3), (3, 0))]
+        assert torch.equal(both[0][0], both[1][1]) and torch.equal(both[0][1], both[1][0])
+
+
 def test_several_pooled_outputs(tiny):
     outs = tiny(out_indices=(2, 3)).eval()(torch.randn(5, 3, 32, 32))
     assert [out.shape for out in outs] == [(5, 24), (5, 32)]
