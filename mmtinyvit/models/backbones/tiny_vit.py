@@ -382,7 +382,8 @@ class TinyViT(PretrainedMixin, BaseBackbone):
     def fuse(self) -> 'TinyViT':
         """Fold every BatchNorm into its convolution, in place and for good: for inference, not for training.
 
-        Layers that were exchanged, hooked, pruned or parametrised stay as they are. The state dict changes its keys with it, so load checkpoints before.
+        Layers that were exchanged, hooked, pruned or parametrised stay as they are. The state dict changes its keys
+        with it, so load checkpoints before.
         """
         for module in self.modules():
             if isinstance(module, ConvNorm):
