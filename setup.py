@@ -1,10 +1,13 @@
-"""Packaging of mmtinyvit: requirements from ``requirements/``, and configs and tools inside every wheel.
+"""Packaging of mmtinyvit: requirements from ``requirements/``, and configs, tools and projects inside every wheel.
 
 What is always installed is given as ranges, in ``runtime.txt``, so that the library fits into an existing environment;
 the exact versions that are tested stand in ``constraints.txt``, for ``make env``.
 
 OpenMMLab's tools look for a library's configs under ``<package>/.mim``. A wheel gets them there as real files; an
 editable install reads them from the repository instead (see ``mmtinyvit.paths``).
+
+MIM looks for them in the folder that comes first in the list of installed files. That list is sorted, and begins with
+``mmtinyvit-VERSION.dist-info``; a folder ``_mmtinyvit`` comes before it, so a wheel holds them there a second time.
 """
 import runpy
 import shutil
@@ -14,7 +17,8 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+MIM_CONTENT = ('configs', 'tools', 'projects', 'model-index.yml')
+LEFT_OUT = shutil.ignore_patterns('__pycache__', '*.pyc', 'tests')
 
 
 def requirements(*names: str) -> list[str]:
@@ -24,21 +28,22 @@ def requirements(*names: str) -> list[str]:
 
 
 class BuildWithMim(build_py):
-    """``build_py`` that adds ``mmtinyvit/.mim/{configs,tools,model-index.yml}`` to what goes into a wheel."""
+    """``build_py`` that adds ``{mmtinyvit,_mmtinyvit}/.mim/{configs,tools,projects,model-index.yml}`` to a wheel."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        mim = Path(self.build_lib) / 'mmtinyvit' / '.mim'
-        shutil.rmtree(mim, ignore_errors=True)  # a reused build folder must not ship files deleted since
-        for name in MIM_CONTENT:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, mim / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
-            else:
-                mim.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, mim / name)
+        for package in ('mmtinyvit', '_mmtinyvit'):
+            mim = Path(self.build_lib) / package / '.mim'
+            shutil.rmtree(mim, ignore_errors=True)  # a reused build folder must not ship files deleted since
+            for name in MIM_CONTENT:
+                source = ROOT / name
+                if source.is_dir():
+                    shutil.copytree(source, mim / name, ignore=LEFT_OUT)
+                else:
+                    mim.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(source, mim / name)
 
 
 setup(

@@ -26,7 +26,8 @@ from rich.console import Console
 
 from mmtinyvit.apis.networks import count_macs, count_parameters
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import TeacherRunner, build_runner
+from mmtinyvit.cli.runner import build_runner
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

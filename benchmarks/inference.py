@@ -31,7 +31,8 @@ from torch import nn
 
 from mmtinyvit.apis.onnx_export import export_onnx
 from mmtinyvit.models.checkpoint_keys import convert_state_dict
-from mmtinyvit.models.weights import fill_module, read_state_dict
+from mmtinyvit.models.checkpoints import read_state_dict
+from mmtinyvit.models.weights import fill_module
 
 SIZE = 224
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

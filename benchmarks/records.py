@@ -24,10 +24,12 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import TeacherRunner, build_runner, use_checkpoint
+from mmtinyvit.cli.runner import build_runner, use_checkpoint
 from mmtinyvit.engine.record_rule import RecordRule
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation import match_classes
 from mmtinyvit.models.losses import sparse_soft_target_loss
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import Record, make_codec
@@ -141,9 +143,11 @@ def main() -> None:
     cfg.work_dir = 'work_dirs/records'
     use_checkpoint(cfg, str(next(Path(data, 'teacher_mobilenetv2').glob('*.pth'))))
     model = build_runner(cfg, TeacherRunner).model
-    dataset, index = cfg.test_dataloader.dataset, list(cfg.imagenet_index)
+    dataset = cfg.test_dataloader.dataset
     init_default_scope('mmpretrain')
-    photos = Photos(Teacher(model, dataset), args.photos, args.views, index)
+    teacher = Teacher(model, dataset)
+    index = match_classes('in1k', teacher.dataset.dataset.metainfo['classes']).tolist()
+    photos = Photos(teacher, args.photos, args.views, index)
     unseen = Photos(Teacher(model, dataset | dict(data_prefix='val')), args.photos // 3, 1, index)
     kinds = {'all 1,000 classes': (dense_records(photos), 4.0 * CLASSES)}
     kinds |= {name: make_records(photos, codec, RecordRule(**rule)) for name, (codec, rule) in RULES.items()}

@@ -6,7 +6,8 @@ Photos are those of MMTINYVIT_DATA/imagenet_sample (real, short side up to 256),
 layout is indexed and read by mmtinyvit.IndexedImages with the views of the IN-21K recipe at 224 pixels, shuffled, by
 --workers persistent workers; epochs take turns. `not in memory` asks the system before each epoch to forget the files
 (POSIX_FADV_DONTNEED), which a virtual machine's disk may still remember. The bucket is moto's S3 in a process of its
-own on this machine, without a local cache: its server is Python too and takes its share of the cores.
+own on this machine, read without a local cache. That server is Python too and takes its share of the cores; where nginx
+is installed, it stands before it and sends the objects' bytes itself.
 
 The second table is what opening costs, in a new process, for this data set and for 14 million images. The third stands
 beside what users would pick: timm's data set, transforms and Pillow (the original's loader), and mmpretrain's, with the
@@ -60,6 +61,23 @@ dataset.full_init()
 dataset.get_data_info(len(dataset) // 2)
 print(time.perf_counter() - start, held() - before, len(dataset))
 """
+NGINX = """
+daemon off; user root; error_log /dev/null; pid {scratch}/nginx.pid;
+events {{}}
+http {{
+    access_log off; sendfile on; keepalive_requests 1000000; client_max_body_size 0;
+    server {{
+        listen 127.0.0.1:5078;
+        location / {{ proxy_pass http://127.0.0.1:5077; proxy_set_header Host $http_host; }}
+        location ~ ^/photos/(.+)$ {{
+            limit_except GET {{ deny all; }}
+            error_page 403 = @others;
+            alias {folder}/$1;
+        }}
+        location @others {{ proxy_pass http://127.0.0.1:5077; proxy_set_header Host $http_host; }}
+    }}
+}}
+"""
 
 
 def main() -> None:
@@ -91,12 +109,12 @@ def layouts(root: Path, roots: dict[str, str], photos: list[Path], args: argpars
     with bucket(root / 'shards') as url:
         if url:
             index_images(url, root / 's3.index')
-            loaders['shards in S3'] = loader(root / 's3.index', url, args)
+            name = f'shards in S3 ({"nginx" if shutil.which("nginx") else "moto"})'
+            loaders[name] = loader(root / 's3.index', url, args)
         report(title + 'files in memory', with_rates(compare(
             {name: partial(epoch, each) for name, each in loaders.items()}, args.rounds, warmup=1), photos), args.json)
-    loaders.pop('shards in S3', None)
     report(title + 'files not in memory', with_rates(compare(
-        {name: partial(forgetful_epoch, each, roots[name]) for name, each in loaders.items()}, args.rounds,
+        {name: partial(forgetful_epoch, loaders[name], place) for name, place in roots.items()}, args.rounds,
         warmup=0), photos), args.json)
 
 
@@ -177,22 +195,27 @@ def bucket(folder: Path) -> Iterator[str | None]:
         return
     os.environ.update(AWS_ACCESS_KEY_ID='key', AWS_SECRET_ACCESS_KEY='secret', AWS_DEFAULT_REGION='us-east-1',
                       AWS_EC2_METADATA_DISABLED='true', AWS_ENDPOINT_URL='http://127.0.0.1:5077')
-    server = subprocess.Popen([sys.executable, '-m', 'moto.server', '-p', '5077'], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    servers = [[sys.executable, '-m', 'moto.server', '-p', '5077']]
+    if shutil.which('nginx'):
+        os.environ['AWS_ENDPOINT_URL'] = 'http://127.0.0.1:5078'
+        (folder.parent / 'nginx.conf').write_text(NGINX.format(folder=folder, scratch=folder.parent))
+        servers.append(['nginx', '-c', str(folder.parent / 'nginx.conf')])
+    running = [subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for server in servers]
     try:
         system = s3fs.S3FileSystem()
         for _ in range(100):
             try:
                 system.mkdir('photos')
                 break
-            except Exception:  # it is starting
+            except Exception:  # they are starting
                 time.sleep(.2)
         for path in sorted(folder.glob('*.tar')):
             system.put_file(str(path), f'photos/{path.name}')
         yield 's3://photos'
     finally:
-        server.terminate()
-        server.wait()
+        for server in running:
+            server.terminate()
+            server.wait()
 
 
 # ---------------------------------------------------------------- what is timed

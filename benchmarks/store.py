@@ -171,7 +171,7 @@ def opening(folder: Path, json_file: str | None, num: int = 14_197_122, views: i
     write_manifest(folder, request)
     with open(folder / 'samples.txt', 'wb') as text, open(folder / 'samples.idx', 'wb') as index:
         text.truncate(30 * num)
-        index.write(index_header(0, num, 30 * num))
+        index.write(index_header(0, num, 30 * num, hashlib.sha256().hexdigest()))
         index.seek(INDEX_HEADER.size + 8 * num)
         index.write((30 * num).to_bytes(8, 'little'))
         index.truncate(INDEX_HEADER.size + 8 * (num + 1) + 12 * num)

@@ -140,7 +140,7 @@ def save_store(args: argparse.Namespace, root: Path, folder: Path) -> None:
     """One view of the block's photos, by a small random teacher."""
     torch.manual_seed(0)
     Runner.from_cfg(Config(runtime(folder) | dict(
-        model=timm_model('test_resnet', args), test_evaluator=dict(type='Accuracy'),
+        model=timm_model('test_resnet', args), random_teacher=True, test_evaluator=dict(type='Accuracy'),
         test_dataloader=dict(batch_size=32, num_workers=0, dataset=dataset(args, root, args.images)),
         test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', store=str(folder / 'store'), views=(0, 1), topk=args.topk)),
         format_python_code=False)).test()
@@ -155,7 +155,7 @@ def arm(name: str, args: argparse.Namespace, root: Path, folder: Path, workers: 
             'stored': dict(type='mmtinyvit.SparseLogitDistillHook', views=[0])}.get(name)
     if hook is None:
         hook = dict(type='mmtinyvit.CacheLogitsHook', views=[0], topk=args.topk,
-                    teacher_model=timm_model(TEACHERS[name], args))
+                    teacher_model=timm_model(TEACHERS[name], args), random_teacher=True)
     runner = Runner.from_cfg(Config(runtime(folder) | dict(
         model=dict(
             type='mmtinyvit.DistillClassifier' if mode else 'ImageClassifier',

@@ -1,13 +1,14 @@
 """mmtinyvit: pretraining distillation for small vision transformers, as a plugin library for OpenMMLab."""
 from typing import Any
 
-from .compat import check_libraries
+from .compat import check_libraries, hush_libraries
 from .version import __version__
 from .zoo.hub import join_model_hub
 
 __all__ = ['__version__', 'get_config', 'get_model', 'list_models']
 
 check_libraries()
+hush_libraries()
 join_model_hub()
 
 

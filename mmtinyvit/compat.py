@@ -3,15 +3,22 @@
 The check at import reads installed metadata only and imports none of the libraries, so it costs milliseconds. Those
 that only some configs need are checked when such a config is read.
 """
+import io
 import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from types import ModuleType
 
 from .errors import UserError
 
-__all__ = ['IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'OPTIONAL', 'check_libraries', 'installed_version',
-           'require_library']
+__all__ = ['ImportHook', 'IncompatibleLibraryError', 'MINIMUM_VERSIONS', 'OPTIONAL', 'check_libraries',
+           'hush_libraries', 'installed_version', 'require_library']
 
 # Import name: (distributions that provide it, the maintained fork first; the lowest version that has what we use).
 MINIMUM_VERSIONS = {
@@ -83,3 +90,51 @@ def require_library(library: str, what: str) -> None:
         raise UserError(f"{what} needs mmcv's compiled operators, which this environment does not have ({error}): run "
                         '`make env` in a clone, or `pip install --no-build-isolation --no-cache-dir --force-reinstall '
                         '--no-deps onedl-mmcv` where torch is installed.') from error
+
+
+# ---------------------------------------------------------------- what is done when a library is imported
+class ImportHook(MetaPathFinder):
+    """Executes modules, when somebody imports them, inside a context manager; the other finders find them.
+
+    Args:
+        around: From the module to the context manager.
+        names: The modules.
+    """
+
+    def __init__(self, around: Callable[[ModuleType], AbstractContextManager], *names: str) -> None:
+        self.around, self.names = around, set(names)
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in self.names:
+            return None
+        self.names.remove(name)  # so that the search below goes on behind this finder
+        spec = find_spec(name)
+        if spec is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            with self.around(module):
+                execute(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def hush_libraries() -> None:
+    """Import the datasets of mmpretrain, mmdet and mmseg without their notice that OneDL is not installed.
+
+    They print it, so that no logging level hides it, among the results of a program that has nothing to do with OneDL.
+    """
+    places = [f'{library}.datasets' for library in ('mmpretrain', *OPTIONAL)]
+    sys.meta_path.insert(0, ImportHook(_without_notice, *places, *(f'{place}.transforms' for place in places)))
+
+
+@contextmanager
+def _without_notice(module: ModuleType) -> Iterator[None]:
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(re.sub('Could not import OneDL.*\n', '', printed.getvalue()))

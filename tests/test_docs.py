@@ -108,6 +108,11 @@ def faults_of_command(words: list[str]) -> Iterator[str]:
         if not re.search(rf'^{rest[0]}:', (ROOT / 'Makefile').read_text(), re.MULTILINE):
             yield f'the Makefile has no target {rest[0]}'
         return
+    if program == 'mim':
+        found = [path for path in ROOT.glob('configs/**/*.py') if path.name in rest]
+        if rest[1] != 'mmtinyvit' or (rest[0] in ('train', 'test') and len(found) != 1):
+            yield f'mim {rest[0]} finds {len(found)} configs of that name'
+        return
     if program == 'python' and rest[0] != '-c':
         program, rest = rest[0], rest[1:]
     if not program.startswith(('tools/', 'benchmarks/')):

@@ -6,6 +6,7 @@ import sys
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib.metadata import distributions
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def lines(name: str) -> list[str]:
 
 
 def test_a_wheel_of_a_fresh_clone(tmp_path):
-    """It holds configs, tools and the model index, finds its own configs once unpacked, and says what it needs."""
+    """It holds configs, tools, projects and the model index, finds them once installed, and says what it needs."""
     if not (ROOT / '.git').exists():
         pytest.skip('needs the git checkout to know which files belong to the repository')
     clone, out, site = tmp_path / 'clone', tmp_path / 'out', tmp_path / 'site'
@@ -42,10 +43,25 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
     with zipfile.ZipFile(next(out.glob('mmtinyvit-*.whl'))) as wheel:
         names = wheel.namelist()
         meta = Parser().parsestr(wheel.read(next(name for name in names if name.endswith('METADATA'))).decode())
-        wheel.extractall(site)
-    expected = {f'mmtinyvit/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml')}
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index', '--target', site,
+                    next(out.glob('*.whl'))], check=True, capture_output=True)
+    shipped = {name for name in tracked('configs', 'tools', 'projects', 'model-index.yml') if '/tests/' not in name}
+    expected = {f'{package}/.mim/{name}' for package in ('mmtinyvit', '_mmtinyvit') for name in shipped}
     expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md')
     assert {name for name in names if not name.startswith('mmtinyvit-')} == expected
+
+    # what `mim train|test|run|search mmtinyvit` takes for the library's folder
+    found, = distributions(name='mmtinyvit', path=[str(site)])
+    mim = site / found.files[0].parts[0] / '.mim'
+    assert (mim / 'tools/train.py').is_file() and (mim / 'configs/tinyvit/distill_in21k.py').is_file()
+    assert found.read_text('top_level.txt').split() == ['mmtinyvit'], "what mmengine takes for it, for 'mmtinyvit::...'"
+
+    code = ('import sys\nfrom mmtinyvit.config import read_config\n'
+            'read_config("projects/mobilevit/configs/mobilevit_s_in1k.py")\n'
+            'print(sys.modules["projects.mobilevit.mobilevit"].__file__)')
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={'PYTHONPATH': str(site)}, check=True,
+                          capture_output=True, text=True)
+    assert Path(done.stdout.strip()).is_relative_to(site / 'mmtinyvit/.mim/projects')
 
     code = 'import mmtinyvit, mmtinyvit.paths as p; print(mmtinyvit.__version__, p.config_root())'
     done = subprocess.run([sys.executable, '-c', code], cwd=site, env={'PYTHONPATH': str(site)}, check=True,

@@ -82,6 +82,9 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
             augment['transforms'][0].update(scale=32)
         if cfg.model.get('backbone', {}).get('type') in DEIT_TYPES:
             dataset.pipeline.insert(-1, dict(type='Resize', scale=(32, 32)))
+    for evaluator in filter(None, (cfg.get('val_evaluator'), cfg.get('test_evaluator'))):
+        if isinstance(evaluator, dict) and evaluator.type == 'mmtinyvit.MappedAccuracy':
+            evaluator.topk = (1, )  # of two classes
     if cfg.model.get('type') == 'mmtinyvit.DeiTDistillClassifier' and cfg.get('train_dataloader'):
         two_of_all = dict(type='mmtinyvit.MapLabel', index=list(range(len(SYNSETS))))
         innermost(cfg.train_dataloader.dataset).pipeline.insert(0, two_of_all)
@@ -103,7 +106,7 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
             member.update(model_name='test_resnet', pretrained=False)
     if caches(cfg):  # a teacher and a store of its own
         cfg.store = str(work_dir / 'store')
-        cfg.custom_hooks[0].update(num_canaries=1, teacher_model=dict(
+        cfg.custom_hooks[0].update(num_canaries=1, random_teacher=True, teacher_model=dict(
             type='TimmClassifier', model_name='test_resnet', pretrained=False, data_preprocessor=dict()))
     if 'teacher' in cfg.model and not in_tinymim:
         small = dict(type='mmpretrain.TimmClassifier', model_name='test_resnet')
@@ -111,6 +114,7 @@ def on_a_few_images(cfg: Config, work_dir: Path) -> Config:
         torch.save(MODELS.build(small).state_dict(), work_dir / 'teacher.pth')
     if saves(cfg):
         cfg.test_cfg.views = (0, 1)
+        cfg.random_teacher = True
     elif cfg.get('train_cfg'):
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
     return cfg

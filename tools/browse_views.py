@@ -5,8 +5,7 @@
 import argparse
 import sys
 
-from mmtinyvit.cli.command import parse_range, positive, run_command
-from mmtinyvit.cli.runner import add_common_flags
+from mmtinyvit.cli.command import add_common_flags, parse_range, positive, run_command
 from mmtinyvit.cli.store_commands import gallery
 
 
@@ -16,9 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='views.png', help='picture to write (default: views.png)')
     parser.add_argument('--samples', type=positive, default=6, dest='rows', help='how many samples (default: 6)')
     parser.add_argument('--index', type=int, nargs='+', help='these samples instead')
-    parser.add_argument('--views', type=parse_range, default=range(4), metavar='A:B', help='views A to B - 1')
+    parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     parser.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
-    parser.set_defaults(store=None, hardest=False, label_index=None, json=False)
+    parser.set_defaults(store=None, hardest=False, label_index=None, classes=None, json=False)
     return parser.parse_args()
 
 

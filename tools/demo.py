@@ -17,9 +17,9 @@ from pathlib import Path
 
 import matplotlib
 from rich.console import Console
-from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.compat import require_library
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
@@ -97,7 +97,7 @@ def keep_weights(name: str) -> None:
         shutil.copyfile(pointer.read_text().strip(), folder / 'last.pth')
 
 
-def summarise(console: Console, seconds: dict[str, float], detect: bool) -> None:
+def summarise(seconds: dict[str, float], detect: bool) -> None:
     """The tables, and ``summary.json``."""
     store = LogitStore(OUT / 'store')
     top1 = {name: json.loads((OUT / f'{folder}.json').read_text())['accuracy/top1'] for name, folder in MODELS.items()}
@@ -106,19 +106,21 @@ def summarise(console: Console, seconds: dict[str, float], detect: bool) -> None
         'num_views': len(store.views), 'seconds_saving': round(seconds['save'], 1),
         'seconds_distilling': round(seconds['distill'], 1)
     }
-    table = Table('model', 'learns from', 'top-1 (%)', title='digits, 500 test images')
+    table = row_table('model', 'learns from', 'top-1 (%)', words=('model', 'learns from'),
+                      title='digits, 500 test images')
     sources = dict(teacher='labels', distilled=f"the teacher's notes: {len(store.views)} views x {store.num_samples:,} "
                    f'images x {store.record_bytes} bytes, no labels', label_only='labels')
     for name, value in top1.items():
         table.add_row(name.replace('_', ' '), sources[name], f'{value:.1f}')
-    console.print(table)
+    print_tables(table)
     if detect:
         scores = {name: json.loads((OUT / f'{folder}.json').read_text()) for name, folder in DETECTORS.items()}
-        table = Table('backbone', 'AP', 'AP at IoU 0.5', title='digits on 100 larger images, 300 iterations')
+        table = row_table('backbone', 'AP', 'AP at IoU 0.5', words=('backbone', ),
+                          title='digits on 100 larger images, 300 iterations')
         for name, score in scores.items():
             summary[f'detect_{name}_ap'] = round(100 * score['coco/bbox_mAP'], 1)
             table.add_row(name, *(f'{100 * score[f"coco/{key}"]:.1f}' for key in ('bbox_mAP', 'bbox_mAP_50')))
-        console.print(table)
+        print_tables(table)
     (OUT / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
 
@@ -144,6 +146,7 @@ def draw_curves(runs: dict[str, str | Path], out: str | Path) -> None:
     """Draw the loss and the accuracy of ``runs``, given as work folders by name, into the file ``out``."""
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout='constrained')
     for name, folder in runs.items():
@@ -153,6 +156,8 @@ def draw_curves(runs: dict[str, str | Path], out: str | Path) -> None:
     left.set(xlabel='iteration', ylabel='training loss', yscale='log')
     right.set(xlabel='epoch', ylabel='test top-1 (%)')
     right.legend()
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
@@ -177,7 +182,7 @@ def main() -> None:
         seconds[name] = run_step(console, what, command, OUT / 'logs' / f'{name}.log')
         keep_weights(name)
         noted.write_text(json.dumps(seconds, indent=2))
-    summarise(console, seconds, args.detect)
+    summarise(seconds, args.detect)
     draw_curves({'distilled, no labels': OUT / 'distill', 'labels only': OUT / 'label_only'}, OUT / 'curves.png')
     console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False, soft_wrap=True)
 

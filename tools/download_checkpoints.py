@@ -9,12 +9,13 @@ and it can be read without running code from it. Where the publisher names no ch
 recorded beside the file, for `sha256sum --check` and for later downloads.
 """
 import argparse
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Column, Table
 
 from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.zoo.download import checkpoint_folder, recorded_sha256
 from mmtinyvit.zoo.index import Entry, find_entries, find_entry
 
@@ -40,8 +41,8 @@ def chosen(names: list[str]) -> list[Entry]:
     return list(dict.fromkeys(found if names else find_entries()))
 
 
-def listing(entries: list[Entry]) -> Table:
-    table = Table('name', 'parameters', 'MACs', 'top-1', box=None, pad_edge=False)  # names fit 80 columns
+def listing(entries: list[Entry]) -> Any:
+    table = row_table('name', 'parameters', 'MACs', 'top-1', words=('name', ), box=None, pad_edge=False)
     for entry in entries:
         table.add_row(entry.name, f'{entry.parameters / 1e6:.1f} M', f'{entry.macs / 1e9:.1f} G',
                       '' if entry.top1 is None else f'{entry.top1:.1f}')
@@ -52,13 +53,12 @@ def listing(entries: list[Entry]) -> Table:
 def main() -> None:
     args = parse_args()
     entries = chosen(args.names)
-    console = Console()
     if args.list:
-        console.print(listing(entries))
+        print_tables(listing(entries))
         return
-    from mmtinyvit.models.weights import fetch_weights  # torch and mmpretrain, which a list does not need
+    from mmtinyvit.models.checkpoints import fetch_weights  # torch and mmpretrain, which a list does not need
 
-    table = Table(*(Column(name, overflow='fold') for name in ('name', 'file', 'MiB', 'SHA-256')))
+    table = row_table('name', 'file', 'MiB', 'SHA-256', words=('name', 'file', 'SHA-256'))
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
                TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -70,7 +70,7 @@ def main() -> None:
             progress.update(task, completed=size, total=size)
             published = 'as published' if entry.sha256 else 'recorded, none is published'
             table.add_row(entry.name, str(path), f'{size / 2**20:.1f}', f'{recorded_sha256(path)[:12]} ({published})')
-    console.print(table)
+    print_tables(table)
 
 
 if __name__ == '__main__':

@@ -25,6 +25,11 @@ from mmtinyvit.store import codec_names
 from mmtinyvit.store.admin.import_cream import KEY_FORMS
 
 
+def add_class_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--classes', metavar='NAMES', help="names of the teacher's classes: a file with one per line, "
+                        'or a label layout such as in1k (default: those of the images, where they are the same)')
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Look into a store of teacher logits, and look after it.')
     subparsers = parser.add_subparsers(required=True, metavar='COMMAND')
@@ -40,6 +45,7 @@ def parse_args() -> argparse.Namespace:
 
     sub = command(commands.verify, 'Check every byte, and with --teacher some records; status 1 if anything is wrong.')
     sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--decode', action='store_true', help='decode every record too')
     sub.add_argument('--teacher', metavar='CONFIG', dest='config', help='the config that saved it: ask the teacher too')
     sub.add_argument('--checkpoint', help="the teacher's checkpoint, file or URL")
     sub.add_argument('--records', type=positive, default=64, help='how many records to ask about (default: 64)')
@@ -52,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('key', help='the key of the sample: its path relative to the data root')
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all)')
     sub.add_argument('--top', type=positive, default=5, help='classes to list (default: 5)')
-    sub.add_argument('--classes', metavar='FILE', help='class names, one per line')
+    add_class_names(sub)
 
     sub = command(commands.repair, 'Remove damaged shards and what killed processes left; without --yes, only say so.')
     sub.add_argument('store', help='folder of the store')
@@ -93,6 +99,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--samples', type=positive, metavar='N', help='only N samples, spread evenly')
     sub.add_argument('--worst', type=positive, default=20, help='how many pairs and samples to list (default: 20)')
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
+    add_class_names(sub)
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
     add_config_options(sub)
 
@@ -105,8 +112,8 @@ def parse_args() -> argparse.Namespace:
     rows.add_argument('--hardest', action='store_true', help='instead those on which teacher and label disagree most')
     rows.add_argument('--index', type=int, nargs='+', help='instead these samples')
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
-    sub.add_argument('--views', type=parse_range, default=range(4), metavar='A:B',
-                     help='views A to B - 1 (default: 0:4)')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
+    add_class_names(sub)
     sub.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
     add_config_options(sub)
 

@@ -9,12 +9,8 @@ recipe, store, teacher and versions. `mmtinyvit.get_model(file)` needs nothing e
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from mmtinyvit.apis.publish import publish
-from mmtinyvit.cli.command import add_config_options, file_table, run_command
-from mmtinyvit.config import read_config
+from mmtinyvit.cli.command import add_config_options, run_command
+from mmtinyvit.cli.tables import fact_table, file_table, print_tables
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,24 +25,24 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    from mmtinyvit.apis.publish import publish  # seconds: not for --help
+    from mmtinyvit.config import read_config
+
+    cfg = read_config(args.config, args.cfg_options)
     written = publish(cfg, args.checkpoint, args.destination, args.store)
-    console = Console()
-    console.print(file_table(written.path, written.state_dict))
-    table = Table('provenance', '')
+    facts = {}
     for name, value in written.meta['provenance'].items():
         if name == 'store':
-            table.add_row('store', value['store_id'][:12] if value else 'none: trained with labels')
+            facts['store'] = value['store_id'][:12] if value else 'none: trained with labels'
             if value:
                 teacher = value.get('teacher')
-                table.add_row('teacher', f"{teacher['name']} {teacher['weights_hash'][:12]}" if teacher else
-                              'unknown: the store is not here (--store)')
+                facts['teacher'] = (f"{teacher['name']} {teacher['weights_hash'][:12]}" if teacher else
+                                    'unknown: the store is not here (--store)')
         elif name == 'versions':
-            table.add_row('versions', ', '.join(f'{library} {found}' for library, found in value.items()))
+            facts['versions'] = ', '.join(f'{library} {found}' for library, found in value.items())
         else:
-            table.add_row(name, str(value))
-    console.print(table)
+            facts[name] = str(value)
+    print_tables(file_table(written.path, written.state_dict), fact_table(facts))
 
 
 if __name__ == '__main__':

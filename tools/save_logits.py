@@ -8,12 +8,8 @@ store, and with ``--join`` any number of jobs: a Slurm array, workers that come 
 """
 import argparse
 
-from rich.console import Console
-from rich.table import Table
-
-from mmtinyvit.cli.command import parse_range, run_command
-from mmtinyvit.cli.runner import TeacherRunner, add_common_flags, build_runner, check_data, load_config
-from mmtinyvit.config import saving_loop
+from mmtinyvit.cli.command import add_common_flags, parse_range, run_command
+from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.store.folders import refuse_url
 
 
@@ -27,12 +23,18 @@ def parse_args() -> argparse.Namespace:
                         help='make V views of an image whenever it is decoded; takes memory for as many batches')
     parser.add_argument('--join', action='store_true',
                         help='share the work with all others that were started with --join, at any time, anywhere')
+    parser.add_argument('--random-teacher', action='store_true',
+                        help='save even if weights of the teacher come from nowhere, to try something out')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
     return parser.parse_intermixed_args()
 
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+    from mmtinyvit.config import saving_loop
+    from mmtinyvit.engine.runner import TeacherRunner
+
     cfg = load_config(args)
     loop = saving_loop(cfg, args.config)
     if args.out:
@@ -45,16 +47,19 @@ def main() -> None:
         loop.amp = True
     if args.join:
         loop.join = True
+    if args.random_teacher:
+        cfg.random_teacher = True
     refuse_url(loop.get('store', ''))
     check_data(cfg, 'test_dataloader')
     runner = build_runner(cfg, TeacherRunner)
     summary = runner.test()
     if runner.rank == 0:
-        table = Table('store', 'views', 'saved here', 'seconds', 'per second', 'bytes per view')
         views, seconds = loop.get('views', (0, 1)), summary['seconds']
-        table.add_row(loop.store, f'{views[0]}:{views[1]}', f"{summary['samples']:,}", f'{seconds:.1f}',
-                      f"{summary['samples'] / seconds:,.0f}", f"{summary['bytes_per_view']:g}")
-        Console().print(table)
+        print_tables(fact_table({
+            'store': loop.store, 'views': f'{views[0]}:{views[1]}',
+            'saved here': f"{summary['samples']:,} views of images",
+            'seconds': f'{seconds:.1f}', 'per second': f"{summary['samples'] / seconds:,.0f}",
+            'bytes per view': f"{summary['bytes_per_view']:g}"}))
 
 
 if __name__ == '__main__':

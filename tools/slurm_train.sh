@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Run a tool under Slurm: [TOOL=save_logits.py] tools/slurm_train.sh PARTITION JOB_NAME CONFIG [flags of the tool]
 set -euo pipefail
+if [[ $# -lt 3 ]]; then
+    echo 'Usage: [TOOL=save_logits.py] tools/slurm_train.sh PARTITION JOB_NAME CONFIG [flags of the tool]' >&2
+    exit 2
+fi
 PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3

@@ -4,8 +4,7 @@
 """
 import argparse
 
-from mmtinyvit.cli.command import run_command, write_json
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config
+from mmtinyvit.cli.command import add_common_flags, run_command, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +17,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+
     cfg = load_config(args)
     check_data(cfg, 'test_dataloader')
     metrics = build_runner(cfg).test()

@@ -15,18 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
-from rich.table import Table
 
-from mmtinyvit.apis.publish import pack_weights, write_file
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.config import read_config
+from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.selfsup import TinyMIM
-from mmtinyvit.models.weights import read_state_dict
 from mmtinyvit.paths import mim_root
 
 CONFIGS = [f'configs/tinymim/{name}.py' for name in ('mae_large_to_base', 'tinymim_base_to_small',
@@ -90,6 +85,12 @@ def check_steps(steps: Sequence[Step]) -> None:
         UserError: A step is no TinyMIM recipe; its networks' heads do not fit each other; or its teacher does not
             have the tensors of the student before it.
     """
+    import torch  # here and below, what takes seconds to import: not for --help
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmtinyvit.config import read_config
+    from mmtinyvit.models.selfsup import TinyMIM
+
     students: dict[Path, dict[str, torch.Size]] = {}
     for step in steps:
         cfg = read_config(step.config)
@@ -113,7 +114,7 @@ def check_steps(steps: Sequence[Step]) -> None:
         students[step.weights] = shapes(backbone)
 
 
-def check_heads(step: Step, model: TinyMIM, teacher: torch.nn.Module) -> None:
+def check_heads(step: Step, model: Any, teacher: Any) -> None:
     teacher_heads = teacher.layers[max(model.teacher.block, 0) - 1].attn.num_heads
     if model.stages:
         widths = sorted({model.backbone.embed_dims[stage - 1] for stage in model.stages})
@@ -127,7 +128,7 @@ def check_heads(step: Step, model: TinyMIM, teacher: torch.nn.Module) -> None:
                         f'{teacher_heads} heads, which do not fit each other: correct num_heads in layer_cfgs.')
 
 
-def shapes(backbone: torch.nn.Module) -> dict[str, torch.Size]:
+def shapes(backbone: Any) -> dict[str, tuple[int, ...]]:
     return {key: value.shape for key, value in backbone.state_dict().items()}
 
 
@@ -169,6 +170,9 @@ def run_step(step: Step, gpus: int = 1, amp: bool = False) -> dict:
 
 def keep_weights(step: Step) -> None:
     """Write the plain state dict of a finished step's student beside its checkpoints."""
+    from mmtinyvit.apis.publish import pack_weights, write_file
+    from mmtinyvit.models.checkpoints import read_state_dict
+
     tensors = read_state_dict((step.work_dir / 'last_checkpoint').read_text().strip())
     if not step.finetunes:
         tensors = {key: value for key, value in tensors.items() if key.startswith('backbone.')}
@@ -176,6 +180,8 @@ def keep_weights(step: Step) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
+    from mmtinyvit.apis.publish import write_file
+
     write_file(path, json.dumps(content, indent=2).encode() + b'\n')
 
 
@@ -201,13 +207,14 @@ def main() -> None:
     args = parse_args()
     steps = plan(args)
     check_steps(steps)
-    console, table = Console(), Table('training', 'began with', 'seconds', 'weights', title='TinyMIM')
+    console = Console()
+    table = row_table('training', 'began with', 'seconds', 'weights', words=('training', 'began with', 'weights'))
     for step in steps:
         console.print(f'[bold]{step.config}[/bold] from {step.source}', highlight=False, soft_wrap=True)
         record = run_step(step, args.gpus, args.amp)
         seconds = f'{record["seconds"]:.0f}{" (before)" if record["done"] else ""}'
         table.add_row(Path(step.config).stem, str(step.source), seconds, str(step.weights))
-    console.print(table)
+    print_tables(table)
 
 
 if __name__ == '__main__':

@@ -3,12 +3,9 @@
     python tools/train.py configs/tinyvit/distill_in21k.py
 """
 import argparse
+from typing import Any
 
-from mmengine.config import Config
-from mmengine.device import get_device
-
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.runner import add_common_flags, build_runner, check_data, load_config, use_checkpoint
+from mmtinyvit.cli.command import add_common_flags, run_command
 from mmtinyvit.errors import UserError
 
 
@@ -23,8 +20,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_flags(cfg: Config, args: argparse.Namespace) -> None:
-    """The flags above, with mmpretrain's meaning."""
+def merge_flags(cfg: Any, args: argparse.Namespace) -> None:
+    """Merge the flags above into the config, with mmpretrain's meaning."""
+    from mmengine.device import get_device
+
+    from mmtinyvit.cli.runner import use_checkpoint
+
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -44,6 +45,8 @@ def merge_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+
     cfg = load_config(args)
     merge_flags(cfg, args)
     check_data(cfg, 'train_dataloader', 'val_dataloader')

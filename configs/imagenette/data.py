@@ -4,7 +4,6 @@ The folder is that of the environment variable MMTINYVIT_DATA, with imagenette96
 """
 data_root = '{{$MMTINYVIT_DATA:data}}/imagenette96/'
 data_source = 'Imagenette (github.com/fastai/imagenette) goes there; set MMTINYVIT_DATA to the folder above it.'
-imagenet_index = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]  # of the ten synsets among ImageNet's 1,000
 store = 'work_dirs/imagenette/store'
 num_views = 4
 epochs = 20

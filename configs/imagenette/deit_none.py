@@ -25,9 +25,9 @@ train_dataloader = dict(
     dataset=dict(pipeline=[
         dict(type='mmtinyvit.LoadImage'),
         _base_.replay,
-        dict(type='mmtinyvit.MapLabel', index=_base_.imagenet_index),
+        dict(type='mmtinyvit.MapLabel', target='in1k'),
         dict(type='mmtinyvit.PackViewInputs'),
     ]))
 test_evaluator = val_evaluator = dict(
-    _delete_=True, type='mmtinyvit.MappedAccuracy', num_classes=1000, index=_base_.imagenet_index, topk=(1, ))
+    _delete_=True, type='mmtinyvit.MappedAccuracy', num_classes='in1k', topk=(1, ))
 custom_hooks = [dict(type='mmtinyvit.EpochClockHook', num_views=_base_.num_views)]

@@ -10,7 +10,7 @@ train_dataloader = dict(
         dict(type='mmtinyvit.LoadImage'),
         _base_.replay,
         dict(type='mmtinyvit.LoadTeacherLogits'),
-        dict(type='mmtinyvit.MapLabel', index=_base_.imagenet_index),
+        dict(type='mmtinyvit.MapLabel', target='in1k'),
         dict(type='mmtinyvit.PackViewInputs'),
     ]))
 custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook')]

@@ -13,5 +13,5 @@ train_dataloader = dict(
         dict(type='mmtinyvit.PackViewInputs'),
     ]))
 test_evaluator = val_evaluator = dict(
-    _delete_=True, type='mmtinyvit.MappedAccuracy', num_classes=1000, index=_base_.imagenet_index, topk=(1, ))
+    _delete_=True, type='mmtinyvit.MappedAccuracy', num_classes='in1k', topk=(1, ))
 custom_hooks = [dict(type='mmtinyvit.SparseLogitDistillHook')]

@@ -14,4 +14,4 @@ test_dataloader = dict(
     num_workers=1,
     dataset=dict(type='mmtinyvit.ImageFolder', data_root=_base_.data_root, data_prefix='train',
                  pipeline=_base_.train_pipeline))
-test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=10)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=10, classes='in1k')

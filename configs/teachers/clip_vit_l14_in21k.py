@@ -28,4 +28,4 @@ test_dataloader = dict(
         ann_file='images.index',
         source=data_source,
         pipeline=_base_.train_pipeline))
-test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk, classes='fall11')

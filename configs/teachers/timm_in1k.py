@@ -26,4 +26,4 @@ test_dataloader = dict(
     batch_size=256,
     num_workers=16,
     dataset=_base_.train_dataloader.dataset)
-test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, num_views), topk=topk, classes='in1k')

@@ -17,8 +17,10 @@ from torch import nn
 import mmtinyvit.registry
 from mmtinyvit.config import read_config
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import class_names
-from mmtinyvit.models.weights import fill_module, read_checkpoint
+from mmtinyvit.evaluation.class_map import checkpoint_classes, class_names
+from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
+from mmtinyvit.models.checkpoints import read_checkpoint
+from mmtinyvit.models.weights import fill_module
 from mmtinyvit.paths import mim_root
 from mmtinyvit.zoo.index import find_entries, find_entry
 
@@ -99,13 +101,15 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         classifier = MODELS.build(cfg.model)
     if weights is not None:
         fresh = ('head.', ) if 'head' in kwargs else ()
+        weights = unwrap_checkpoint(weights, classifier.state_dict())
         to_ours = getattr(getattr(classifier, 'backbone', None), '_checkpoint_filter', None)
         if fresh and to_ours:  # heads have other names in other layouts
             to_ours(weights, '')
         weights = {name: value for name, value in weights.items() if not name.startswith(fresh)}
         fill_module(classifier, weights, str(source), fresh)
     classifier._config = cfg
-    classifier._dataset_meta = dict(classes=classes_of(meta, cfg.model) or names)
+    published = dict(dataset_meta=dict(classes=names))
+    classifier._dataset_meta = dict(classes=classes_of(meta, cfg.model) or classes_of(published, cfg.model))
     classifier._metainfo = SimpleNamespace(results=[SimpleNamespace(task='Image Classification')])
     return classifier.to(device or 'cpu').eval()
 
@@ -179,7 +183,7 @@ def classes_of(meta: Mapping[str, Any], model: Mapping[str, Any]) -> list[str] |
 
     A student's outputs are the classes of its teacher, and may differ from the classes of the images it was trained on.
     """
-    classes = (meta.get('dataset_meta') or {}).get('classes')
+    classes = checkpoint_classes(meta)
     outputs = (model.get('head') or model).get('num_classes')
     return list(classes) if classes and len(classes) == outputs else None
 

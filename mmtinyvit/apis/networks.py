@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmtinyvit.errors import UserError
 
-__all__ = ['count_macs', 'count_parameters', 'pre_logits']
+__all__ = ['count_macs', 'count_parameters', 'input_channels', 'pre_logits']
 
 
 def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
     Args:
         model: The classifier.
-        inputs: ``(B, 3, H, W)``, normalised.
+        inputs: ``(B, C, H, W)``, normalised.
 
     Raises:
         UserError: The model has no such features.
@@ -38,22 +38,27 @@ def pre_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     return found
 
 
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution; 3 if it has none."""
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
 def count_parameters(model: nn.Module) -> int:
     """Parameters, trained or not; no buffers."""
     return sum(p.numel() for p in model.parameters())
 
 
 def count_macs(model: nn.Module, size: Sequence[int]) -> int:
-    """Multiply-accumulates of convolutions, linear layers and attention for one RGB image.
+    """Multiply-accumulates of convolutions, linear layers and attention for one image.
 
     Nothing is computed: a copy of the network runs on torch's meta device. Norms, activations and sums do not count.
 
     Args:
-        model: The network, which takes images ``(B, 3, H, W)``.
+        model: The network, which takes images ``(B, C, H, W)``, see :func:`input_channels`.
         size: H and W in pixels.
     """
     model = copy.deepcopy(model).to('meta').requires_grad_(False)
     model.eval()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model(torch.empty(1, 3, *size, device='meta'))
+        model(torch.empty(1, input_channels(model), *size, device='meta'))
     return counter.get_total_flops() // 2

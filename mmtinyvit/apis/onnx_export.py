@@ -1,24 +1,32 @@
 """Classifiers and backbones as ONNX files, compared with PyTorch before they are written."""
+import json
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from mmcv.transforms import Compose
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import TinyViT
 
+from .networks import input_channels
 from .publish import write_file
 
-__all__ = ['Exported', 'export_onnx']
+__all__ = ['Exported', 'export_onnx', 'image_size']
 
 BATCHES = (1, 3)  # compared; the graph is recorded with two images
 TOLERANCE = 1e-4
+PHOTOS = (600, 450), (350, 800)  # height and width of what the test pipeline is tried on
 
 
 class Exported(NamedTuple):
-    """Names and shapes of the outputs, their largest absolute difference to PyTorch, opset and size of the file."""
+    """Shape of the images, names and shapes of the outputs, their largest absolute difference to PyTorch, opset and
+    size of the file."""
+    images: list
     outputs: list[tuple[str, list]]
     difference: float
     opset: int
@@ -42,12 +50,38 @@ class _Exported(nn.Module):
         return tuple(maps)
 
 
+def image_size(classifier: nn.Module) -> tuple[int, int]:
+    """Height and width in pixels of the images that a network gets in its test, whatever the photo.
+
+    Args:
+        classifier: From :func:`~mmtinyvit.apis.models.get_model`, which knows the test pipeline.
+
+    Raises:
+        UserError: The size follows the photo's.
+    """
+    side = getattr(classifier.data_preprocessor, 'input_size', None)
+    if side:
+        return side, side
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        pipeline = Compose(classifier._config.test_dataloader.dataset.pipeline)
+    sizes = set()
+    for height, width in PHOTOS:
+        photo = np.zeros((height, width, 3), np.uint8)
+        made = pipeline(dict(img=photo, img_shape=photo.shape[:2], ori_shape=photo.shape[:2]))
+        sizes.add(tuple(made['inputs'].shape[-2:]))
+    if len(sizes) > 1:
+        raise UserError('The images of this model have no fixed size, since its test pipeline leaves them as large as '
+                        'they come: say --size PIXELS.')
+    return sizes.pop()
+
+
 def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], features: bool = False) -> Exported:
     """Write a model as one ONNX file with a free batch size.
 
     BatchNorms are folded into their convolutions, in ``classifier`` as well. Height and width are fixed. The file's
     metadata hold how to prepare an image: ``mean`` and ``std`` over pixels from 0 to 255, the order of the
-    ``channels``, ``height`` and ``width``.
+    ``channels`` (``RGB``, ``BGR``, or their number where they are not three), ``height`` and ``width``, and as JSON the
+    names of the ``classes`` where they are known.
 
     Args:
         classifier: From :func:`~mmtinyvit.apis.models.get_model`, on the CPU. It is left in eval mode.
@@ -74,23 +108,28 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
     elif features:
         raise UserError('Feature maps are exported of TinyViT only: leave out --features for this model.')
     module = _Exported(classifier, features)
+    channels = input_channels(classifier)
     names = [f'stage{i}' for i in range(len(backbone.stages))] if features else ['logits']
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # PyTorch's exporter warns about PyTorch
         program = torch.onnx.export(
-            module, (torch.randn(2, 3, *size, generator=generator), ), dynamo=True, verbose=False,
+            module, (torch.randn(2, channels, *size, generator=generator), ), dynamo=True, verbose=False,
             input_names=['images'], output_names=names, dynamic_shapes=({0: torch.export.Dim('batch')}, ))
     preprocessor = classifier.data_preprocessor
     program.model.metadata_props.update(
         {name: str(getattr(preprocessor, name).flatten().tolist()) for name in ('mean', 'std')
          if hasattr(preprocessor, name)},
-        channels='RGB' if preprocessor.to_rgb else 'BGR', height=str(size[0]), width=str(size[1]))
+        channels=str(channels) if channels != 3 else 'RGB' if preprocessor.to_rgb else 'BGR',
+        height=str(size[0]), width=str(size[1]))
+    classes = (getattr(classifier, '_dataset_meta', None) or {}).get('classes')
+    if classes and not features:
+        program.model.metadata_props['classes'] = json.dumps(list(classes))
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     difference = 0.
     for batch in BATCHES:
-        images = torch.randn(batch, 3, *size, generator=generator)
+        images = torch.randn(batch, channels, *size, generator=generator)
         with torch.no_grad():
             ours = module(images)
         for one, other in zip(ours, session.run(None, {'images': images.numpy()}), strict=True):
@@ -101,4 +140,5 @@ def export_onnx(classifier: nn.Module, path: Path, size: tuple[int, int], featur
             difference = max(difference, off)
     write_file(path, content)
     opset = next(entry.version for entry in program.model_proto.opset_import if not entry.domain)
-    return Exported([(output.name, output.shape) for output in session.get_outputs()], difference, opset, len(content))
+    outputs = [(output.name, output.shape) for output in session.get_outputs()]
+    return Exported(session.get_inputs()[0].shape, outputs, difference, opset, len(content))

@@ -15,7 +15,8 @@ from torch import Tensor
 from mmtinyvit.compat import MINIMUM_VERSIONS, installed_version
 from mmtinyvit.datasets.identity import plain_json
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.weights import fill_module, read_checkpoint
+from mmtinyvit.models.checkpoints import read_checkpoint
+from mmtinyvit.models.weights import fill_module
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitStore
 from mmtinyvit.store.files import write_atomically

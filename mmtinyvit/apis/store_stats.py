@@ -6,28 +6,64 @@ from typing import Any
 
 import numpy as np
 
-from mmtinyvit.datasets.identity import in_blocks, iter_keys
+from mmtinyvit.datasets.identity import classes_hash, in_blocks, iter_keys
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, require_classes, short_name, synsets
 from mmtinyvit.store import LogitStore, Record
+from mmtinyvit.store.admin.summary import read_class_names
+from mmtinyvit.store.layout import spell_numbers
 
-__all__ = ['measure_store', 'pick_views']
+__all__ = ['measure_store', 'name_classes', 'pick_views']
 
 MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH, _BINS = 4096, 40
 
 
-def pick_views(store: LogitStore, wanted: range | None = None) -> list[int]:
-    """The complete views, or those among ``wanted``.
+def pick_views(store: LogitStore, wanted: range | None = None, complete: bool = True) -> list[int]:
+    """The views of a store that are complete, or of which there is anything; of these, those among ``wanted``.
 
     Raises:
         UserError: There is none.
     """
-    complete = [view for view in store.complete_views() if wanted is None or view in wanted]
-    if not complete:
-        among = '' if wanted is None else ' among those asked for'
-        raise UserError(f'The store {store.root} has no complete view{among}: save one, or ask for others.')
-    return complete
+    there = store.complete_views() if complete else store.views
+    views = [view for view in there if wanted is None or view in wanted]
+    if not views:
+        kind = 'complete view' if complete else 'view'
+        among = '' if wanted is None else f' among {wanted.start}:{wanted.stop} (it has {spell_numbers(there)})'
+        raise UserError(f'The store {store.root} has no {kind}{among}: save one, or ask for others.')
+    return views
+
+
+def name_classes(store: LogitStore, dataset: Any, given: str | None = None) -> list[str] | None:
+    """What to call the teacher's classes where people read of them; None if that is not known.
+
+    Args:
+        store: The store.
+        dataset: Its images. Their classes are the teacher's if there are as many, and they are those that the store was
+            saved with; if they are some of the synsets of a label layout as large as the teacher's, it is that layout.
+        given: A file with one name per line, or a label layout such as ``'in1k'``, which comes first; then the names
+            that the store has.
+
+    Raises:
+        UserError: ``given`` cannot be read, names another number of classes, or has names of the store in other places.
+    """
+    known = store.manifest.class_names
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    saved = store.manifest.fingerprints.get('dataset', {}).get('classes_hash')
+    if given is not None and given not in LAYOUTS:
+        classes = read_class_names(given, store.num_classes, known)
+    elif given is not None:
+        classes = synsets(given)
+        if len(classes) != store.num_classes:
+            raise UserError(f'{given} has {len(classes):,} classes, and the teacher of the store {store.root} has '
+                            f'{store.num_classes:,}: name the layout of its head, or a file.')
+    elif known:
+        classes = known
+    elif not classes or len(classes) != store.num_classes or saved not in (None, classes_hash(classes)):
+        layout = layout_with(classes, store.num_classes) if classes else None
+        classes = synsets(layout) if layout else None
+    return None if classes is None else [short_name(str(name)) for name in classes]
 
 
 def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_samples: int | None = None,
@@ -42,7 +78,8 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         views: Complete views.
         num_samples: Look at so many samples only, spread evenly over the dataset.
         worst: How many samples and pairs of classes to list.
-        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher.
+        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher, and
+            they are not found by name.
         watch: Wraps the views, for a progress bar.
 
     Returns:
@@ -56,7 +93,7 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
         label may be wrong. The hardest have the largest mean entropy.
 
     Raises:
-        UserError: A sample has no label, or one that is no class of the teacher.
+        UserError: A sample has no label, or one that is no class of the teacher, by name or number.
     """
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
@@ -119,6 +156,10 @@ def _compare(record: Record, label: np.ndarray, num_classes: int
 def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
     """``(n,)`` int64, in the teacher's classes."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
+    if label_index is None and names is not None and store.manifest.class_names:
+        label_index = require_classes(
+            store.manifest.class_names, names, f'The teacher of the store {store.root} has {{ours}}, and the dataset '
+            'has {theirs}', 'say which of its classes each label is, with --label-index.').tolist()
     if label_index is None and names is not None and len(names) != store.num_classes:
         raise UserError(f'The dataset has {len(names)} classes and the teacher of the store {store.root} has '
                         f'{store.num_classes}: say which of its classes each label is, with --label-index.')

@@ -3,16 +3,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
-
 from mmtinyvit.errors import UserError, user_sentence
 
-__all__ = ['add_config_options', 'file_table', 'parse_range', 'positive', 'run_command', 'write_json']
+__all__ = [
+    'add_common_flags', 'add_config_options', 'parse_range', 'positive', 'printable', 'run_command', 'write_json'
+]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -24,21 +25,35 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
         main: The command; returns an exit status, None for 0.
         on_interrupt: What to say after Ctrl-C: what is kept, and how to go on.
     """
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')  # as stderr: names of files may be more than a terminal knows
     try:
-        status = main() or 0
+        try:
+            status = main() or 0
+        except Exception as error:
+            if isinstance(error, UserError) or 'mmengine.config' not in sys.modules:
+                raise
+            from .config_faults import config_fault
+            fault = config_fault(error)
+            if fault is None:
+                raise
+            raise fault from error
         if not status:
             _leave_together()
     except UserError as error:
         sys.stdout.flush()
-        print(f'Error: {user_sentence(error)}', file=sys.stderr)
+        print(f'Error: {printable(user_sentence(error))}', file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         sys.stdout.flush()
         print(on_interrupt, file=sys.stderr)
         status = INTERRUPTED
-    if status and os.environ.get('WORLD_SIZE', '1') != '1':
+    joint = os.environ.get('WORLD_SIZE', '1') != '1'  # do not wait for the collectives of processes that go on
+    working = status == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()
+                                            if thread is not threading.main_thread())
+    if status and (joint or working):
         sys.stderr.flush()
-        os._exit(status)  # do not wait for the collectives of processes that go on
+        os._exit(status)
     sys.exit(status)
 
 
@@ -54,6 +69,11 @@ def _leave_together() -> None:
         with suppress(RuntimeError):  # a process has died; this one has done its work
             distributed.barrier()
         distributed.destroy_process_group()
+
+
+def printable(text: str) -> str:
+    """``text`` without characters that a terminal would obey, such as the escapes in a file's name."""
+    return ''.join(char if char.isprintable() or char == '\n' else repr(char)[1:-1] for char in text)
 
 
 def parse_range(text: str) -> range:
@@ -80,13 +100,25 @@ class _ConfigOptions(argparse.Action):
         if wrong:
             raise argparse.ArgumentError(self, f'{wrong[0]!r} is not KEY=VALUE')
         from mmengine.config import DictAction
-        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        try:
+            DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        except AssertionError as error:  # brackets that do not close
+            raise argparse.ArgumentError(self, str(error)) from error
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """The flag ``--cfg-options`` of every command that reads a config; ``args.cfg_options`` is a dict."""
     parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions, default={}, metavar='KEY=VALUE',
                         help='override settings of the config, for example optim_wrapper.optimizer.lr=1e-3')
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command with a config has, as in mmpretrain."""
+    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def write_json(path: str | Path, results: Any) -> None:
@@ -98,12 +130,3 @@ def write_json(path: str | Path, results: Any) -> None:
     except OSError as error:
         raise UserError(f'The results cannot be written to {path} ({error.strerror}): choose another --out; they are '
                         f'{results}.') from error
-
-
-def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
-    """What a converter ends with: the file, ``more``, and its size."""
-    names = [name.replace('_', ' ') for name in more]
-    table = Table(Column('file', overflow='fold'), *names, 'tensors', 'parameters', 'MiB')
-    table.add_row(str(path), *more.values(), str(len(state_dict)), f'{sum(v.numel() for v in state_dict.values()):,}',
-                  f'{path.stat().st_size / 2**20:.1f}')
-    return table

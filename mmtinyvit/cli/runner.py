@@ -1,48 +1,42 @@
-"""From a command line to a runner: the flags, the config, the checks before anything starts, and the runner itself."""
+"""From a command line to a runner: the config, the checks before anything starts, and the runner itself."""
 import argparse
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub.constants
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
-from torch import distributed, nn
+from torch import distributed
 
 from mmtinyvit.config import read_config, saves_logits
+from mmtinyvit.engine.runner import Runner, TeacherRunner
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.classifiers import build_teacher
 
-from .command import add_config_options
+__all__ = ['build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
 
-__all__ = ['TeacherRunner', 'add_common_flags', 'build_dataset', 'build_runner', 'check_data', 'load_config',
-           'use_checkpoint']
+PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
+         {'test_dataloader', 'test_cfg', 'test_evaluator'})  # each whole or absent
+LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as tools/dist_train.sh does'), slurm=('SLURM_PROCID', 'srun'),
+                 mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
 
 
 # ---------------------------------------------------------------- configs
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that every command with a config has, as in mmpretrain."""
-    parser.add_argument('config', help='config file, or its path within the configs of the installed library')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
-    add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config that ``args`` names and merge its flags: those of :func:`add_common_flags`, and ``checkpoint``.
+    """Read the config that ``args`` names and merge its flags.
 
     Raises:
         UserError: There is no such checkpoint; or as :func:`~mmtinyvit.config.read_config`.
     """
     flags = vars(args)
     os.environ.setdefault('LOCAL_RANK', str(flags.get('local_rank', 0)))
-    cfg = read_config(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = flags.get('launcher', 'none')
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = flags.get('work_dir') or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     use_checkpoint(cfg, flags.get('checkpoint'))
     return cfg
@@ -61,9 +55,14 @@ def use_checkpoint(cfg: Config, checkpoint: str | None) -> None:
 def check_data(cfg: Config, *loaders: str) -> None:
     """Raises :class:`UserError` if a folder or file that the named loaders read is missing or empty.
 
-    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does.
+    The sentence says which, and where to get it if the dataset's ``source`` or the config's ``data_source`` does. The
+    first of the loaders must be there.
     """
+    if not cfg.get(loaders[0]):
+        raise UserError(f'{cfg.filename} has no {loaders[0]}: name a config that has one, or add it.')
     for loader in loaders:
+        if cfg.get(loader) and not (isinstance(cfg[loader], dict) and cfg[loader].get('dataset')):
+            raise UserError(f'{loader} of {cfg.filename} has no dataset: add it.')
         dataset = (cfg.get(loader) or {}).get('dataset')
         while dataset and 'dataset' in dataset:
             dataset = dataset['dataset']
@@ -78,7 +77,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
             fault = 'is empty' if path.exists() else 'does not exist'
             source = dataset.get('source') or cfg.get('data_source')
             if value and value == dataset.get('ann_file') and dataset['type'] == 'mmtinyvit.IndexedImages':
-                source = f'write it with `python tools/dataset_converters/index_images.py {root} --check`.'
+                source = f'write it with `python tools/dataset_converters/index_images.py {root or prefix} --check`.'
             source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 
@@ -104,15 +103,20 @@ def build_dataset(cfg: Config) -> Any:
 
 
 # ---------------------------------------------------------------- runners
-class TeacherRunner(Runner):
-    """A runner whose model is a teacher: with all of its weights from ``load_from``, where set, and never trained."""
+def _notice_offline(cfg: Config) -> None:
+    """Without a network, have timm's weights looked for in the cache alone: the hub would try for most of a minute."""
+    def wanted(value: Any) -> bool:
+        if isinstance(value, dict):
+            return value.get('pretrained') is True or any(map(wanted, value.values()))
+        return isinstance(value, list | tuple) and any(map(wanted, value))
 
-    def build_model(self, model: dict) -> nn.Module:
-        checkpoint, self._load_from = self._load_from, None
-        return build_teacher(model, checkpoint)
-
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        return model.to(get_device())  # DistributedDataParallel refuses a model without gradients
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname
+    if not wanted([*cfg.values()]) or getproxies():
+        return
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 
 def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
@@ -120,8 +124,19 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
 
     MMEngine's own start of ``launcher='pytorch'`` needs a GPU; without one, the processes are joined by gloo here.
 
-    Raises :class:`UserError` if the work folder cannot be written to, or a teacher's checkpoint does not fill it.
+    Raises :class:`UserError` if the config lacks something, the launcher was not started, the work folder cannot be
+    written to, or a teacher's checkpoint does not fill it.
     """
+    for names in ({'model'}, *PARTS):
+        missing = {name for name in names if cfg.get(name) is None}
+        if missing and (missing != names or names == {'model'}):
+            rest = f', but {", ".join(sorted(names - missing))}' if names - missing else ''
+            raise UserError(f'{cfg.filename} has no {" and no ".join(sorted(missing))}{rest}: add it'
+                            f'{", or leave all of them out" if rest else ""}.')
+    variable, starter = LAUNCHERS.get(cfg.get('launcher'), (None, None))
+    if variable and variable not in os.environ:
+        raise UserError(f'--launcher {cfg.launcher} is for processes that {starter.partition(",")[0]} starts, and this '
+                        f'is none: start the command with {starter}, or leave --launcher out.')
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cfg.work_dir):
@@ -129,6 +144,7 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     except OSError as error:
         raise UserError(f'The work folder {cfg.work_dir} cannot be written to ({error.strerror}): choose another '
                         '--work-dir.') from error
+    _notice_offline(cfg)
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         if not distributed.is_initialized():
             distributed.init_process_group('gloo')
@@ -136,4 +152,6 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                          find_unused_parameters=cfg.get('find_unused_parameters', False))
+    if kind is not TeacherRunner:
+        cfg.default_hooks = {'class_names': dict(type='mmtinyvit.ClassNamesHook')} | (cfg.get('default_hooks') or {})
     return kind.from_cfg(cfg)

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from mmtinyvit.errors import UserError
@@ -20,7 +21,10 @@ from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
 from mmtinyvit.store.folders import is_url
-from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME, spell_numbers
+from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME
+
+from .command import printable
+from .tables import fact_table, print_tables, row_table, size
 
 __all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
 
@@ -32,23 +36,8 @@ def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> No
     """The result as one JSON object, or as tables."""
     if args.json:
         print(json.dumps(result, indent=2))
-    for table in () if args.json else tables:
-        Console().print(table)
-
-
-def fact_table(facts: dict[str, Any]) -> Table:
-    """A table of names and values; lists of numbers are spelled, and values that are empty or None are left out."""
-    table = Table(Column(no_wrap=True), Column(overflow='fold'), show_header=False)
-    for name, value in facts.items():
-        if isinstance(value, list):
-            value = spell_numbers(value)
-        if value not in (None, ''):
-            table.add_row(name, Text(f'{value:,}' if type(value) is int else str(value)))  # Text: keys hold brackets
-    return table
-
-
-def size(num_bytes: int) -> str:
-    return f'{num_bytes / 2**30:,.1f} GiB' if num_bytes >= 2**30 else f'{num_bytes / 2**20:,.2f} MiB'
+    else:
+        print_tables(*tables)
 
 
 def watched(findings: Iterable[Finding]) -> Iterable[Finding]:
@@ -79,7 +68,8 @@ def info(args: argparse.Namespace) -> None:
         'store': store['path'],
         'samples': store['num_samples'],
         'classes': f"top {store['topk']} of {store['num_classes']:,}",
-        'complete views': f"{len(store['complete_views'])} ({spell_numbers(store['complete_views'])})",
+        'class names': ', '.join(prints.get('class_names', '').split('\n')[:3]) + ', ...' * ('class_names' in prints),
+        'complete views': store['complete_views'],
         'incomplete views': ', '.join(f"{view} ({shards['present']} of {shards['expected']} shards)"
                                       for view, shards in partial.items()),
         'codec': f"{store['codec']}, {store['bytes_per_view']:g} bytes per view",
@@ -104,13 +94,18 @@ def verify(args: argparse.Namespace) -> None:
     problems = [finding.problem for finding in findings if finding.problem]
     if len(findings) == 1 and problems:  # no manifest, so there is nothing to check
         raise UserError(problems[0])
-    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     facts, coverage = {}, {}
+    if args.decode and not problems:
+        decoded = list(watched(LogitStore(args.store).decode()))
+        problems = [finding.problem for finding in decoded if finding.problem]
+        facts['shards decoded'] = len(decoded)
+        findings = [*decoded, *findings]
+    damaged = sorted({str(finding.path) for finding in findings if finding.problem})
     if not any(path.endswith((TEXT_NAME, INDEX_NAME)) for path in damaged):  # it can be opened
         store = LogitStore(args.store)
         coverage = store.coverage()
-        facts = {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
-                 'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
+        facts |= {'samples': store.num_samples, 'classes': f'top {store.topk} of {store.num_classes:,}',
+                  'codec': f'{store.codec}, {store.bytes_per_view:g} bytes per view'}
     partial = [view for view, shards in coverage.items() if shards.present < shards.expected]
     if not args.json:  # at once: the teacher may take long
         emit(args, {}, fact_table({
@@ -136,25 +131,33 @@ def ask_again(args: argparse.Namespace) -> dict[str, float]:
     """Ask the teacher again about some records, and compare its answers with the store's."""
     with redirect_stdout(sys.stderr):  # where the logs go; the result alone is for stdout
         from mmtinyvit.config import saving_loop
+        from mmtinyvit.engine.runner import TeacherRunner
 
-        from .runner import TeacherRunner, build_runner, check_data, load_config
+        from .runner import build_runner, check_data, load_config
 
         cfg = load_config(args)
+        loop = saving_loop(cfg, args.config)
         check_data(cfg, 'test_dataloader')
-        saving_loop(cfg, args.config).update(type='mmtinyvit.CheckLogitsLoop', store=args.store,
-                                              num_records=args.records)
+        loop.update(type='mmtinyvit.CheckLogitsLoop', store=args.store, num_records=args.records)
         return build_runner(cfg, TeacherRunner).test()
 
 
 def show(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
-    names = read_class_names(args.classes, store.num_classes) if args.classes else None
+    names = known = store.manifest.class_names
+    if args.classes and Path(args.classes).exists():
+        names = read_class_names(args.classes, store.num_classes, known)
+    elif args.classes:
+        from mmtinyvit.apis.store_stats import name_classes  # a layout: needs timm
+
+        names = name_classes(store, None, args.classes)
     sample = describe_sample(store, args.key, args.views, args.top, names)
     mixing = ['partner hash'] if any('partner' in row for row in sample['views']) else []
-    table = Table('view', *mixing, 'classes, probability (log-probability)', 'other classes',
-                  title=Text(f"{sample['key']} (sample {sample['position']})"), title_justify='left')
+    said = 'classes, probability (log-probability)'
+    table = row_table('view', *mixing, said, 'other classes', words=(said, ),
+                      title=Text(printable(f"{sample['key']} (sample {sample['position']})")))
     for row in sample['views']:
-        lines = [f"{entry['name'] or entry['class']} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
+        lines = [f"{printable(entry['name'] or str(entry['class']))} {entry['prob']:.1%} ({entry['log_prob']:.2f})"
                 for entry in row['top']]
         table.add_row(str(row['view']), *([row['partner']] if mixing else []), Text('\n'.join(lines)),
                       f"{row['tail_mass']:.2%}")
@@ -166,7 +169,7 @@ def stats(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_stats
-        from mmtinyvit.apis.store_stats import measure_store, pick_views
+        from mmtinyvit.apis.store_stats import measure_store, name_classes, pick_views
         from mmtinyvit.engine.store_check import check_dataset
 
         from .runner import build_dataset, load_config
@@ -175,31 +178,32 @@ def stats(args: argparse.Namespace) -> None:
         check_dataset(store, dataset, any_order=True, labels=not args.label_index)
         views = pick_views(store, args.views)
         measured = measure_store(store, dataset, views, args.samples, args.worst, args.label_index, watched_units)
+        classes = name_classes(store, dataset, args.classes)
         if args.out:
             draw_stats(measured, args.out)
             measured['plots'] = args.out
-    classes = None if args.label_index else dataset.metainfo.get('classes')
 
     def name(label: int) -> Text:
-        return Text(str(classes[label]) if classes and label < len(classes) else str(label))
+        return Text(printable(classes[label]) if classes else f'class {label}')
 
     tables = [fact_table({
         'store': args.store,
-        'samples, views': f"{measured['samples']:,}, {spell_numbers(measured['views'])}",
+        'samples': measured['samples'],
+        'views': measured['views'],
         "teacher's top-1, top-5": f"{measured['top1']:.2%}, {measured['top5']:.2%}",
         'same top-1 in all views': f"{measured['same_top1']:.2%}",
         'mean entropy': f"{measured['entropy']:.3f} nats",
         'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
         'plots': args.out})]
-    table = Table('label', 'teacher says', 'views', title='Classes confused most', title_justify='left')
+    table = row_table('label', 'teacher says', 'views', words=('label', 'teacher says'), title='Classes confused most')
     for row in measured['confusions']:
         table.add_row(name(row['label']), name(row['predicted']), f"{row['views']:,}")
     tables.append(table)
     for which, title in (('disagreements', 'Teacher and label disagree most: the label may be wrong'),
                          ('hardest', 'The teacher is least sure: hard samples')):
-        table = Table('sample', 'label', 'teacher says', title=title, title_justify='left')
+        table = row_table(*(headers := ('sample', 'label', 'teacher says')), words=headers, title=title)
         for row in measured[which]:
-            table.add_row(Text(row['key']), name(row['label']) + f" {row['label_prob']:.1%}",
+            table.add_row(Text(printable(row['key'])), name(row['label']) + f" {row['label_prob']:.1%}",
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)
@@ -209,9 +213,8 @@ def gallery(args: argparse.Namespace) -> None:
     store = LogitStore(args.store) if args.store else None
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_views
-        from mmtinyvit.apis.store_stats import measure_store, pick_views
-        from mmtinyvit.config import saves_logits, saving_loop
-        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, find_store
+        from mmtinyvit.apis.store_stats import measure_store, name_classes, pick_views
+        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
         from mmtinyvit.datasets.views import iter_transforms
         from mmtinyvit.engine.store_check import check_canaries
 
@@ -219,17 +222,25 @@ def gallery(args: argparse.Namespace) -> None:
 
         cfg = load_config(args)
         dataset = build_dataset(cfg)
-        if store is None:
-            saved = saving_loop(cfg, args.config).store if saves_logits(cfg) else None
-            store = LogitStore(saved) if saved else find_store(dataset, cfg)
+        places = configured_stores(cfg, dataset) if store is None else []
+        if any(is_url(place) or Path(place).exists() for place in places):
+            if len(places) > 1:
+                raise UserError(f'The config {args.config} reads {len(places)} stores: name the one to draw.')
+            store = LogitStore(places[0])
         for reader in filter(lambda t: isinstance(t, LoadTeacherLogits), iter_transforms(dataset)):
             reader.use(mode='online')  # the records come from the store that is drawn
-        if not is_replayable(store.manifest):
-            raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
-        drawn = [view for view in store.views if view in args.views] or store.views[:1]
-        views = pick_views(store, args.views) if args.hardest or not drawn else drawn
-        labels = args.hardest and not args.label_index
-        check_canaries(store, dataset, views, 2, any_order=True, labels=labels)
+        at = f' at {places[0]}' if places else ''
+        if store is None:
+            if args.hardest or args.classes:
+                raise UserError(f'The config {args.config} has no store{at} yet, so no teacher has said anything: draw '
+                                'the views without --hardest and --classes, or save the store first.')
+            views = list(range(4) if args.views is None else args.views)
+        else:
+            if not is_replayable(store.manifest):
+                raise UserError(f'The views of {store.root} cannot be made again, so there is nothing to draw.')
+            views = pick_views(store, args.views, complete=args.hardest)
+            views = views[:4] if args.views is None else views
+            check_canaries(store, dataset, views, 2, any_order=True, labels=args.hardest and not args.label_index)
         if args.index:
             rows = args.index
         elif args.hardest:
@@ -237,17 +248,33 @@ def gallery(args: argparse.Namespace) -> None:
             rows = [row['index'] for row in measured['disagreements']]
         else:
             rows = sorted({round(i * (len(dataset) - 1) / max(args.rows - 1, 1)) for i in range(args.rows)})
-        draw_views(store, dataset, args.out, rows, views, args.top)
-    emit(args, dict(path=str(store.root), picture=args.out, rows=rows, views=views),
-         fact_table({'wrote': args.out, 'samples': ', '.join(map(str, rows)), 'views': views}))
+        draw_views(store, dataset, args.out, rows, views, args.top,
+                   store and name_classes(store, dataset, args.classes))
+    emit(args, dict(path=store and str(store.root), picture=args.out, rows=rows, views=views),
+         fact_table({'wrote': args.out, 'store': store.root if store else f'none yet{at}, so these are the views alone',
+                     'samples': ', '.join(map(str, rows)), 'views': views}))
+
+
+def configured_stores(cfg: Any, dataset: Any) -> list[str]:
+    """Where a config has its store, or its stores, whether there is anything yet or not."""
+    from mmtinyvit.config import saves_logits, saving_loop
+    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, use_store
+    from mmtinyvit.datasets.views import iter_transforms
+
+    if saves_logits(cfg):
+        path = saving_loop(cfg, cfg.filename).get('store')
+        return [path] if path else []
+    reads = any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset))
+    return use_store(dataset, cfg).paths if reads else []
 
 
 def plan(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.store_plan import check_limits, free_bytes, plan_store, recommend_views
         from mmtinyvit.config import saving_loop
+        from mmtinyvit.engine.runner import TeacherRunner
 
-        from .runner import TeacherRunner, build_runner, check_data, load_config
+        from .runner import build_runner, check_data, load_config
 
         cfg = load_config(args)
         loop = saving_loop(cfg, args.config)
@@ -257,18 +284,20 @@ def plan(args: argparse.Namespace) -> None:
         planned = plan_store(cfg, build_runner(cfg, TeacherRunner).model, args.images, args.views, args.max_kl)
         best = planned['recommended']
         advice = recommend_views(planned['views'], best['total_bytes'], planned['hours'], room, args.hours)
-    table = Table('K', 'codec', 'mass', 'mean KL', 'of it codec', 'largest KL', 'bytes per view', 'in all',
-                  title=f"{planned['images']:,} images, {planned['classes']:,} classes", title_justify='left')
+    title = f"{planned['images']:,} images, {planned['classes']:,} classes; KL in nats; bytes of one view, and of all"
+    table = row_table('K', 'codec', 'mass', 'mean KL', 'by codec', 'largest', 'bytes', 'in all', words=('codec', ),
+                      box=None, pad_edge=False, title=title)
     for row in planned['rows']:
-        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", f"{row['mean_kl']:.2e}",
-                      f"{row['codec_kl']:.1e}", f"{row['max_kl']:.2e}", f"{row['bytes']:g}",
-                      size(row['total_bytes']), style='bold' if row is best else None)
+        divergences = (max(row[name], 0) for name in ('mean_kl', 'codec_kl', 'max_kl'))  # rounding goes below 0
+        table.add_row(f"{row['topk']:,}", row['codec'], f"{row['mass']:.4f}", *(f'{kl:.1e}' for kl in divergences),
+                      f"{row['bytes']:g}", size(row['total_bytes']), style='bold' if row is best else None)
     far = f' (no K tried comes below {args.max_kl:g}: this is the closest)' if best['mean_kl'] > args.max_kl else ''
     reasons = {'wanted': 'all that are wanted', 'room': f'what {room / 2**30:,.1f} GiB hold',
                'time': f'what the teacher computes in {args.hours} hours'}
     emit(args, dict(config=args.config, **planned, recommended_views=advice), table, fact_table({
         'config': args.config,
-        'samples, views': f"{planned['samples']:,}, {planned['views']}",
+        'samples': planned['samples'],
+        'views': planned['views'],
         'measured rate': f"{planned['per_second']:,.1f} images per second",
         'time for all views': f"{planned['hours']:,.2f} hours on one such device",
         'recommended': f"topk={best['topk']}, codec='{best['codec']}': {size(best['total_bytes'])}, mean KL "

@@ -15,7 +15,8 @@ from .transforms import (
     Solarize,
     SolarizeAdd,
 )
-from .views import EpochClock, SeededAugment, ViewDataset, ViewsAtOnce, set_view
+from .view_dataset import ViewDataset, ViewsAtOnce
+from .views import EpochClock, SeededAugment, set_view
 
 __all__ = [
     'AutoContrast', 'EpochClock', 'Equalize', 'ImageFolder', 'ImageNet', 'ImageNetV2', 'IndexedImages',

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..store.keys import check_keys
 from .transforms import LoadImage
-from .views import find_pipeline, find_seeded_augment, iter_transforms, sample_key
+from .view_dataset import find_pipeline
+from .views import find_seeded_augment, iter_transforms, sample_key
 
 __all__ = ['canary_digest', 'classes_hash', 'dataset_identity', 'in_blocks', 'iter_keys', 'library_versions',
            'pipeline_identity', 'plain_json']
@@ -35,13 +37,28 @@ def in_blocks(keys: Iterable[str], size: int = 65_536) -> Iterator[list[str]]:
 
 
 def dataset_identity(keys: Iterable[str], classes: list[str] | None) -> dict:
-    """Number, order and classes of a dataset: of its keys, and of the class names in the order of the labels."""
+    """Number, order and classes of a dataset: of its keys, and of the class names in the order of the labels.
+
+    Raises:
+        UserError: A key is not UTF-8, or has a line break; it is named.
+    """
     order, count = hashlib.sha256(), 0
     for block in in_blocks(keys):
-        order.update(''.join(f'{key}\n' for key in block).encode())
+        text = ''.join(f'{key}\n' for key in block).encode(errors='surrogatepass')
+        order.update(text)
+        if text.count(b'\n') != len(block) or not _is_utf8(text):
+            check_keys(block, count)
         count += len(block)
     return dict(num_samples=count, order_hash=order.hexdigest(),
                 num_classes=None if classes is None else len(classes), classes_hash=classes_hash(classes))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def classes_hash(classes: Sequence[str] | None) -> str | None:

@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import PackInputs
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import require_same_classes
 from mmtinyvit.registry import TRANSFORMS
 from mmtinyvit.store import LogitStore, MissingShard, Record, mix_logits
 from mmtinyvit.store.layout import MANIFEST_NAME
@@ -94,6 +95,10 @@ class LoadTeacherLogits(BaseTransform):
                 if other.num_classes != stores[0].num_classes:
                     raise UserError(f'The store {stores[0].root} has {stores[0].num_classes} classes and {other.root} '
                                     f'has {other.num_classes}: combine teachers of the same classes.')
+                names = stores[0].manifest.class_names, other.manifest.class_names
+                if None not in names:
+                    require_same_classes(*names, f'The store {stores[0].root} is of {{ours}} and {other.root} of '
+                                         '{theirs}', 'combine teachers of the same classes in the same order.')
             for store in stores:
                 store.prepare()
             self._stores = stores

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import DATA_SAMPLERS, DATASETS
 
-from .views import find_clocks, load_batch, load_sample
+from .view_dataset import load_batch, load_sample
+from .views import find_clocks
 
 __all__ = ['RepeatAugSampler', 'RepeatedViews']
 

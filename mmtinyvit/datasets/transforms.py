@@ -1,6 +1,7 @@
 """Transforms of single images: loading, labels, and faster forms of mmpretrain's slowest augmentations."""
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,13 +16,17 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList, list_classes, require_classes
 from mmtinyvit.registry import TRANSFORMS
 from mmtinyvit.store.folders import is_url
 
 from .images.members import read_files, read_member, read_members
 
 __all__ = ['AutoContrast', 'Equalize', 'LoadImage', 'MapLabel', 'RandAugment', 'RandomResizedCrop', 'Solarize',
-           'SolarizeAdd']
+           'SolarizeAdd', 'as_bgr']
+
+# mmcv says so at every worker's first ColorJitter with Pillow, though mmpretrain passes nothing but alpha.
+warnings.filterwarnings('ignore', "Only use 'alpha' for pillow backend", UserWarning)
 
 _VALUES = np.arange(256, dtype=np.uint8)
 _VALUES.flags.writeable = False
@@ -45,7 +50,7 @@ class LoadImage(LoadImageFromFile):
 
     Required keys: ``img_path``; ``archive_member`` (:class:`ArchiveMember`) for an image in an archive.
     Added keys: ``img``, ``img_shape`` and ``ori_shape``, both ``(H, W)``. Results that have an ``img`` and no path, as
-    those of mmpretrain's inferencers, are left as they are.
+    those of mmpretrain's inferencers, become the same form, see :func:`as_bgr`.
     Removed keys: ``image_bytes`` (bytes), the encoded image, which :meth:`prepare_batch` adds where it is remote.
 
     Args:
@@ -80,9 +85,10 @@ class LoadImage(LoadImageFromFile):
         """Read and decode.
 
         Raises:
-            UserError: The file is missing or cannot be decoded.
+            UserError: The file is missing or cannot be decoded; or an ``img`` is no image.
         """
         if 'img' in results and 'img_path' not in results:
+            results['img'] = as_bgr(results['img'])
             return results
         path = results['img_path']
         data = results.pop('image_bytes', None)
@@ -126,6 +132,32 @@ class LoadImage(LoadImageFromFile):
                 and is_url(results.get('img_path') or ''))
 
 
+def as_bgr(image: np.ndarray) -> np.ndarray:
+    """An image that somebody else has decoded, as ``(H, W, 3)`` uint8, by the rules for files.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 1)``, grey; ``(H, W, 3)``, BGR; ``(H, W, 4)``, whose alpha is left out. Type
+            uint8, or uint16, of which the upper eight bits count.
+
+    Raises:
+        UserError: It has another shape or type, such as float, whose range nobody knows.
+    """
+    shape = image.shape if isinstance(image, np.ndarray) else type(image).__name__
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = f' and type {image.dtype}' if isinstance(image, np.ndarray) else ''
+        raise UserError(f'An image of shape {shape}{kind} is none of pixels from 0 to 255: give a NumPy array of type '
+                        "uint8, of floats from 0 to 1 `(255 * image).round().astype('uint8')`.")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
+        raise UserError(f'An array of shape {shape} is no image: give (H, W), or (H, W, C) with C = 1, 3 (BGR) or 4.')
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.shape[2] == 1:
+        return image.repeat(3, axis=2)
+    return np.ascontiguousarray(image[..., :3]) if image.shape[2] == 4 else image
+
+
 def _is_remote_member(results: dict) -> bool:
     return results.get('archive_member') is not None and is_url(results['archive_member'].archive)
 
@@ -143,20 +175,44 @@ class MapLabel(BaseTransform):
     - gt_label (int): ``index[gt_label]``.
 
     Args:
-        index: The teacher's class for each class of the dataset.
+        index: The teacher's class for each class of the dataset: a list of numbers; or a dict of names, such as
+            ``dict(lab='n02099712')``, for classes that the teacher calls otherwise. The others are found by their own
+            names, see :func:`~mmtinyvit.evaluation.class_map.find_classes`.
+        target: The teacher's classes in order, which names need: a label layout such as ``'in1k'``, a file, or a list.
+
+    Attributes:
+        classes: Names of the teacher's classes, or None.
 
     Raises:
-        UserError: A label is not among them, or there is none.
+        UserError: A label or a class is not among them, or there is none.
     """
 
-    def __init__(self, index: Sequence[int]) -> None:
-        self.index = list(index)
+    def __init__(self, index: Sequence[int] | Mapping[str, str] | None = None,
+                 target: ClassList | None = None) -> None:
+        self.classes = None if target is None else list_classes(target)
+        self.names = dict(index or {}) if index is None or isinstance(index, Mapping) else None
+        self.index: list[int] | None = list(index) if self.names is None else None
+        if self.names is not None and self.classes is None:
+            raise UserError("MapLabel finds classes by their names among the teacher's: set target, for example to "
+                            "'in1k', or give their numbers as index.")
+
+    def name_classes(self, classes: Sequence[str] | None) -> None:
+        """Tell what the classes of the dataset are called. Raises :class:`UserError` if one is not found."""
+        if self.names is None or not classes:
+            return
+        wanted = [self.names.get(name, name) for name in classes]
+        self.index = require_classes(
+            self.classes, wanted, 'MapLabel has a target of {ours} for images of {theirs}',
+            "add what is missing to its index, as in dict(lab='n02099712').", several=bool(self.names)).tolist()
 
     def transform(self, results: dict) -> dict:
         label = results.get('gt_label')
         if label is None:
             raise UserError(f'MapLabel has nothing to map, since {results.get("img_path", "a sample")} has no label: '
                             'take it out of the pipeline, or list the images with labels.')
+        if self.index is None:
+            raise UserError('MapLabel was not told what the classes of the images are called: use a dataset of this '
+                            'library, such as mmtinyvit.ImageFolder, or give numbers as index.')
         if not 0 <= label < len(self.index):
             raise UserError(f'MapLabel has {len(self.index)} classes, and {results.get("img_path", "a sample")} has '
                             f'the label {label}: list the teacher\'s class for every class of the dataset.')
@@ -164,7 +220,7 @@ class MapLabel(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(index={self.index})'
+        return f'{type(self).__name__}(index={self.index or self.names})'
 
 
 @TRANSFORMS.register_module()

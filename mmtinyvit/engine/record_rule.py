@@ -29,6 +29,8 @@ class RecordRule:
     """
 
     def __init__(self, topk: int, keep_mass: float | None = None, sampling: Mapping | None = None) -> None:
+        if not isinstance(topk, int):
+            raise UserError(f'topk={topk!r} is no whole number: set topk to the entries of a record.')
         self.topk, self.keep_mass, self.draws, self.power = topk, keep_mass, None, 1.0
         if keep_mass is not None and not 0 < keep_mass < 1:
             raise UserError(f'keep_mass={keep_mass!r} must lie between 0 and 1, for example 0.99.')

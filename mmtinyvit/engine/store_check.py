@@ -29,8 +29,10 @@ from mmtinyvit.datasets.identity import (
 )
 from mmtinyvit.datasets.load_teacher_logits import find_reader
 from mmtinyvit.datasets.mixing import PairedSampler
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
+from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList, list_classes, require_same_classes, spell_classes
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
@@ -47,12 +49,14 @@ Place = str | Path
 
 def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classes: int | None = None,
                      codec: str = 'compact', samples_per_shard: int | None = None,
-                     reference_view: int | None = None) -> dict[str, Any]:
+                     reference_view: int | None = None, classes: ClassList | None = None) -> dict[str, Any]:
     """What a store of this teacher's records is to be; replays one sample of ``view`` twice to make sure.
+
+    The names of the teacher's ``classes`` go into its fingerprints, if they are given or the model knows them.
 
     Raises:
         UserError: Images are repeated, the views cannot be replayed, K is more than the teacher's classes, they are not
-            ``num_classes``, or the codec does not suit the teacher's record rule.
+            ``num_classes`` or not the ``classes``, or the codec does not suit the teacher's record rule.
     """
     rule = teacher.rule
     if rule.keep_mass is not None and codec != 'smallest':
@@ -60,16 +64,34 @@ def request_manifest(teacher: Teacher, view: int, model_config: dict, num_classe
                         "same width: set codec='smallest', or leave keep_mass out.")
     if hasattr(teacher.dataset.dataset, 'dataset'):
         name = type(teacher.dataset.dataset).__name__
-        raise UserError(f'{name} has some images several times, and a store has each once: save the dataset inside it, '
-                        f'without the wrapper; a training that only reads the store may have {name}.')
-    classes, topk = teacher.probe(view), rule.topk
-    if num_classes not in (None, classes):
-        raise UserError(f'The teacher has {classes} classes, and the config says num_classes={num_classes}.')
-    if topk > classes:
-        raise UserError(f'topk={topk} is more than the {classes} classes of the teacher.')
-    return dict(topk=topk, num_classes=classes, codec=codec, base_seed=teacher.augment.base_seed,
+        raise UserError(f'{name} repeats or leaves out images of the dataset inside it, and a store has each once: '
+                        'save the dataset inside, without the wrapper; a training that only reads the store may have '
+                        f'{name}.')
+    found, topk = teacher.probe(view), rule.topk
+    if num_classes not in (None, found):
+        raise UserError(f'The teacher has {found} classes, and the config says num_classes={num_classes}.')
+    if topk > found:
+        raise UserError(f'topk={topk} is more than the {found} classes of the teacher.')
+    names = _teacher_classes(teacher, found, classes)
+    fingerprints = teacher.fingerprints(model_config) | ({'class_names': '\n'.join(names)} if names else {})
+    return dict(topk=topk, num_classes=found, codec=codec, base_seed=teacher.augment.base_seed,
                 mixing=teacher.mixing is not None, samples_per_shard=samples_per_shard, reference_view=reference_view,
-                fingerprints=teacher.fingerprints(model_config))
+                fingerprints=fingerprints)
+
+
+def _teacher_classes(teacher: Teacher, num_classes: int, given: ClassList | None) -> tuple[str, ...] | None:
+    """The names of its classes, as they are given or as the model knows them. Raises :class:`UserError`, see above."""
+    known = getattr(teacher.model, 'class_names', None)
+    if given is None:
+        return known if known and len(known) == num_classes else None
+    names = list_classes(given)
+    if len(names) != num_classes:
+        raise UserError(f'The teacher has {num_classes} classes, and classes= of the saving names '
+                        f'{spell_classes(names)}: correct it, or leave it out.')
+    if known:
+        require_same_classes(known, names, 'The teacher is of {ours} by its checkpoint, and of {theirs} by classes= of '
+                             'the saving', 'correct it, or leave it out.')
+    return names
 
 
 @contextmanager
@@ -151,6 +173,12 @@ class StoreCheck:
     def config(self, runner: Runner, place: Place, manifest: Manifest, number: int = 0, count: int = 1) -> None:
         """Compare the manifest of store ``number`` of ``count`` with the config; the store itself need not exist."""
         model = unwrap_model(runner.model)
+        if not getattr(model, 'reads_record', False):
+            name = type(model).__name__
+            raise UserError(f'The pipeline reads the store {place}, and {name} as it is set learns nothing from it: '
+                            'take mmtinyvit.DistillClassifier or DistillTimmClassifier, or DeiTDistillClassifier with '
+                            'alpha above 0 and no teacher, as the model; a model of your own that reads the record '
+                            'says so by its attribute reads_record = True.')
         head = getattr(model, 'head', None)
         classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
         if classes not in (None, manifest.num_classes):
@@ -158,7 +186,7 @@ class StoreCheck:
                             f'num_classes={manifest.num_classes} in the head, or set store= to another store.')
         _check_pipeline(place, manifest, runner.train_dataloader, model.data_preprocessor)
         if getattr(model, 'reads_labels', True):
-            check_labels(runner.train_dataloader.dataset, manifest.num_classes)
+            check_labels(runner.train_dataloader.dataset, manifest.num_classes, manifest.class_names)
         wanted = []
         for name, value in self.wanted.items():
             values = value if isinstance(value, (list, tuple)) else [value] * count
@@ -185,7 +213,7 @@ class StoreCheck:
         return 0
 
     @staticmethod
-    def resumed(checkpoint: dict, identity: dict[str, str]) -> None:
+    def resumed(checkpoint: dict, identity: dict[str, Any]) -> None:
         """Refuses to go on with a checkpoint that was trained from other stores than those of ``identity``."""
         saved = checkpoint.get('teacher_store')
         if saved is not None and saved['store_id'] != identity['store_id']:  # the folder may have moved
@@ -210,13 +238,14 @@ def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> l
     return list(wanted) if wanted else common
 
 
-def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> dict[str, str]:
-    """Path and identity of a store; of several, one identity that their weights are part of."""
+def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> dict[str, Any]:
+    """Path, identity and class names of a store; of several, one identity that their weights are part of."""
     paths, ids = [str(store.root) for store in stores], [store.manifest.store_id.hex() for store in stores]
+    classes = next((store.manifest.class_names for store in stores if store.manifest.class_names), None)
     if len(ids) == 1:
-        return dict(path=paths[0], store_id=ids[0])
+        return dict(path=paths[0], store_id=ids[0], classes=classes)
     text = ' '.join(f'{store_id} {weight:.9f}' for store_id, weight in zip(ids, weights, strict=True))
-    return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32])
+    return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32], classes=classes)
 
 
 def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, preprocessor: nn.Module) -> None:
@@ -250,7 +279,8 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
         store, dataset: The training's.
         wanted: Keys whose place in the dataset is asked for.
         any_order: Whether all samples of the store may come in another order than the store's; not when mixed.
-        labels: Whether labels are read. Only then must the class list be the one that the store was saved with.
+        labels: Whether labels are read. Only then must the class list be the one that the store was saved with, unless
+            the store knows what its classes are called, with which labels are compared then.
 
     Returns:
         dict: Their indices by key, of those that the dataset has.
@@ -265,7 +295,8 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
     ours = dataset_identity(keys(), getattr(dataset, 'metainfo', {}).get('classes'))
     advice = 'Train on the data that the store was saved from, or save a new store.'
     store_hash, dataset_hash = stored.get('classes_hash'), ours['classes_hash']
-    if labels and store_hash and dataset_hash and store_hash != dataset_hash:
+    unnamed = labels and not store.manifest.class_names
+    if unnamed and store_hash and dataset_hash and store_hash != dataset_hash:
         raise UserError(f"The store {store.root} was saved with another class list ({stored['num_classes']} names, "
                         f"hash {store_hash[:12]}) than the dataset has ({ours['num_classes']} names, hash "
                         f'{dataset_hash[:12]}). {advice}')

@@ -19,7 +19,8 @@ from mmtinyvit.datasets.identity import (
     plain_json,
 )
 from mmtinyvit.datasets.mixing import partners_of_view
-from mmtinyvit.datasets.views import ViewDataset, find_seeded_augment
+from mmtinyvit.datasets.view_dataset import ViewDataset
+from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers.teachers import class_logits
 from mmtinyvit.models.data_preprocessors import SeededMixing, view_names

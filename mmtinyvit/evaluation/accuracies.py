@@ -2,7 +2,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -13,41 +13,103 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..registry import METRICS
-from .class_map import LAYOUTS, match_classes, synsets
+from .class_map import (
+    LAYOUTS,
+    ClassList,
+    find_classes,
+    is_synset,
+    list_classes,
+    match_classes,
+    require_classes,
+    require_same_classes,
+    spell_classes,
+    to_synsets,
+)
 
 __all__ = ['MappedAccuracy', 'RealAccuracy', 'real_labels']
 
 
 @METRICS.register_module()
 class MappedAccuracy(BaseMetric):
-    """Accuracy after the scores of a head are mapped to another label layout; by default from ImageNet-21K to 1K.
+    """Accuracy after the scores of a head are mapped to the classes of the data; by default from ImageNet-21K.
 
     Only the mapped classes compete. A class that the head does not have is never predicted (the original gives it the
     score 0 among logits, which may win; it concerns 50 of 50,000 images).
 
     Args:
-        num_classes: Size of the head, or the name of its layout, see :func:`.synsets`.
-        index: ``(classes of the data,)``, the head's class for each class of the data, -1 for none; by default found
-            by synset.
+        num_classes: Size of the head, or its layout, see :func:`.synsets`.
+        index: ``(classes of the data,)``, the head's class for each class of the data, -1 for none; or a dict of names,
+            for classes that the head calls otherwise. By default they are found by synset or name.
         topk: The k of each accuracy: a label among the k best classes counts as right.
-        target: Layout of the data's labels, by name or size.
+        target: The classes of the data: a layout, or names. By default those that the dataset names, or ``'in1k'`` if
+            it names none.
         **kwargs: As for ``mmengine.evaluator.BaseMetric``; results are ``accuracy/top1`` and so on, in percent.
 
     Raises:
-        UserError: A layout is not known, or ``topk`` is not between 1 and the number of the data's classes.
+        UserError: A layout is not known, the data's classes are not the target's or not to be found in the head, or
+            ``topk`` is not between 1 and their number.
     """
     default_prefix = 'accuracy'
 
-    def __init__(self, num_classes: int | str = 21841, index: Sequence[int] | None = None,
-                 topk: int | Sequence[int] = (1, 5), target: int | str = 'in1k', **kwargs) -> None:
+    def __init__(self, num_classes: int | str = 21841, index: Sequence[int] | Mapping[str, str] | None = None,
+                 topk: int | Sequence[int] = (1, 5), target: ClassList | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.num_classes = num_classes if isinstance(num_classes, int) else len(synsets(num_classes))
-        index = torch.as_tensor(match_classes(num_classes, target) if index is None else index)
-        self._index, self._absent = index.clamp(min=0), index < 0
+        self.named = index is None or isinstance(index, Mapping)
+        self.head = list_classes(num_classes) if self.named or not isinstance(num_classes, int) else None
+        self.num_classes = num_classes if self.head is None else len(self.head)
+        self.names = dict(index or {}) if self.named else {}
+        self.target = None if target is None else list_classes(target)
         self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        self._index = self._absent = None
+        if not self.named:
+            self._use(index)
+        elif self.target or find_classes(self.head, 'in1k').max() >= 0:
+            self._use(self._find(self.target or list_classes('in1k')))
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """What the dataset says about itself; the runner sets it, and its class names are taken from it."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        self._dataset_meta = meta
+        classes = tuple(map(str, (meta or {}).get('classes') or ()))
+        if classes:
+            self.name_classes(classes)
+
+    def name_classes(self, classes: Sequence[str]) -> None:
+        """Tell what the data's classes are called. Raises :class:`UserError` if the head does not have them."""
+        if not self.named:
+            if len(classes) != len(self._index):
+                raise UserError(f'index of {type(self).__name__} is for {len(self._index)} classes, and the images are '
+                                f'of {spell_classes(classes)}: give the class of the head for each of them, or names.')
+            return
+        if self.target is not None:
+            require_classes(self.target, classes, f'The target of {type(self).__name__} has {{ours}}, and the images '
+                            'are of {theirs}', 'correct target, or leave it out.')
+        self._use(self._find(classes))
+
+    def _find(self, classes: Sequence[str]) -> np.ndarray:
+        """The head's class for each class of the data; -1 for a synset that it does not have."""
+        wanted = to_synsets([self.names.get(name, name) for name in classes])
+        require_classes(self.head, [name for name in wanted if not is_synset(name)],
+                        f'{type(self).__name__} has a head of {{ours}} and images of {{theirs}}',
+                        "say which they are with index, as in dict(lab='n02099712').")
+        return match_classes(self.head, wanted)
+
+    def _use(self, index: Sequence[int]) -> None:
+        index = torch.as_tensor(index)
+        self._index, self._absent = index.clamp(min=0), index < 0
         if not 1 <= min(self.topk) <= max(self.topk) <= len(index):
             raise UserError(f'{type(self).__name__} cannot tell the top {self.topk} of {len(index)} classes: set topk '
                             'to numbers from 1 to the number of classes.')
+
+    def check_head(self, classes: Sequence[str] | None, owner: str) -> None:
+        """Compare what the outputs are called by ``owner`` with the layout of the head. Raises :class:`UserError`."""
+        if classes and self.head:
+            require_same_classes(self.head, classes, f'num_classes of {type(self).__name__} means {{ours}}, and '
+                                 f'{owner} has {{theirs}}', 'set it to the layout of the head.')
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Judge the ``pred_score`` ``(num_classes,)`` of a batch. Raises :class:`UserError` if it has another size."""
@@ -63,6 +125,9 @@ class MappedAccuracy(BaseMetric):
             raise UserError(f'The model scores {score.numel()} classes, but {type(self).__name__} was told '
                             f'{self.num_classes}: set its num_classes to the layout of the head '
                             f'({", ".join(LAYOUTS)}), or use Accuracy for a head without a map.')
+        if self._index is None:
+            raise UserError(f'{type(self).__name__} does not know the classes of the images, which have no names: set '
+                            'target.')
         return score.cpu()[self._index].masked_fill(self._absent, -torch.inf)
 
     def labels_of(self, sample: dict) -> Tensor:
@@ -108,7 +173,10 @@ class RealAccuracy(MappedAccuracy):
     default_prefix = 'real'
 
     def __init__(self, num_classes: int | str = 'in1k', topk: int | Sequence[int] = (1, 5), **kwargs) -> None:
-        super().__init__(num_classes, topk=topk, **kwargs)
+        super().__init__(num_classes, topk=topk, target='in1k', **kwargs)
+
+    def name_classes(self, classes: Sequence[str]) -> None:
+        """Nothing: the labels are not the dataset's."""
 
     def labels_of(self, sample: dict) -> Tensor:
         """The ReaL labels of the image. Raises :class:`UserError` if it is not of ImageNet's validation set."""

@@ -1,4 +1,4 @@
-"""The label layouts of ImageNet, and which class of one layout is which of another, by synset.
+"""The label layouts of ImageNet, and which class of one list is which of another, by synset or name.
 
 ImageNet-21K was published and cut down several times, so a head has 21,841, 19,167, 10,450 or another number of
 classes. timm ships the synset lists of all layouts here but winter21's. Looking the 1,000 synsets up in the 21,841
@@ -7,17 +7,22 @@ gives exactly the map that TinyViT was published with (``imagenet_1kto22k.txt``)
 """
 import os
 import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from timm.data import ImageNetInfo
 
 from ..errors import UserError
 
-__all__ = ['LAYOUTS', 'LabelLayout', 'class_names', 'match_classes', 'synsets']
+__all__ = ['LAYOUTS', 'ClassList', 'LabelLayout', 'checkpoint_classes', 'class_names', 'describe_class', 'find_classes',
+           'is_synset', 'layout_with', 'list_classes', 'match_classes', 'require_classes', 'require_same_classes',
+           'same_classes', 'short_name', 'spell_classes', 'synsets', 'to_synsets']
+
+ClassList = str | int | os.PathLike | Sequence[str]  # a layout, see `synsets`, or the names themselves
 
 
 class LabelLayout(NamedTuple):
@@ -45,6 +50,7 @@ LAYOUTS = {
 }
 _KNOWN = ', '.join(f'{name} ({layout.num_classes})' for name, layout in LAYOUTS.items())
 _LIST_FILE = 'a file with one class per line in label order'
+_SYNSET = re.compile(r'n\d{8}')
 
 
 def _plain(name: str) -> str:
@@ -100,25 +106,169 @@ def synsets(layout: str | int | os.PathLike) -> tuple[str, ...]:
 @cache
 def class_names(layout: str) -> tuple[str, ...]:
     """What people call the classes of a layout of :data:`LAYOUTS`, in label order."""
-    return tuple(map(ImageNetInfo().label_name_to_description, _shipped(layout)))
+    return tuple(map(describe_class, _shipped(layout)))
 
 
-def match_classes(source: str | int | os.PathLike = 'fall11', target: str | int | os.PathLike = 'in1k') -> np.ndarray:
-    """Which class of one layout each class of another one is, by synset.
+def layout_with(classes: Collection[str], num_classes: int) -> str | None:
+    """The layout of ``num_classes`` classes that has all of ``classes``, as synsets; None if there is none."""
+    return next((name for name, layout in LAYOUTS.items() if layout.num_classes == num_classes and layout.file
+                 and set(classes) <= set(_shipped(name))), None)
+
+
+@cache
+def _descriptions() -> dict[str, str]:
+    """What WordNet calls each synset: ``'tench, Tinca tinca'``."""
+    lines = files('timm.data').joinpath('_info', 'imagenet_synset_to_lemma.txt').read_text().splitlines()
+    return dict(line.split('\t') for line in lines)
+
+
+def is_synset(name: str) -> bool:
+    """Whether a name is written as a synset, ``n01440764``."""
+    return bool(_SYNSET.fullmatch(name))
+
+
+def describe_class(name: str) -> str:
+    """What people call a class: the words of WordNet where it is a synset that is known, or else its name."""
+    return _descriptions().get(name, name) if is_synset(name) else name
+
+
+def short_name(name: str) -> str:
+    """What to call a class where there is little room: a synset by the first of its words, ``n02979186`` as
+    ``'cassette player'``; any other name as it is.
+    """
+    return describe_class(name).split(',')[0] if is_synset(name) else name
+
+
+# ---------------------------------------------------------------- two lists of classes
+def list_classes(classes: ClassList) -> tuple[str, ...]:
+    """The names of classes in label order: those of a layout, see :func:`synsets`, or the names as they are given."""
+    return synsets(classes) if isinstance(classes, str | int | os.PathLike) else tuple(map(str, classes))
+
+
+def find_classes(source: ClassList, target: ClassList, several: bool = False) -> np.ndarray:
+    """Which class of one list each class of another one is.
+
+    Two synsets are the same class if they are equal. Names are, too, and if they share a word of WordNet between
+    commas, whatever their case, spaces and underscores: ``golden_retriever``, ``n02099601`` and ``'golden retriever'``.
+    A name that could be several classes, as ``crane``, is none, but for a list that has all of a layout in its order.
 
     Args:
-        source: Layout of a head; as for :func:`synsets`.
-        target: Layout that is wanted; likewise.
+        source, target: The lists.
+        several: Whether several names of ``target`` may be one class; otherwise those are none.
 
     Returns:
         ``(classes of target,)`` int64: index into ``source``, -1 for a class that it does not have.
+    """
+    source, target = to_synsets(list_classes(source)), to_synsets(list_classes(target))
+    position = {name: number for number, name in enumerate(source)}
+    index = np.array([position.get(name, -1) for name in target], np.int64)
+    rows, owners = np.flatnonzero(index < 0), defaultdict(set)
+    if all(map(is_synset, (*source, *target))):
+        return index
+    for number, name in enumerate(source):
+        for alias in _aliases(name):
+            owners[alias].add(number)
+    for row in rows:
+        found = {number for alias in _aliases(target[row]) for number in owners[alias]
+                 if not (is_synset(target[row]) and is_synset(source[number]))}
+        if len(found) == 1:
+            index[row] = found.pop()
+    twice = [number for number, count in Counter(index.tolist()).items() if count > 1 and not several]
+    index[rows] = np.where(np.isin(index[rows], twice), -1, index[rows])
+    return index
+
+
+def _aliases(name: str) -> set[str]:
+    return {_plain(part) for part in (name, *describe_class(name).split(', '))}
+
+
+def to_synsets(names: Sequence[str]) -> tuple[str, ...]:
+    """The synsets of a layout, where the names are what people call its classes, one by one; else the names."""
+    layout = _NAMES.get(str(len(names)))
+    if not layout or not LAYOUTS[layout].file or all(map(is_synset, names)):
+        return tuple(names)
+    known = _shipped(layout)
+    same = all(name == synset or _aliases(name) & _aliases(synset) for name, synset in zip(names, known, strict=True))
+    return known if same else tuple(names)
+
+
+def match_classes(source: ClassList = 'fall11', target: ClassList = 'in1k') -> np.ndarray:
+    """:func:`find_classes`, where there must be something to find.
+
+    Args:
+        source: Layout of a head, as for :func:`synsets`, or the names of its classes.
+        target: Layout that is wanted; likewise.
 
     Raises:
         UserError: A layout is not known, see :func:`synsets`, or the two have no class in common.
     """
-    position = {synset: index for index, synset in enumerate(synsets(source))}
-    index = np.array([position.get(synset, -1) for synset in synsets(target)], np.int64)
+    index = find_classes(source, target)
     if index.max() < 0:
-        raise UserError(f'The label layouts {source} and {target} have no class in common: their lists must hold '
+        names = [layout if isinstance(layout, str | int | os.PathLike) else spell_classes(layout)
+                 for layout in (source, target)]
+        raise UserError(f'The label layouts {names[0]} and {names[1]} have no class in common: their lists must hold '
                         'synsets such as n01440764.')
     return index
+
+
+def same_classes(ours: ClassList, theirs: ClassList) -> bool:
+    """Whether two lists name the same classes in the same order, see :func:`find_classes`."""
+    ours, theirs = list_classes(ours), list_classes(theirs)
+    return ours == theirs or len(ours) == len(theirs) and bool((find_classes(ours, theirs) == range(len(ours))).all())
+
+
+def require_same_classes(ours: Sequence[str], theirs: Sequence[str], sentence: str, advice: str) -> None:
+    """Make sure that two lists name the same classes in the same order.
+
+    Args:
+        ours, theirs: Names of classes in label order.
+        sentence: What the error begins with; ``{ours}`` and ``{theirs}`` stand for the lists.
+        advice: What it ends with.
+
+    Raises:
+        UserError: They do not; names both, and where they part.
+    """
+    if not same_classes(ours, theirs):
+        differ = find_classes(ours, theirs) != np.arange(len(theirs))
+        first = int(np.append(differ, True).argmax())
+        names = [str(names[first]) if first < len(names) else 'nothing' for names in (ours, theirs)]
+        text = sentence.format(ours=spell_classes(ours), theirs=spell_classes(theirs))
+        raise UserError(f'{text}; number {first} is {names[0]} there and {names[1]} here: {advice}')
+
+
+def require_classes(ours: Sequence[str], theirs: Sequence[str], sentence: str, advice: str,
+                    several: bool = False) -> np.ndarray:
+    """The number among ``ours`` of each class of ``theirs``, see :func:`find_classes`, ``(classes of theirs,)`` int64.
+
+    Args:
+        ours, theirs, sentence, advice: As for :func:`require_same_classes`.
+        several: As for :func:`find_classes`.
+
+    Raises:
+        UserError: One of them is not among ``ours``, or could be several; names it, and both lists.
+    """
+    index = find_classes(ours, theirs, several)
+    lost = [name for name, number in zip(theirs, index, strict=True) if number < 0]
+    if lost:
+        text = sentence.format(ours=spell_classes(ours), theirs=spell_classes(theirs))
+        raise UserError(f'{text}; of the latter {spell_classes(lost)} cannot be told among the former: {advice}')
+    return index
+
+
+def spell_classes(names: Sequence[str]) -> str:
+    """``'10 classes (n01440764, n02102040, n02979186, ...)'``."""
+    names = list(map(str, names))
+    shown = ', '.join(name if len(name) <= 40 else f'{name[:37]}...' for name in names[:3])
+    return f'{len(names):,} class{"es" * (len(names) != 1)} ({shown}{", ..." if len(names) > 3 else ""})'
+
+
+def checkpoint_classes(meta: Mapping[str, Any], teacher_store: Mapping[str, Any] | None = None
+                       ) -> tuple[str, ...] | None:
+    """What a checkpoint's ``meta``, and its ``teacher_store``, say the outputs are called; None if they do not.
+
+    The outputs of a student are the classes of its teacher. Its ``dataset_meta``, where older checkpoints of students
+    have the classes of the images, does not say what the teacher's are called; what it knows of its store does.
+    """
+    store = meta.get('teacher_store', teacher_store)
+    classes = (meta.get('dataset_meta') or {} if store is None else store).get('classes')
+    return tuple(map(str, classes)) if classes else None

@@ -19,7 +19,7 @@ from mmtinyvit.errors import UserError
 __all__ = [
     'MARKS', 'adapt_state_dict', 'convert_clip_state_dict', 'convert_deit_state_dict', 'convert_in_place',
     'convert_state_dict', 'convert_vit_state_dict', 'detect_layout', 'find_tiny_vit', 'interpolate_biases',
-    'unwrap_checkpoint'
+    'open_containers', 'unwrap_checkpoint'
 ]
 
 
@@ -176,10 +176,57 @@ def _names(layout: Layout, last: int) -> list[str]:
     return [*units, *stages, layout.norm.format(last=last) + '.{kind}', layout.fc + '.{kind}']
 
 
-def unwrap_checkpoint(checkpoint: Mapping) -> Mapping:
-    """The tensors of a checkpoint: what it has as ``'state_dict'`` or ``'model'``, or itself."""
-    return next((checkpoint[name] for name in ('state_dict', 'model') if isinstance(checkpoint.get(name), Mapping)),
-                checkpoint)
+# Entries in which programs keep the tensors. Each before the one that its own program would pass over: timm loads its
+# averaged weights, DeiT and ConvNeXt those that were trained.
+CONTAINERS = ('state_dict_ema', 'state_dict', 'model', 'model_ema', 'student', 'module')
+
+
+def open_containers(checkpoint: Mapping) -> Mapping:
+    """What a checkpoint has in the first of :data:`CONTAINERS`, at any depth, or itself; logs which of several."""
+    while found := [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]:
+        if len(found) > 1:
+            print_log(f'The checkpoint has {" and ".join(found)}: {found[0]} is taken', logger='current')
+        checkpoint = checkpoint[found[0]]
+    return checkpoint
+
+
+def unwrap_checkpoint(checkpoint: Mapping, own: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, without what training wrapped around the names of the network.
+
+    These are ``module.`` of parallel and averaged models and ``_orig_mod.`` of ``torch.compile``, before any part of
+    the network, and ``model.`` and ``student.`` before all of it, in any order. Beside a student, the teacher and the
+    averaged copies are left out.
+
+    Args:
+        checkpoint: The tensors, or what holds them; see :func:`open_containers`.
+        own: Names of the network's tensors. A wrapper's name that is among their parts is no wrapper there.
+    """
+    tensors = dict(open_containers(checkpoint))
+    marks = {'module', '_orig_mod'} - {part for name in own for part in name.split('.')}
+    if any(marks.intersection(name.split('.')) for name in tensors):
+        tensors = _renamed({name: value for name, value in tensors.items()  # but for the counters of averaged models
+                            if name in own or name not in ('n_averaged', 'steps')},
+                           lambda name: '.'.join(part for part in name.split('.') if part not in marks))
+    first = {name.split('.')[0] for name in own}
+    while wrapper := next((f'{part}.' for part in ('model', 'student') if part not in first
+                           and any(name.startswith(f'{part}.') for name in tensors)), None):
+        beside = {name.split('.')[0] for name in tensors} & {'teacher', 'model_ema', 'ema'} - first
+        if beside:
+            print_log(f'The checkpoint has {wrapper} and {"., ".join(sorted(beside))}.: {wrapper} is taken',
+                      logger='current')
+        tensors = _renamed({name: value for name, value in tensors.items() if name.split('.')[0] not in beside},
+                           lambda name, wrapper=wrapper: name.removeprefix(wrapper))
+    return tensors
+
+
+def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if rename(name) in renamed:
+            raise UserError(f'The checkpoint has {rename(name)} twice, once of them as {name}: keep one copy of the '
+                            'network in it.')
+        renamed[rename(name)] = value
+    return renamed
 
 
 def convert_in_place(state_dict: MutableMapping, prefix: str, *_, marks: Iterable[str],

@@ -34,9 +34,7 @@ class SeededMixing:
         Raises:
             UserError: B is odd, or the views have another ``base_seed`` than the mixing was given.
         """
-        if len(names) % 2:
-            raise UserError(f'A batch of {len(names)} images cannot be mixed in pairs: use an even batch size and '
-                            'mmtinyvit.PairedSampler.')
+        require_pairs(names)
         if self.base_seed not in (None, names[0].base_seed):
             raise UserError(f'base_seed={self.base_seed} of mixing is not the {names[0].base_seed} of SeededAugment: '
                             'remove it, since mixing takes that of the views.')
@@ -82,9 +80,10 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
             data = self.cast_data(data)
             samples = data['data_samples']
             names = view_names(samples)
+            require_pairs(names)
             for i, sample in enumerate(samples):
                 stored = sample.get('teacher_partner')
-                if stored is not None and (i ^ 1 >= len(names) or int(stored) != key_hash(names[i ^ 1].key)):
+                if stored is not None and int(stored) != key_hash(names[i ^ 1].key):
                     raise UserError(f'The store mixed view {sample.view} of {sample.sample_key} with another image '
                                     'than this batch does: use mmtinyvit.PairedSampler and the dataset of the store.')
             mixed, keep = self.mixing(data['inputs'].float(), names)
@@ -100,6 +99,13 @@ class ReplayDataPreprocessor(ClsDataPreprocessor):
             data['inputs'] = F.interpolate(data['inputs'], (self.input_size, self.input_size), mode='bicubic',
                                            antialias=True)
         return data
+
+
+def require_pairs(names: Sequence[ViewName]) -> None:
+    """Raises :class:`UserError` if a batch is odd."""
+    if len(names) % 2:
+        raise UserError(f'A batch of {len(names)} images cannot be mixed in pairs: set an even batch_size in the '
+                        'loader, with mmtinyvit.PairedSampler, which keeps pairs together.')
 
 
 def view_names(samples: Sequence[DataSample]) -> list[ViewName]:

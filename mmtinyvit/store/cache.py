@@ -1,5 +1,4 @@
 """The cache of a machine: files from elsewhere, kept whole, which all processes share."""
-import fcntl
 import os
 import tempfile
 import zlib
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from .errors import StoreError
 from .files import FULL, sync_folder
+from .locks import wait_for_lock
 
 __all__ = ['alone', 'cache_folder', 'cache_limit', 'caching', 'keep_file']
 
@@ -56,13 +56,14 @@ def keep_file(cache: Path, path: Path, fetch: Callable[[Path], None]) -> bool:
             for dead in path.parent.glob(f'{path.name}.*{_PART}'):
                 dead.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(_PART, f'{path.name}.', path.parent)
+        os.close(handle)  # Windows renames no open file
         part = Path(name)
         try:
             fetch(part)
-            os.fsync(handle)
+            with open(part, 'rb+') as file:
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
-            os.close(handle)
             part.unlink(missing_ok=True)
         sync_folder(path.parent)
     return True
@@ -74,12 +75,7 @@ def alone(cache: Path, name: str) -> Iterator[bool]:
     locks = cache / 'locks'
     locks.mkdir(parents=True, exist_ok=True)
     with open(locks / f'{zlib.crc32(name.encode()) % _SLOTS:02d}', 'ab') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            single = True
-        except OSError:
-            single = False
-        yield single
+        yield wait_for_lock(file)
 
 
 @contextmanager

@@ -9,8 +9,17 @@ from typing import Any
 
 from .connection import connect, explain, short_reason
 from .errors import StoreError
-from .files import FULL, make_folder, translated, write_atomically
-from .layout import MANIFEST_NAME, Unit, list_shards, parse_shard, parse_view
+from .files import (
+    FULL,
+    list_shards,
+    make_folder,
+    make_own_folder,
+    open_file,
+    reading,
+    translated,
+    write_atomically,
+)
+from .layout import MANIFEST_NAME, Unit, parse_shard, parse_view
 from .locks import StoreLock
 from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
 from .shard import Shard
@@ -70,25 +79,27 @@ class LocalFolder:
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:
         """The shards of each view, in order; those that a store of this manifest has not are left out."""
         expected = set(range(manifest.shards_per_view))
-        views = {parse_view(path.name) for path in self.root.iterdir() if path.is_dir()} - {None}
-        return {view: list_shards(self.root, view) & expected for view in sorted(views)}
+        with reading(self.root):
+            views = {parse_view(path.name) for path in self.root.iterdir() if path.is_dir()} - {None}
+            return {view: list_shards(self.root, view) & expected for view in sorted(views)}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file of the store's folder and its views; other folders are only named."""
         found = {}
-        for entry in os.scandir(self.root) if self.root.is_dir() else ():
-            if entry.is_file():
-                found[entry.name] = entry.stat().st_size
-            elif parse_view(entry.name) is None:
-                found[f'{entry.name}/'] = 0
-            else:
-                found |= {f'{entry.name}/{inner.name}': inner.stat().st_size for inner in os.scandir(entry)
-                          if inner.is_file()}
+        with reading(self.root):
+            for entry in os.scandir(self.root) if self.root.is_dir() else ():
+                if entry.is_file():
+                    found[entry.name] = entry.stat().st_size
+                elif parse_view(entry.name) is None or not entry.is_dir():
+                    found[f'{entry.name}/'] = 0
+                else:
+                    found |= {f'{entry.name}/{inner.name}': inner.stat().st_size for inner in os.scandir(entry)
+                              if inner.is_file()}
         return found
 
     def head(self, file: str, size: int) -> bytes:
         """The first bytes of a file."""
-        with open(self.root / file, 'rb') as opened:
+        with open_file(self.root / file) as opened:
             return opened.read(size)
 
     @contextmanager
@@ -116,8 +127,9 @@ class LocalFolder:
             StoreError: The disk is full, or writing is not possible or not allowed.
         """
         target = self.root / file
-        with open(source, 'rb') as opened, translated(self.root, os.fstat(opened.fileno()).st_size):
-            make_folder(target.parent)
+        with open_file(source) as opened, translated(self.root, os.fstat(opened.fileno()).st_size):
+            if target.parent != self.root:
+                make_own_folder(target.parent)
             write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
 
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .files import file_sha256, map_file, write_atomically
+from .files import file_sha256, map_file, way_out, write_atomically
 from .layout import INDEX_NAME, TEXT_NAME
 
 __all__ = [
-    'INDEX_HEADER', 'MAX_SAMPLES', 'KeyTable', 'SampleFiles', 'index_header', 'key_hash', 'text_sha256',
+    'INDEX_HEADER', 'MAX_SAMPLES', 'KeyTable', 'SampleFiles', 'check_keys', 'index_header', 'key_hash', 'text_sha256',
     'write_sample_files'
 ]
 
 MAX_KEY_BYTES = 4096
 MAX_SAMPLES = 2**32 - 1
 
-INDEX_HEADER = struct.Struct('<8sIIQQ28xI')  # magic, format, salt, samples, text bytes, zeros, crc32: 64 bytes
+INDEX_HEADER = struct.Struct('<8sIIQQ28sI')  # magic, format, salt, samples, text bytes, text hash, crc32: 64 bytes
 _MAGIC = b'MTVKEYS\n'
 _CHUNK = 65_536
 _MAX_SALT = 16
@@ -94,6 +94,12 @@ def _usable(key: str | bytes, position: int) -> bytes:
                      'path of the sample relative to the data root.')
 
 
+def check_keys(keys: Iterable[str], first: int = 0) -> None:
+    """Raises :class:`StoreError` that names the first of ``keys`` that no store takes; ``first`` are before them."""
+    for position, key in enumerate(keys, first):
+        _usable(key, position)
+
+
 def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
     """The hash that ``samples.txt`` would have for ``keys``, and their number, without writing anything."""
     sha, count = hashlib.sha256(), 0
@@ -104,12 +110,13 @@ def text_sha256(keys: Iterable[str] | str | Path) -> tuple[str, int]:
 
 
 # ---------------------------------------------------------------- writing
-def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[SampleFiles, int]:
+def write_sample_files(root: Path, keys: Iterable[str] | str | Path, tied: bool = True) -> tuple[SampleFiles, int]:
     """Writes ``samples.txt`` and ``samples.idx``.
 
     Args:
         root: The store's folder.
         keys: The keys, or a text file with one per line.
+        tied: Whether the index names the text that it belongs to, which in older stores it does not.
 
     Returns:
         What the manifest records about the files, and the number of samples.
@@ -138,14 +145,16 @@ def write_sample_files(root: Path, keys: Iterable[str] | str | Path) -> tuple[Sa
     else:
         raise StoreError(f'The keys of the store {root} still collide after {_MAX_SALT} salts; they were chosen to '
                          'collide.')
-    parts = [index_header(salt, num_samples, text_bytes), offsets, hashes, order.astype('<u4')]
+    text_sha = file_sha256(text_path)
+    header = index_header(salt, num_samples, text_bytes, text_sha if tied else '')
+    parts = [header, offsets, hashes, order.astype('<u4')]
     write_atomically(index_path, (memoryview(part).cast('B') for part in parts))
-    return SampleFiles(file_sha256(text_path), file_sha256(index_path), salt), num_samples
+    return SampleFiles(text_sha, file_sha256(index_path), salt), num_samples
 
 
-def index_header(salt: int, num_samples: int, text_bytes: int) -> bytes:
-    """The first 64 bytes of ``samples.idx``."""
-    head = INDEX_HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, 0)[:-4]
+def index_header(salt: int, num_samples: int, text_bytes: int, text_sha: str = '') -> bytes:
+    """The first 64 bytes of ``samples.idx``; without the hash of the text they are those of older stores."""
+    head = INDEX_HEADER.pack(_MAGIC, 1, salt, num_samples, text_bytes, bytes.fromhex(text_sha)[:28], 0)[:-4]
     return head + struct.pack('<I', zlib.crc32(head))
 
 
@@ -167,20 +176,20 @@ class KeyTable:
     Args:
         root: The store's folder.
         num_samples: What the manifest promises.
-        salt: The manifest's ``key_salt``.
+        samples: What the manifest says of the two files.
 
     Raises:
         StoreError: A samples file is missing, damaged, or belongs to another store.
     """
 
-    def __init__(self, root: Path, num_samples: int, salt: int) -> None:
+    def __init__(self, root: Path, num_samples: int, samples: SampleFiles) -> None:
         self.root = root
-        self.salt = salt
+        self.salt = samples.key_salt
         try:
             self._text, index = map_file(root / TEXT_NAME), map_file(root / INDEX_NAME)
         except OSError as error:
-            raise StoreError(f'{error.filename} cannot be opened ({error.strerror}): copy it again from where the '
-                             'store was written.') from error
+            mend = way_out(error, 'copy it again from where the store was written')
+            raise StoreError(f'{error.filename} cannot be opened ({error.strerror}): {mend}.') from error
         self._num = num_samples
         start = INDEX_HEADER.size
         expected = start + 8 * (num_samples + 1) + 8 * num_samples + 4 * num_samples
@@ -190,10 +199,14 @@ class KeyTable:
         offsets = np.frombuffer(index, '<u8', num_samples + 1, start)
         hashes = np.frombuffer(index, '<u8', num_samples, start + 8 * (num_samples + 1))
         positions = np.frombuffer(index, '<u4', num_samples, start + 8 * (2 * num_samples + 1))
-        size = len(self._text)
-        if index[:start] != index_header(salt, num_samples, size) or offsets[-1] != size:
+        size, header = len(self._text), index[:start]
+        ours = header == index_header(self.salt, num_samples, size, samples.text_sha256)
+        if header == index_header(self.salt, num_samples, size):  # of an older store: nothing in it names the text
+            ours = file_sha256(root / INDEX_NAME) == samples.index_sha256
+        if not ours or offsets[-1] != size:
             raise StoreError(f'{root / INDEX_NAME} is damaged, or does not belong to this store or to {TEXT_NAME}: '
                              'copy both samples files again from where the store was written.')
+        self._index = index
         # Single items of a memoryview are plain numbers, and take half the time of an array's.
         self._offsets, self._hashes, self._positions = map(memoryview, (offsets, hashes, positions))
 
@@ -202,7 +215,8 @@ class KeyTable:
 
     def find(self, keys: Sequence[str]) -> list[int]:
         """The positions of ``keys``, -1 where a key is not in the store. O(n log N)."""
-        encoded = [key.encode(errors='surrogateescape') for key in keys]
+        self._refuse_cut()
+        encoded = [key.encode(errors='surrogatepass') for key in keys]
         hashes = [int.from_bytes(key_digest(key, self.salt), 'little') for key in encoded]
         if len(keys) > 1:
             slots = np.searchsorted(self._hashes, np.array(hashes, '<u8')).tolist()
@@ -219,6 +233,7 @@ class KeyTable:
 
     def key(self, position: int) -> str:
         """The key of the sample at ``position``, checked against its hash."""
+        self._refuse_cut()
         if not 0 <= position < self._num:
             raise StoreError(f'The store {self.root} has samples 0 to {self._num - 1}; there is no sample {position}.')
         line = self._line(position)
@@ -226,7 +241,17 @@ class KeyTable:
         if not line.endswith(b'\n') or self._at(bisect_left(self._hashes, hashed), hashed) != position:
             raise StoreError(f'The samples files of the store {self.root} are damaged at sample {position}: copy them '
                              'again from where the store was written.')
-        return line[:-1].decode()
+        try:
+            return line[:-1].decode()
+        except UnicodeDecodeError:
+            raise StoreError(f'The store {self.root} names sample {position} {line[:-1]!r}, which is not text in '
+                             'UTF-8: no mmtinyvit wrote it; save a new store.') from None
+
+    def _refuse_cut(self) -> None:
+        """Refuses to read where a file has no bytes any more, for which the system would end the process."""
+        for name, mapped in ((TEXT_NAME, self._text), (INDEX_NAME, self._index)):
+            if mapped.size() < len(mapped):
+                raise StoreError(f'{self.root / name} was cut off while it was open: copy it again, then start again.')
 
     def _at(self, slot: int, hashed: int) -> int:
         """The position of the sample whose hash stands at ``slot``, -1 if that is not ``hashed``."""

@@ -1,16 +1,16 @@
 """Where things are in a store: file names, and how samples are cut into shards."""
 import os
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .errors import StoreError
 
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
-    'check_view', 'default_samples_per_shard', 'is_canary', 'list_shards', 'parse_shard', 'parse_view',
-    'spell_numbers', 'view_name'
+    'check_view', 'default_samples_per_shard', 'finished_name', 'is_canary', 'parse_shard', 'parse_view',
+    'spell_numbers', 'temporary_name', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -23,6 +23,7 @@ CANARY_EVERY = 4096
 
 _VIEW = re.compile(r'view-(\d{4,6})')
 _SHARD = re.compile(r'shard-(\d{5,10})\.logits')
+_TEMPORARY = re.compile(r'(.+?)(?:\.[\w-]+-\d+)?' + re.escape(TMP_SUFFIX))  # host and process were not always in it
 
 
 @dataclass(frozen=True, order=True)
@@ -87,13 +88,16 @@ def parse_shard(name: str) -> int | None:
     return int(match[1]) if match and f'shard-{int(match[1]):05d}.logits' == name else None
 
 
-def list_shards(root: Path, view: int) -> set[int]:
-    """The shards of ``view`` that are there; temporary and foreign files are not counted."""
-    try:
-        found = {parse_shard(name) for name in os.listdir(root / view_name(view))}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    return found - {None}
+def temporary_name(name: str) -> str:
+    """Under which name this process writes a file: ``'manifest.json.HOST-PROCESS.tmp'``."""
+    host = re.sub(r'[^\w-]', '-', socket.gethostname())[:64] or 'host'
+    return f'{name}.{host}-{os.getpid()}{TMP_SUFFIX}'
+
+
+def finished_name(name: str) -> str | None:
+    """What a temporary file of some process was to become, None if ``name`` is not that of a temporary file."""
+    match = _TEMPORARY.fullmatch(name)
+    return match and match[1]
 
 
 def spell_numbers(numbers: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .codecs import MAX_CLASSES, Codec, Reference, codec_names, make_codec
 from .errors import StoreError
-from .files import write_atomically
+from .files import open_file, way_out, write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
 from .layout import INDEX_NAME, MANIFEST_NAME, MAX_VIEW, TEXT_NAME, Unit, default_samples_per_shard
 
@@ -41,8 +41,8 @@ class Manifest:
     Attributes:
         topk: Stored classes per record, K.
         num_classes: The teacher's classes, C; at most 65,536.
-        fingerprints: Plain JSON about where the records come from: ``dataset``, ``pipeline``, ``teacher``, and
-            ``versions``, which is recorded but is no part of the identity.
+        fingerprints: Plain JSON about where the records come from: ``dataset``, ``pipeline``, ``teacher``; and
+            ``versions`` and ``class_names``, which are recorded but are no part of the identity.
         base_seed: The seed that names the views, unsigned 64 bits.
         codec: Name of the record codec.
         mixing: Whether each record names the sample that it was mixed with.
@@ -143,7 +143,8 @@ class Manifest:
         content = _content(self)
         del content['samples']
         content['samples_text_sha256'] = self.samples.text_sha256 if self.samples else None
-        content['fingerprints'] = {name: value for name, value in self.fingerprints.items() if name != 'versions'}
+        content['fingerprints'] = {name: value for name, value in self.fingerprints.items()
+                                   if name not in ('versions', 'class_names')}
         return content
 
     def comparable(self) -> dict[str, Any]:
@@ -167,13 +168,22 @@ class Manifest:
             if own_fields[name] is None or other_fields[name] is None:
                 del own_fields[name], other_fields[name]
         prints = diff_fingerprints(own_fields.pop('fingerprints'), other_fields.pop('fingerprints'))
-        return diff_fingerprints(own_fields, other_fields) + prints
+        pairs = enumerate(zip(self.class_names or (), other.class_names or (), strict=False))
+        names = [f'name of class {i}: {a} != {b}' for i, (a, b) in pairs if a != b][:1]
+        return diff_fingerprints(own_fields, other_fields) + prints + names
 
     # ---------------------------------------------------------------- what follows from the fields
     @property
     def record_codec(self) -> Codec:
         """What packs and unpacks the records."""
         return make_codec(self.codec, self.topk, self.num_classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the teacher's classes are called, in their order; None if the store does not say it."""
+        text = self.fingerprints.get('class_names')  # one a line
+        names = tuple(text.split('\n')) if isinstance(text, str) else ()
+        return names if len(names) == self.num_classes else None
 
     @cached_property
     def reference(self) -> Reference:
@@ -247,13 +257,13 @@ def read_manifest(root: Path) -> Manifest:
     """
     path = root / MANIFEST_NAME
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise StoreError(f'There is no store at {root} (it has no {MANIFEST_NAME}): check the path, or save one with '
                          'tools/save_logits.py.') from None
     except OSError as error:
-        raise StoreError(f'{path} cannot be read ({error.strerror}).') from error
+        raise StoreError(f'{path} cannot be read ({error.strerror}): {way_out(error)}.') from error
     return parse_manifest(data, str(path))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import translated
+from .files import make_own_folder, open_file, open_own, reading, refuse_linked_folder, translated
 from .layout import Unit, view_name
 from .record import Record
 from .shard import CANARY_BYTES
@@ -41,6 +41,9 @@ class PendingRecords:
         view: The view.
         rank: This process.
         flush_seconds: Rows go to disk together, at the latest after this time: what a kill may cost.
+
+    Raises:
+        StoreError: The folder of what is pending is a link.
     """
 
     def __init__(self, root: Path, store_id: bytes, view: int, topk: int, samples_per_shard: int, rank: int = 0,
@@ -48,6 +51,8 @@ class PendingRecords:
         self.root = Path(root)
         self.view = view
         self.folder = self.root / PENDING_NAME / view_name(view)
+        for folder in (self.folder.parent, self.folder):
+            refuse_linked_folder(folder)
         self._type = row_type(topk)
         self._start = zlib.crc32(store_id + view.to_bytes(4, 'little'))
         self._per_shard = samples_per_shard
@@ -55,9 +60,10 @@ class PendingRecords:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []
-        self._earlier = [np.memmap(path, self._type, 'r', shape=count)
-                         for path in sorted(self.folder.glob('shard-*.records'))
-                         if (count := path.stat().st_size // self._type.itemsize)]
+        with reading(self.root):
+            self._earlier = [np.memmap(path, self._type, 'r', shape=count)
+                             for path in sorted(self.folder.glob('shard-*.records'))
+                             if (count := path.stat().st_size // self._type.itemsize)]
         self._starts = np.cumsum([0, *map(len, self._earlier)])
         positions = np.concatenate([np.empty(0, '<u8'), *(rows['position'] for rows in self._earlier)])
         self._order = positions.argsort(kind='stable')
@@ -97,9 +103,11 @@ class PendingRecords:
         self._waiting.clear()
         shards = rows['position'] // self._per_shard
         with translated(self.root, rows.nbytes):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_own_folder(self.folder.parent)
+            make_own_folder(self.folder)
             for shard in np.unique(shards).tolist():
-                with open(self.folder / f'shard-{shard:05d}-rank-{self._rank:02d}.records', 'ab') as file:
+                path = self.folder / f'shard-{shard:05d}-rank-{self._rank:02d}.records'
+                with open(path, 'ab', opener=open_own) as file:
                     file.truncate(file.tell() // self._type.itemsize * self._type.itemsize)  # a row that was torn
                     file.write(rows[shards == shard].tobytes())
 
@@ -134,7 +142,7 @@ class PendingRecords:
         """
         present, rows = np.zeros(unit.count, bool), np.zeros(unit.count, self._type)
         for path in self._files(unit):
-            with open(path, 'rb') as file:
+            with reading(self.root), open_file(path) as file:
                 data = file.read()
             found = np.frombuffer(data, self._type, len(data) // self._type.itemsize)
             found = found[self._checksums(found) == found['crc']]

@@ -6,17 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import other_spelling
 from .admin.verify import Finding, verify_store
 from .cached_folder import CachedFolder
 from .errors import MissingShard, StoreError
+from .files import way_out
 from .folders import LocalFolder, is_url
 from .keys import KeyTable
 from .layout import check_view, spell_numbers
 from .manifest import Manifest
-from .record import Record
+from .record import Record, check_record
 from .shard import Shard
 
 __all__ = ['Coverage', 'LogitStore']
+
+_DECODED = 4096  # records at a time, where all are
 
 
 class Coverage(NamedTuple):
@@ -89,7 +93,7 @@ class LogitStore:
     @cached_property
     def _keys(self) -> KeyTable:
         meta = self.manifest
-        return KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples.key_salt)
+        return KeyTable(self._folder.samples(meta), meta.num_samples, meta.samples)
 
     @property
     def views(self) -> list[int]:
@@ -134,8 +138,9 @@ class LogitStore:
         positions = self._keys.find(keys)
         if -1 in positions:
             key = keys[positions.index(-1)]
-            raise StoreError(f'The store {self.root} has no sample {key!r}; its {self.num_samples} samples are named '
-                             f'like {self._keys.key(0)!r}, relative to the data root.')
+            spelt = other_spelling(key, lambda other: self._keys.find([other]) != [-1])
+            raise StoreError(f'The store {self.root} has no sample {key!r}{spelt}; its {self.num_samples} samples are '
+                             f'named like {self._keys.key(0)!r}, relative to the data root.')
         return np.array(positions, np.int64)
 
     def key(self, position: int) -> str:
@@ -188,6 +193,8 @@ class LogitStore:
 
     def _packed(self, view: int, positions: list[int]) -> np.ndarray:
         size = self.manifest.samples_per_shard
+        for shard, position in {position // size: position for position in positions}.items():
+            self._shard(view, shard, position).refuse_cut()
         records = [self._shard(view, position // size, position).record(position % size) for position in positions]
         return np.frombuffer(b''.join(records), np.uint8).reshape(-1, self.record_bytes)
 
@@ -231,7 +238,7 @@ class LogitStore:
         sample = '' if position is None else f' (asked for sample {self._keys.key(position)!r})'
         if not isinstance(error, FileNotFoundError):
             file = self._folder.where(self.manifest.unit(view, shard).file)
-            return f'{file} cannot be opened{sample}: {error.strerror}.'
+            return f'{file} cannot be opened{sample}, {error.strerror}: {way_out(error)}.'
         views = self.views
         if view in views:
             return (f'View {view} of the store {self.root} lacks shard {shard}{sample}: it is not completely saved or '
@@ -243,3 +250,19 @@ class LogitStore:
     def verify(self) -> Iterator[Finding]:
         """Checks everything, file by file; see :func:`verify_store`."""
         return verify_store(self.root)
+
+    def decode(self) -> Iterator[Finding]:
+        """Decodes every record, shard by shard: shows whether a codec wrote what has the right checksums."""
+        meta = self.manifest
+        units = meta.units(self.shards())
+        for done, unit in enumerate(units, 1):
+            path, problem = self._folder.where(unit.file), None
+            for first in range(unit.first, unit.first + unit.count, _DECODED):
+                positions = np.arange(first, min(first + _DECODED, unit.first + unit.count))
+                try:
+                    check_record(self.read_positions(unit.view, positions), len(positions), meta.topk,
+                                 meta.num_classes, lambda i, first=first: f'sample {first + i}')
+                except StoreError as error:
+                    problem = f'{path} has checksums that are right and records that no mmtinyvit wrote: {error}'
+                    break
+            yield Finding(path, problem, done, len(units))

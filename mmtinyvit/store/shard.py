@@ -9,7 +9,7 @@ depends on the header and the block's number, so a block in the wrong place is f
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from .codecs import cut_lengths
 from .errors import StoreError
-from .files import map_file
+from .files import map_file, open_file
 from .layout import Unit
 from .manifest import Manifest
 
@@ -172,10 +172,10 @@ class Shard:
             size = self._per_block * self._record_bytes + _CRC.size
             self._edges = range(_HEADER.size, _HEADER.size + size * self._num_blocks + 1, size)
             self._records_end = shard_bytes(unit.count, self._record_bytes, 0) - _CRC.size
-        size = self._records_end + num_canaries * _CANARY.size + _CRC.size
-        if len(self._map) != size:
-            raise StoreError(f'{path} has {len(self._map)} bytes instead of {size}: it was cut off; delete it and '
-                             'save again, or copy it again.')
+        self._size = self._records_end + num_canaries * _CANARY.size + _CRC.size
+        if len(self._map) != self._size:
+            raise StoreError(f'{path} has {len(self._map)} bytes instead of {self._size}: it was cut off; delete it '
+                             'and save again, or copy it again.')
 
     def _read_table(self) -> None:
         start = _HEADER.size + _table_bytes(self._num_blocks)
@@ -187,26 +187,60 @@ class Shard:
         self._edges = [start, *(start + end for end in ends)]
         self._records_end = self._edges[-1]
 
+    def refuse_cut(self) -> None:
+        """Raises :class:`StoreError` if the file has lost bytes since it was mapped.
+
+        The system ends a process that reads them. So this comes before any reading; not with each record, because
+        asking for a file's size takes half as long as reading one.
+        """
+        if self._map.size() < self._size:
+            raise StoreError(f'{self.path} was cut off while it was open: copy it again, or delete it and save again; '
+                             'then start again.')
+
     def _is_whole(self, data: bytes, number: int) -> bool:
         """Whether the checksum at the end of a part of the file is right."""
         return zlib.crc32(data, (self._head_crc + number) & 0xFFFFFFFF) == _RESIDUE
 
     def _block(self, number: int) -> bytes:
-        """The records of one block, followed by their checksum. Raises :class:`StoreError` if that is wrong."""
+        """The records of one block, followed by their checksum.
+
+        Raises:
+            StoreError: The checksum is wrong, or no codec has written this.
+        """
         data = self._map[self._edges[number]:min(self._edges[number + 1], self._records_end)]
         if not self._is_whole(data, number):
-            first = self.unit.first + number * self._per_block
-            last = first + self._count(number) - 1
-            raise StoreError(f'{self.path} is damaged: the checksum of samples {first} to {last} in view '
-                             f'{self.unit.view} is wrong; delete the file and save again, or copy it again.')
+            raise StoreError(f'{self.path} is damaged: the checksum of {self._samples(number)} is wrong; delete the '
+                             'file and save again, or copy it again.')
+        if self._variable:
+            lengths, start = self._lengths(data, number)
+            if start + sum(lengths) + _CRC.size != len(data):
+                raise StoreError(f'{self.path} has records that no mmtinyvit wrote: the lengths of '
+                                 f'{self._samples(number)} are not those of their block; delete the file and save '
+                                 'again.')
         return data
+
+    def _samples(self, number: int) -> str:
+        """What to call the samples of a block."""
+        first = self.unit.first + number * self._per_block
+        return f'samples {first} to {first + self._count(number) - 1} in view {self.unit.view}'
+
+    def _lengths(self, block: bytes, number: int) -> tuple[Sequence[int], int]:
+        """How long each record of a block is, where lengths vary, and where the first record begins."""
+        count = self._count(number)
+        if self._record_bytes <= 255:
+            return block[:count], count
+        return np.frombuffer(block[:2 * count].ljust(2 * count, b'\0'), '<u2').tolist(), 2 * count
 
     def _count(self, number: int) -> int:
         """Records in one block."""
         return min(self._per_block, self.unit.count - number * self._per_block)
 
     def record(self, place: int) -> bytes:
-        """``record_bytes`` bytes: the record at ``place`` in the shard. Raises :class:`StoreError` if it is damaged."""
+        """``record_bytes`` bytes: the record at ``place`` in the shard, after :meth:`refuse_cut`.
+
+        Raises:
+            StoreError: It is damaged.
+        """
         number, slot = divmod(place, self._per_block)
         last, block = self._last
         if number != last:
@@ -215,39 +249,45 @@ class Shard:
         size = self._record_bytes
         if not self._variable:
             return block[slot * size:slot * size + size]
-        count = self._count(number)
-        if size > 255:
-            lengths, start = struct.unpack_from(f'<{count}H', block), 2 * count
-        else:
-            lengths, start = block[:count], count
+        lengths, start = self._lengths(block, number)
         start += sum(lengths[:slot])
-        return block[start:start + min(lengths[slot], size)].ljust(size, b'\0')
+        if lengths[slot] > size:
+            raise StoreError(f'{self.path} has a record that no mmtinyvit wrote: that of sample '
+                             f'{self.unit.first + place} in view {self.unit.view} is too long; delete the file and '
+                             'save again.')
+        return block[start:start + lengths[slot]].ljust(size, b'\0')
 
     def records(self) -> np.ndarray:
         """``(count, record_bytes)`` uint8: all records."""
+        self.refuse_cut()
         found = b''.join(map(self.record, range(self.unit.count)))
         return np.frombuffer(found, np.uint8).reshape(-1, self._record_bytes)
 
     def canaries(self) -> dict[int, bytes]:
         """The 16-byte digests of replayed samples by position in the store."""
+        self.refuse_cut()
         tail = self._map[self._records_end:]
         if not self._is_whole(tail, _CANARIES):
             raise StoreError(f'{self.path} is damaged in its canaries: delete it and save again, or copy it again.')
         return dict(_CANARY.iter_unpack(tail[:-_CRC.size]))
 
-    def faults(self) -> Iterator[str]:
-        """One sentence per damaged part."""
+    def fault(self) -> str | None:
+        """One sentence on what is damaged, None if nothing is; every byte is read."""
+        self.refuse_cut()
+        found = []
         for check in (*(partial(self._block, number) for number in range(self._num_blocks)), self.canaries):
             try:
                 check()
             except StoreError as error:
-                yield str(error)
+                found.append(str(error))
+        more = f' ({len(found) - 1} more parts of it are damaged too)' if len(found) > 1 else ''
+        return found[0].replace(str(self.path), f'{self.path}{more}', 1) if found else None
 
 
 def names_another_store(path: Path, store_id: bytes) -> bool:
     """Whether a file is that of a shard whose header is sound and names another store."""
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             head = file.read(_HEADER.size)
     except OSError:
         return False

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import StoreError
-from .files import make_folder, refuse_foreign, translated, write_atomically
+from .files import list_shards, make_folder, make_own_folder, reading, refuse_foreign, translated, write_atomically
 from .folders import LocalFolder, refuse_url
 from .keys import KeyTable, text_sha256, write_sample_files
-from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view, list_shards
+from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
 from .record import Record, check_record
@@ -72,7 +72,7 @@ class LogitWriter:
         except BaseException:
             self._lock.close()
             raise
-        self._keys = KeyTable(self.root, self.manifest.num_samples, self.manifest.samples.key_salt)
+        self._keys = KeyTable(self.root, self.manifest.num_samples, self.manifest.samples)
         self._written = 0
 
     def __enter__(self) -> 'LogitWriter':
@@ -135,7 +135,11 @@ class LogitWriter:
 
         Returns:
             False if another process has it, it is written by now, or what it is to be coded relative to is not.
+
+        Raises:
+            StoreError: The store's folder was deleted or moved.
         """
+        self._lock.refuse_deleted()
         if self._lock.has_unit(self._number(unit)):
             return True
         if self._waits_for(unit) or not self._lock.claim_unit(self._number(unit)):
@@ -175,8 +179,8 @@ class LogitWriter:
             canaries: Digests of 16 bytes by position in the store.
 
         Raises:
-            StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, or
-                the disk is full.
+            StoreError: The values are not what a softmax gives (the sample is named), another process has the unit, the
+                disk is full, the store's folder was deleted, or that of the view is a link.
         """
         with self._claimed(unit):
             self.write_packed(unit, self._pack(unit, record), canaries or {})
@@ -189,9 +193,11 @@ class LogitWriter:
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
         with self._claimed(unit):
-            for fault in Shard(source, self.manifest, unit).faults():
+            with reading(source):
+                fault, content = Shard(source, self.manifest, unit).fault(), source.read_bytes()
+            if fault:
                 raise StoreError(fault)
-            self._publish(unit, [source.read_bytes()])
+            self._publish(unit, [content])
 
     @contextmanager
     def _claimed(self, unit: Unit) -> Iterator[None]:
@@ -207,15 +213,17 @@ class LogitWriter:
             self.release(unit)
 
     def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
+        self._lock.refuse_deleted()
         with translated(self.root, sum(map(len, pieces))):
-            make_folder((self.root / unit.file).parent)
+            make_own_folder((self.root / unit.file).parent)
             write_atomically(self.root / unit.file, pieces)
         self._written += 1
 
     def _reference(self, unit: Unit) -> Shard | None:
         """The shard that the records of ``unit`` are relative to, which is there once ``unit`` is claimed."""
         needed = self.manifest.reference.of(unit)
-        return needed and Shard(self.root / needed.file, self.manifest, needed)
+        with reading(self.root):
+            return needed and Shard(self.root / needed.file, self.manifest, needed)
 
     def _pack(self, unit: Unit, record: Record) -> np.ndarray:
         """``(count, record_bytes)`` uint8."""
@@ -266,7 +274,7 @@ def agree(root: Path, request: Manifest, keys: Sequence[str] | str | Path) -> Ma
 
 
 def _first_difference(root: Path, found: Manifest, keys: Sequence[str] | str | Path) -> str:
-    table = KeyTable(root, found.num_samples, found.samples.key_salt)
+    table = KeyTable(root, found.num_samples, found.samples)
     keys = Path(keys).read_text('utf-8').split('\n') if isinstance(keys, str | Path) else keys
     for position, key in enumerate(keys):
         if position < len(table) and table.key(position) != key:

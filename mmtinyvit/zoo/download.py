@@ -2,7 +2,6 @@
 
 What a dropped connection left of a file is gone on with, not thrown away.
 """
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from urllib.request import Request, urlopen
 from mmtinyvit.errors import UserError
 from mmtinyvit.store.cache import cache_folder
 from mmtinyvit.store.files import FULL, file_sha256, write_atomically
+from mmtinyvit.store.locks import wait_for_lock
 
 from .index import entry_at
 
@@ -125,9 +125,7 @@ def _lock(part: Path) -> BinaryIO:
     """The unfinished file, open, and locked where the file system can: closing it lets the next process go on."""
     while True:
         file = open(part, 'ab+')
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
+        if not wait_for_lock(file):
             return file
         try:
             if os.path.samestat(os.stat(part), os.fstat(file.fileno())):

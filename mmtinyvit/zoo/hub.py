@@ -3,12 +3,12 @@
 mmpretrain asks nobody else for models, and importing it from here would take seconds: so an import hook waits until the
 user does.
 """
-import importlib.util
 import sys
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
+from mmtinyvit.compat import ImportHook
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 
@@ -22,25 +22,13 @@ def join_model_hub() -> None:
     if HUB in sys.modules:
         _join(sys.modules[HUB])
     else:
-        sys.meta_path.insert(0, _WaitForHub())
+        sys.meta_path.insert(0, ImportHook(_joined, HUB))
 
 
-class _WaitForHub(MetaPathFinder):
-    """Leaves the import to the other finders, and joins the hub behind it."""
-
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != HUB:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            _join(module)
-
-        spec.loader.exec_module = exec_module
-        return spec
+@contextmanager
+def _joined(hub: ModuleType) -> Iterator[None]:
+    yield
+    _join(hub)
 
 
 def _join(hub: ModuleType) -> None:

@@ -11,10 +11,7 @@ import yaml
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 
-__all__ = ['PUBLISHERS', 'Entry', 'entries', 'entry_at', 'find_entries', 'find_entry']
-
-# Where the published checkpoints lie: MMEngine gets whatever begins with these from this library.
-PUBLISHERS = ('https://github.com/wkcn/TinyViT-model-zoo/releases/download/', 'https://dl.fbaipublicfiles.com/deit/')
+__all__ = ['Entry', 'entries', 'entry_at', 'find_entries', 'find_entry']
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,5 @@
 """Exported files compute in onnxruntime what PyTorch computes, at any batch size; BatchNorm is gone."""
+import json
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmengine.registry import MODELS
 
 from mmtinyvit.apis import onnx_export
 from mmtinyvit.apis.models import get_model
+from mmtinyvit.apis.networks import count_macs
 from mmtinyvit.apis.publish import pack_weights
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
@@ -62,11 +64,36 @@ def compare(path, reference, size, names) -> None:
 @pytest.mark.parametrize('size', [224, 384, 512])
 def test_classification(run_tool, tmp_path, size):
     config, weights = write_small(tmp_path, size)
-    ended = run_tool('export_onnx', config, tmp_path / 'net.onnx', '--checkpoint', weights, '--size', size)
+    given = [] if size == 224 else ['--size', size]  # the size of its test
+    ended = run_tool('export_onnx', config, tmp_path / 'net.onnx', '--checkpoint', weights, *given)
     assert ended.status == 0, ended.err
     assert '(batch, 3,' in ended.out
     model = get_model(config, pretrained=weights)
     compare(tmp_path / 'net.onnx', lambda images: [model(images, mode='tensor')], (size, size), ['logits'])
+
+
+@pytest.mark.parametrize('test, preprocessor, size', [
+    ([dict(type='CenterCrop', crop_size=64)], {}, (64, 64)), ([dict(type='Resize', scale=(96, 48))], {}, (48, 96)),
+    ([], {}, None), ([dict(type='ResizeEdge', scale=64)], {}, None), ([], dict(input_size=160), (160, 160))])
+def test_the_size_is_that_of_the_test(small, tmp_path, test, preprocessor, size):
+    pipeline = [dict(type='mmtinyvit.LoadImage'), *test, dict(type='PackInputs')]
+    config = tmp_path / 'sized.py'
+    config.write_text(f'_base_ = {str(small[0])!r}\n'
+                      f'test_dataloader = dict(dataset=dict(pipeline={pipeline!r}))\n'
+                      f'data_preprocessor = {preprocessor!r}\n')
+    if size:
+        assert onnx_export.image_size(get_model(config)) == size
+    else:
+        with pytest.raises(UserError, match='no fixed size, .*--size PIXELS'):
+            onnx_export.image_size(get_model(config))
+
+
+def test_class_names(small, tmp_path):
+    model = get_model(small[0], head=dict(num_classes=3))
+    model._dataset_meta = dict(classes=('cat', 'Hündin', '#3'))
+    onnx_export.export_onnx(model, tmp_path / 'named.onnx', (32, 32))
+    meta = onnxruntime.InferenceSession(tmp_path / 'named.onnx').get_modelmeta().custom_metadata_map
+    assert json.loads(meta['classes']) == ['cat', 'Hündin', '#3']
 
 
 def test_features(run_tool, tmp_path):
@@ -82,6 +109,27 @@ def test_features(run_tool, tmp_path):
     model = get_model(config, pretrained=weights, head=None,
                       backbone=dict(out_indices=(0, 1, 2, 3), gap_before_output=False))
     compare(tmp_path / 'maps.onnx', model.backbone, (33, 50), [f'stage{i}' for i in range(4)])
+
+
+def test_images_of_four_channels(run_tool, small, tmp_path):
+    """Published, too: the file brings its channels along."""
+    config, weights = tmp_path / 'four.py', tmp_path / 'four.pth'
+    config.write_text(f"_base_ = '{small[0]}'\nmodel = dict(backbone=dict(in_channels=4))\n"
+                      'data_preprocessor = dict(mean=[1., 2., 3., 4.], std=[5., 6., 7., 8.], to_rgb=False)\n')
+    weights.write_bytes(pack_weights(get_model(config).state_dict(), '.pth'))
+    assert run_tool('publish_model', config, weights, tmp_path / 'out/four.pth').status == 0
+    published, = (tmp_path / 'out').iterdir()
+    ended = run_tool('export_onnx', published, tmp_path / 'four.onnx', '--size', 32)
+    assert ended.status == 0, ended.err
+    meta = {each.key: each.value for each in onnx.load(tmp_path / 'four.onnx').metadata_props}
+    assert (meta['channels'], meta['mean']) == ('4', '[1.0, 2.0, 3.0, 4.0]')
+    session = onnxruntime.InferenceSession(tmp_path / 'four.onnx', providers=['CPUExecutionProvider'])
+    assert session.get_inputs()[0].shape[1:] == [4, 32, 32]
+    images = torch.randn(3, 4, 32, 32)
+    with torch.no_grad():
+        expected = get_model(published)(images, mode='tensor')
+    np.testing.assert_allclose(session.run(None, dict(images=images.numpy()))[0], expected.numpy(), rtol=0, atol=1e-4)
+    assert count_macs(get_model(published), (32, 32)) > 0
 
 
 # ---------------------------------------------------------------- what is refused

@@ -18,7 +18,7 @@ from tiny_flow import distilling
 import mmtinyvit
 from mmtinyvit.apis.publish import publish
 from mmtinyvit.config import read_config
-from mmtinyvit.models.weights import read_checkpoint
+from mmtinyvit.models.checkpoints import read_checkpoint
 from mmtinyvit.store import LogitStore
 
 TEST = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]

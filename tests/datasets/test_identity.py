@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import numpy as np
+import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
@@ -16,6 +17,7 @@ from mmtinyvit.datasets.identity import (
     pipeline_identity,
     plain_json,
 )
+from mmtinyvit.errors import UserError
 
 
 def test_keys_are_paths_below_the_root_in_order(photos):
@@ -30,6 +32,16 @@ def test_dataset_identity():
                         classes_hash=hashlib.sha256(b'a\nb').hexdigest())
     assert dataset_identity(['b/2.png', 'a/1.png'], None)['order_hash'] != ours['order_hash']
     assert dataset_identity(['x'], None)['classes_hash'] is None
+
+
+@pytest.mark.parametrize('key, words', [
+    ('caf\udce9.png', r"Sample 70003 has the key 'caf\\udce9.png', which is not text in UTF-8"),
+    ('\ud800', 'Sample 70003 has the key .*, which is not text in UTF-8'), ('two\nlines.png', 'contains a line break')])
+def test_keys_that_no_store_takes_are_refused_by_name(key, words):
+    """As Python names files whose names are not UTF-8."""
+    keys = [f'{i}.png' for i in range(70_003)]
+    with pytest.raises(UserError, match=words):
+        dataset_identity([*keys, key], None)
 
 
 def test_identity_does_not_depend_on_blocks():

@@ -1,11 +1,14 @@
 """ImageFolder and ImageNet: mmpretrain's datasets with named samples and clear refusals."""
+from unittest import mock
+
 import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from mmtinyvit.datasets import ImageFolder, ImageNet
+from mmtinyvit.datasets import ImageFolder, ImageNet, IndexedImages
+from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
 
@@ -27,6 +30,48 @@ def test_same_samples_as_mmpretrain_with_keys_below_the_split(root):
     assert ours.CLASSES == ('a', 'b')
 
 
+def test_folders_and_index_agree_on_what_is_an_image(root):
+    """Endings in capitals and rare ones, resource forks, notebooks' copies, folders of systems, links in circles."""
+    image = (root / 'train/a/3.png').read_bytes()
+    for name in ('a/._3.png', 'a/.ipynb_checkpoints/3.png', '__MACOSX/a/3.png', '@eaDir/3.png', '.cache/3.png',
+                 'lost+found/3.png', 'a/4.GIF', 'b/notes.txt', 'b/5.WEBP', 'b/6.jfif', 'b/7.tiff'):
+        (root / 'train' / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / 'train' / name).write_bytes(image)
+    (root / 'train/a/self').symlink_to('.')
+    (root / 'train/b/up').symlink_to('..')
+    index_images(root / 'train', root / 'train.index')
+    indexed = IndexedImages(str(root / 'train.index'), data_root=str(root / 'train'), pipeline=[])
+    with mock.patch('mmtinyvit.datasets.image_datasets.print_log') as log:
+        found = ImageFolder(data_root=str(root), data_prefix='train')
+    assert found.CLASSES == indexed.CLASSES == ('a', 'b')
+    keys = ['a/3.png', 'a/deep/2.png', 'b/1.png', 'b/5.WEBP', 'b/6.jfif', 'b/7.tiff']
+    assert [found.get_data_info(i)['sample_key'] for i in range(len(found))] == keys == list(indexed.iter_sample_keys())
+    assert list(found.get_gt_labels()) == indexed.get_gt_labels().tolist() == [0, 0, 1, 1, 1, 1]
+    assert 'files that are no images: 2 hidden, 1 .gif, 1 .txt.' in log.call_args_list[0].args[0]
+    plain = ImageFolder(data_root=str(root), data_prefix='train', with_label=False)
+    assert [plain.get_data_info(i)['sample_key'] for i in range(len(plain))] == keys
+
+
+@pytest.mark.parametrize('name, said', [('3.png', 'images in itself, such as 3.png'),
+                                        ('n01.tar', 'archives, such as n01.tar')])
+def test_what_lies_there_in_place_of_class_folders(root, name, said):
+    (root / 'flat').mkdir()
+    (root / 'flat' / name).write_bytes(b'')
+    with pytest.raises(UserError, match=rf'holds no image in a class folder, but {said}: .*mmtinyvit.IndexedImages'):
+        ImageFolder(data_root=str(root / 'flat'))
+
+
+@pytest.mark.parametrize('content, said', [
+    (None, 'Is a directory'), (b'\x80\x02', "can't decode byte"), (b'a/3.png cat', "invalid literal .* 'cat'"),
+    (b'a/3.png', 'not enough values'),
+])
+def test_a_list_that_is_none(root, content, said):
+    path = root / 'list.txt'
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=rf'list.txt cannot be read \(.*{said}.*a list has lines of `path number`'):
+        ImageFolder(data_root=str(root), ann_file=str(path))
+
+
 def test_a_bad_sample_is_an_error_not_another_sample(root):
     seen = []
 
@@ -45,8 +90,18 @@ def test_missing_empty_and_mismatched_folders(root):
         ImageNet(data_root='nowhere', split='train', source='get it from there.')
     with pytest.raises(UserError, match='nowhere does not exist: change data_root'):
         ImageFolder(data_root='nowhere')
-    with pytest.raises(UserError, match=r'cannot be used: The number of subfolders \(2\)'):
+    with pytest.raises(UserError, match='cannot be used: it has 2 class folders, and 1000 classes are named'):
         ImageNet(data_root=str(root), split='train')
     (root / 'bare/a').mkdir(parents=True)
     with pytest.raises(UserError, match='bare/ holds no image in a class folder: put files ending in .bmp'):
         ImageFolder(data_root=str(root / 'bare'))
+
+
+def test_the_order_of_the_classes_is_that_of_the_labels(photos):
+    names = ['class_2', 'class_0', 'class_1']
+    dataset = ImageFolder(data_prefix=str(photos), metainfo=dict(classes=names))
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    assert all(names[info['gt_label']] == info['sample_key'].split('/')[0] for info in infos)
+    assert [info['sample_key'] for info in infos] == sorted(info['sample_key'] for info in infos)
+    other = ImageFolder(data_prefix=str(photos), metainfo=dict(classes=['one', 'two', 'three']))
+    assert [other.get_data_info(i)['gt_label'] for i in (0, 13)] == [0, 2]

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 import threading
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -304,11 +305,44 @@ def test_what_is_no_image_is_left_out_and_counted(layout, tmp_path, monkeypatch)
     for name, data in JUNK.items():
         monkeypatch.setitem(CONTENT, name, data)
     {'folders': make_folders, 'tar': make_one_tar, 'zip': make_one_zip}[layout](tmp_path)
-    if layout == 'folders':
-        shutil.rmtree(tmp_path / '__MACOSX')
     summary = index_images(tmp_path, tmp_path / 'images.index')
-    assert list(ImageIndex(tmp_path / 'images.index').keys()) == KEYS
+    index = ImageIndex(tmp_path / 'images.index')
+    assert (list(index.keys()), index.classes) == (KEYS, tuple(FILES)), 'no folder of a system is a class'
     assert summary.others == {'hidden': 3 + (layout != 'folders'), '.gif': 1, '.txt': 1, 'without an ending': 1}
+
+
+def test_masks_beside_the_images_of_a_shard_are_no_images(tmp_path):
+    members = {}
+    for name in ('000', 'a.v2'):
+        members |= {f'{name}.jpg': png(1), f'{name}.seg.png': png(2), f'{name}.DEPTH.PNG': png(3), f'{name}.cls': b'1'}
+    tar(tmp_path / 'train-000000.tar', members | {'pair.left.png': png(4), 'pair.right.png': png(5), 'pair.cls': b'0'})
+    summary = index_images(tmp_path, tmp_path / 'images.index')
+    dataset = IndexedImages(data_root=str(tmp_path), pipeline=[LoadImage()])
+    assert [key.partition('/')[2] for key in dataset.iter_sample_keys()] == ['000.jpg', 'a.v2.jpg', 'pair.left.png',
+                                                                             'pair.right.png']
+    assert dataset.get_gt_labels().tolist() == [1, 1, 0, 0]
+    assert [sample['img'].max() for sample in dataset] == [1, 1, 4, 5]
+    assert summary.others == {'.seg.png': 2, '.depth.png': 2}
+
+
+@pytest.mark.parametrize('form, other', [('NFC', 'NFD'), ('NFD', 'NFC')])
+def test_names_that_only_look_alike_are_told_apart(form, other, tmp_path):
+    def spelt(name: str) -> str:
+        return unicodedata.normalize(other, name)
+
+    there = unicodedata.normalize(form, 'café')
+    (tmp_path / there).mkdir()
+    (tmp_path / there / 'a.png').write_bytes(png(1))
+    said = rf'it is there in the other spelling of Unicode, {form} and not {other}'
+    for missing in ('refuse', 'drop'):
+        with pytest.raises(UserError, match=f'names {spelt("café")}, which .* does not have .{said}'):
+            index_images(tmp_path, tmp_path / 'images.index', classes=[spelt('café')], missing_classes=missing)
+    (tmp_path / 'list.txt').write_text(f'{spelt("café")}/a.png 0\n')
+    with pytest.raises(UserError, match=said):
+        index_images(tmp_path, tmp_path / 'images.index', labels=str(tmp_path / 'list.txt'))
+    (tmp_path / spelt('café')).mkdir()
+    with pytest.raises(UserError, match='holds two folders or archives that look alike, café'.replace('café', 'caf')):
+        index_images(tmp_path, tmp_path / 'images.index')
 
 
 def test_links_are_followed_unless_they_lead_back(tmp_path):
@@ -539,6 +573,12 @@ def test_check_leaves_out_what_does_not_decode_and_says_why(make, tmp_path, monk
     assert [key for key, _ in lines] == list(broken) and summary.rejected == 3
     assert [reason.partition(' (')[0] for _, reason in lines] == ['truncated', 'zero bytes', 'not an image']
     assert dataset.index.checked.startswith('cv2 ') and summary.empty_classes == ('n03',)
+    for key in broken:
+        monkeypatch.delitem(CONTENT, key)
+    (tmp_path / 'sound').mkdir()
+    make(tmp_path / 'sound')
+    index_images(tmp_path / 'sound', tmp_path / 'sound.index', check='cv2')
+    assert not (tmp_path / 'sound.rejected.txt').exists(), 'nothing was rejected'
 
 
 def test_an_interrupted_scan_goes_on(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from mmtinyvit.datasets import LoadImage
 from mmtinyvit.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
+GREY = PIXELS[..., 0]
 
 
 @pytest.mark.parametrize(('mode', 'suffix'),
@@ -111,3 +112,25 @@ def test_a_broken_file_is_named_also_if_it_were_to_be_reduced(tmp_path):
 def test_min_side_that_cannot_be_had(settings):
     with pytest.raises(UserError, match='min_side=.* needs a positive number of pixels and imdecode_backend='):
         LoadImage(**settings)
+
+
+# ---------------------------------------------------------------- images that somebody else has decoded
+@pytest.mark.parametrize('array, expected', [
+    (GREY, GREY[..., None].repeat(3, 2)), (GREY[..., None], GREY[..., None].repeat(3, 2)), (PIXELS, PIXELS),
+    (np.dstack([PIXELS, GREY]), PIXELS), (PIXELS.astype(np.uint16) * 256 + 77, PIXELS),
+    (GREY.astype(np.uint16) * 256, GREY[..., None].repeat(3, 2)),
+], ids=['grey', 'one channel', 'BGR', 'alpha', '16 bits', 'grey of 16 bits'])
+def test_arrays_become_what_files_become(array, expected):
+    loaded = LoadImage()(dict(img=array))['img']
+    assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
+    np.testing.assert_array_equal(loaded, expected)
+
+
+@pytest.mark.parametrize('array, said', [
+    (PIXELS / np.float32(255), r'shape \(11, 13, 3\) and type float32 is none of pixels from 0 to 255'),
+    (PIXELS.astype(np.int64), 'type int64'), (PIXELS > 9, 'type bool'), (PIXELS[..., :2], r'shape \(11, 13, 2\) is no'),
+    (PIXELS[None], r'shape \(1, 11, 13, 3\) is no image'), (PIXELS.tolist(), 'shape list'),
+])
+def test_arrays_of_an_unknown_range_are_refused(array, said):
+    with pytest.raises(UserError, match=said):
+        LoadImage()(dict(img=array))

@@ -1,39 +1,39 @@
 """Saving by processes that come and go: who dies leaves its shards to the others, and nobody waits for the dead."""
-import fcntl
 import os
+import re
 import signal
 import socket
-import struct
 import time
-from multiprocessing import Process, get_context
+from contextlib import suppress
+from multiprocessing import Process, active_children, get_context
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_flow import contents, saving
 
-from mmtinyvit.cli.runner import TeacherRunner, build_runner
+from mmtinyvit.cli.runner import build_runner
+from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError
 
 DEADLINE = 120  # seconds
 VIEWS = (0, 6)
 FIRST_UNIT = 1024  # the byte that stands for unit 0
+LOCKED = re.compile(r'^lock:.* WRITE .* (\d+) (\d+)$', re.MULTILINE)  # first and last byte
 
 
 def holders(store) -> dict[int, set[int]]:
-    """The units that processes hold, by process, as the kernel has it."""
+    """The units that processes of this one hold, by process, as the kernel has it."""
     found: dict[int, set[int]] = {}
-    if not (store / '.lock').exists():
-        return found
-    with open(store / '.lock', 'rb') as file:
-        byte = FIRST_UNIT
-        while True:
-            asked = struct.pack('hhqqi4x', fcntl.F_WRLCK, os.SEEK_SET, byte, 0, 0)
-            kind, _, start, length, pid = struct.unpack('hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, asked))
-            if kind == fcntl.F_UNLCK:
-                return found
-            found.setdefault(pid, set()).update(range(start, start + length))
-            byte = start + length
+    for process in active_children():
+        for file in Path(f'/proc/{process.pid}/fd').glob('*'):
+            with suppress(OSError):  # closed meanwhile
+                if os.readlink(file) == str(store / '.lock'):
+                    for first, last in LOCKED.findall((file.parents[1] / 'fdinfo' / file.name).read_text()):
+                        units = set(range(int(first), int(last) + 1)) - set(range(FIRST_UNIT))
+                        found.setdefault(process.pid, set()).update(units)
+    return {pid: units for pid, units in found.items() if units}
 
 
 def work(cfg: Config, environment: dict[str, str]) -> None:

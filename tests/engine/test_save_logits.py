@@ -1,4 +1,7 @@
 """A real Runner saves at 32 pixels: what is written, by how many processes, and after an interruption."""
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +50,15 @@ def test_the_store_says_what_the_teacher_says(saved_store, photos, teacher_check
     assert (np.sort(record.index, 1) == np.sort(log_prob.topk(TOPK).indices.numpy(), 1)).all()
     assert np.abs(np.exp(record.log_prob) - np.exp(kept)).max() < 0.02  # the compact codec's error
     assert np.abs(record.tail_mass - (1 - np.exp(kept).sum(1))).max() < 0.02
+
+
+@pytest.mark.parametrize('name, words', [(b'caf\xe9.png', 'not text in UTF-8'), (b'two\nlines.png', 'a line break')])
+def test_photos_whose_names_no_store_takes_are_refused_at_once(tmp_path, teacher_checkpoint, name, words):
+    root = write_photos(tmp_path / 'photos', 4)
+    shutil.copy(root / 'class_0/photo_000.png', os.fsencode(root / 'class_0') + b'/' + name)
+    with pytest.raises(UserError, match=words):
+        save(root, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint)
+    assert not (tmp_path / 'store').exists()
 
 
 def test_the_exact_codec_keeps_half_precision(tmp_path, photos, teacher_checkpoint):
@@ -193,6 +205,7 @@ def test_bfloat16_decodes_near(tmp_path, photos, teacher_checkpoint, saved_store
 def test_a_timm_teacher_with_its_own_normalisation(tmp_path, photos):
     cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', model=TIMM)
     cfg.test_cfg.update(views=(0, 1), codec='exact', topk=CLASSES)
+    cfg.random_teacher = True
     runner = Runner.from_cfg(cfg)
     runner.model.init_weights = lambda: None
     runner.test()
@@ -205,6 +218,17 @@ def test_a_timm_teacher_with_its_own_normalisation(tmp_path, photos):
     assert np.abs(np.exp(record.log_prob) - np.take_along_axis(exact, record.index, 1)).max() < 1e-3
     assert store.manifest.fingerprints['teacher']['preprocessor']['mean'] == [127.5] * 3
     assert store.manifest.fingerprints['teacher']['name'] == 'test_efficientnet'
+
+
+def test_a_random_teacher_is_refused_under_mmengines_own_runner(tmp_path, photos, teacher_checkpoint):
+    with pytest.raises(UserError, match='has no weights for .* --random-teacher'):
+        save(photos, tmp_path / 'store', tmp_path / 'work')
+    assert not (tmp_path / 'store').exists()
+    named = teacher() | dict(init_cfg=dict(type='Pretrained', checkpoint=str(teacher_checkpoint)))
+    save(photos, tmp_path / 'named', tmp_path / 'work', model=named)  # which MMEngine would not fill for a test
+    save(photos, tmp_path / 'given', tmp_path / 'work', teacher_checkpoint)
+    named, given = (LogitStore(tmp_path / name).read_positions(0, np.arange(14)) for name in ('named', 'given'))
+    assert np.array_equal(named.log_prob, given.log_prob)
 
 
 @pytest.mark.parametrize('loop, names', [

@@ -9,10 +9,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.models import ImageClassifier
 from PIL import Image
 from tiny_flow import BGR_MEAN, VIEW_TRANSFORMS, distilling, saving, student, write_photos
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.models.classifiers import DeiTDistillClassifier
 from mmtinyvit.store import LogitStore, StoreError
 from mmtinyvit.store.admin.reshard import reshard_store
 
@@ -103,6 +105,27 @@ def test_images_reduced_by_the_teacher(tmp_path, photos, teacher_checkpoint):
     cfg = distilling(photos, tmp_path / 'store', tmp_path / 'both', epochs=1)
     cfg.train_dataloader.dataset.pipeline[0].min_side = 20
     Runner.from_cfg(cfg).train()
+
+
+PLAIN = {name: value for name, value in student().items() if name != 'type'}
+DEIT = dict(
+    type='mmtinyvit.DeiTDistillClassifier',
+    head=dict(type='mmtinyvit.DeiTDistillHead', num_classes=12, in_channels=16),
+    backbone=dict(type='mmtinyvit.DistilledDeiT', img_size=32, patch_size=8,
+                  arch=dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)))
+
+
+@pytest.mark.parametrize('model', [
+    PLAIN | dict(type='ImageClassifier'),
+    dict(type='TimmClassifier', model_name='test_efficientnet', num_classes=12),
+    DEIT | dict(alpha=0.),
+    DEIT | dict(teacher=dict(model=PLAIN | dict(type='ImageClassifier', data_preprocessor=dict()))),
+], ids=['mmpretrain', 'timm', 'alpha 0', 'a teacher beside it'])
+@pytest.mark.parametrize('hook', [{}, dict(type='mmtinyvit.CacheLogitsHook', teacher_model={})])
+def test_a_model_that_does_not_read_the_store(tmp_path, photos, saved_store, monkeypatch, model, hook):
+    monkeypatch.setattr(DeiTDistillClassifier, 'init_weights', ImageClassifier.init_weights)  # builds the teacher
+    with pytest.raises(UserError, match=f'reads the store .*{model["type"].rpartition(".")[-1]} as it is set learns'):
+        train(photos, saved_store, tmp_path, model=model, hook=hook)
 
 
 @pytest.mark.parametrize('model', [
@@ -252,7 +275,7 @@ def resumed(checkpoint, photos, store, work, resume: bool = True) -> Runner:
 def test_the_checkpoint_names_its_store(checkpoint, saved_store):
     saved = torch.load(checkpoint, weights_only=False)
     assert saved['teacher_store'] == dict(path=str(saved_store),
-                                          store_id=LogitStore(saved_store).manifest.store_id.hex())
+                                          store_id=LogitStore(saved_store).manifest.store_id.hex(), classes=None)
     assert not [name for name in saved['state_dict'] if 'distill' in name]
 
 

@@ -1,18 +1,25 @@
 """Saving and distilling with the datasets and wrappers of others: they work, or one sentence says what to use."""
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
+from mmpretrain.datasets import CustomDataset
 from tiny_flow import contents, distilling, photo_dataset, recorded, saving, student, view_pipeline
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from mmtinyvit.datasets.identity import iter_keys
 from mmtinyvit.datasets.images.scan import index_images
-from mmtinyvit.datasets.views import ViewDataset
+from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS
+from mmtinyvit.datasets.view_dataset import ViewDataset, read_in_batches
+from mmtinyvit.datasets.views import set_view
 from mmtinyvit.errors import UserError
+from mmtinyvit.store import LogitStore
 
+REPEATED = dict(type='RepeatDataset', times=2)
 BALANCED = dict(type='ClassBalancedDataset', oversample_thr=.4)  # 5, 5 and 4 of 14 photos
 
 
@@ -60,7 +67,7 @@ def test_other_datasets_of_the_same_files(make, tmp_path, photos, saved_store, t
 
 
 @pytest.mark.parametrize('make', [folders, listed, indexed])
-@pytest.mark.parametrize('wrapper', [dict(type='RepeatDataset', times=2), BALANCED], ids=['repeat', 'balanced'])
+@pytest.mark.parametrize('wrapper', [REPEATED, BALANCED], ids=['repeat', 'balanced'])
 def test_images_that_come_several_times(make, wrapper, tmp_path, photos, saved_store, teacher_checkpoint):
     """A training sees the same view so often; a store has it once."""
     dataset = dict(wrapper, dataset=make(photos, saved_store))
@@ -68,14 +75,50 @@ def test_images_that_come_several_times(make, wrapper, tmp_path, photos, saved_s
     seen = Counter(key for *_, key, _ in recorded(tmp_path))
     built = DATASETS.build(dataset)
     assert seen == Counter(iter_keys(built, str(photos))) and len(seen) == 14 < seen.total() == len(built)
-    with pytest.raises(UserError, match=f'{wrapper["type"]} has some images several times, and a store has each once'):
+    with pytest.raises(UserError, match=f'{wrapper["type"]} repeats or leaves out images of the dataset inside it'):
         save(dict(wrapper, dataset=make(photos)), tmp_path, photos, teacher_checkpoint)
+
+
+@pytest.mark.parametrize('make', [folders, listed, indexed])
+@pytest.mark.parametrize('wrappers', [[], [REPEATED], [BALANCED], [BALANCED, REPEATED]],
+                         ids=['plain', 'repeated', 'balanced', 'both'])
+def test_records_come_by_the_batch(make, wrappers, photos, saved_store, monkeypatch):
+    config = make(photos, saved_store)
+    for each in wrappers:
+        config = dict(each, dataset=config)
+    dataset = DATASETS.build(config)
+    set_view(dataset, 1)
+    indices = [0, 13, len(dataset) - 1, 0]
+    expected = [dataset[index] for index in indices]
+    read_in_batches(dataset)
+    asked = []
+    read = LogitStore.read
+    monkeypatch.setattr(LogitStore, 'read', lambda self, view, keys: asked.append(len(keys)) or read(self, view, keys))
+    found = next(iter(DataLoader(dataset, batch_sampler=[indices], collate_fn=list)))
+    assert asked == [4]
+    for sample, same in zip(found, expected, strict=True):
+        assert torch.equal(sample['inputs'], same['inputs'])
+        for name in TEACHER_KEYS[:2]:
+            assert np.array_equal(sample['data_samples'].get(name), same['data_samples'].get(name))
+
+
+def test_a_dataset_with_a_way_of_its_own_keeps_it(photos, saved_store):
+    class Own(CustomDataset):
+        def prepare_data(self, idx):
+            return dict(super().prepare_data(idx), own=True)
+
+    config = listed(photos, saved_store)
+    config.pop('type')
+    dataset = Own(**config)
+    set_view(dataset, 1)
+    read_in_batches(dataset)
+    assert all(sample['own'] for sample in next(iter(DataLoader(dataset, 2, collate_fn=list))))
 
 
 def test_joined_datasets(tmp_path, photos, saved_store, teacher_checkpoint):
     message = 'ConcatDataset joins datasets .*list them in one index with tools/dataset_converters/index_images.py'
     both = dict(type='ConcatDataset', datasets=[folders(photos, saved_store), folders(photos, saved_store)])
-    for dataset in (both, dict(type='RepeatDataset', times=2, dataset=both)):
+    for dataset in (both, dict(REPEATED, dataset=both)):
         with pytest.raises(UserError, match=message):
             Runner.from_cfg(training(dataset, photos, saved_store, tmp_path)).train()
     with pytest.raises(UserError, match=message):
@@ -105,6 +148,6 @@ def test_repeats_of_a_mixed_store(tmp_path, photos, teacher_checkpoint):
 
 
 def test_labels_of_a_wrapped_dataset(tmp_path, photos, saved_store):
-    dataset = dict(type='RepeatDataset', times=2, dataset=folders(photos, saved_store))
+    dataset = dict(REPEATED, dataset=folders(photos, saved_store))
     with pytest.raises(UserError, match='the images are of 3 classes, where the teacher has 12'):
         Runner.from_cfg(training(dataset, photos, saved_store, tmp_path, model=student(label_weight=.1))).train()

@@ -78,6 +78,25 @@ def test_wrong_heads():
         MappedAccuracy(num_classes=6, index=[5, 0, -1])
 
 
+def test_classes_of_the_data_by_name():
+    """Of a dataset with folders of its own; without names, those of ImageNet-1K."""
+    metric = MappedAccuracy('in1k', index=dict(lab='n02099712'), topk=1)
+    metric.dataset_meta = dict(classes=('tench', 'n02102040', 'lab'))
+    scores = torch.zeros(2, 1000)
+    scores[:, 5], scores[0, 217], scores[1, 208] = 1., .5, .5
+    metric.process({}, [DataSample().set_pred_score(score).set_gt_label(label).to_dict()
+                        for score, label in zip(scores, (1, 2), strict=True)])
+    assert metric.evaluate(2) == {'accuracy/top1': 100.}
+    with pytest.raises(UserError, match=r'a head of 1,000 classes .* 1 class \(my_cat\) cannot be told .*with index'):
+        metric.dataset_meta = dict(classes=('tench', 'my_cat'))
+    with pytest.raises(UserError, match='index of MappedAccuracy is for 3 classes, and the images are of 2 classes'):
+        MappedAccuracy(6, index=[5, 0, -1], topk=1).dataset_meta = dict(classes=('a', 'b'))
+    with pytest.raises(UserError, match='means 1,000 classes .*, and the checkpoint has 2 classes'):
+        metric.check_head(('tench', 'goldfish'), 'the checkpoint')
+    real = RealAccuracy()
+    real.dataset_meta = dict(classes=('any', 'folders'))  # its labels are not theirs
+
+
 # ---------------------------------------------------------------- ReaL labels
 def name_of(number: int) -> str:
     return f'ILSVRC2012_val_{number:08d}.JPEG'
@@ -145,14 +164,15 @@ def testing(tmp_path) -> Config:
     """The config of a test with both accuracies, on nine images, the first of which has no ReaL label."""
     rng = np.random.default_rng(1)
     for number in [*range(1, 9), 50_000]:
-        path = tmp_path / 'val' / f'n0{number % 2}' / name_of(number)
+        path = tmp_path / 'val' / synsets('in1k')[number % 2] / name_of(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
     torch.manual_seed(0)
     model = student(1000) | dict(type='ImageClassifier')
     state = MODELS.build(model).state_dict()
     state['head.fc.bias'][[970, 230]] += torch.tensor([10., 9.])  # right for the second image, and for the third
-    torch.save(dict(state_dict=state), tmp_path / 'model.pth')
+    meta = dict(dataset_meta=dict(classes=synsets('in1k')))
+    torch.save(dict(state_dict=state, meta=meta), tmp_path / 'model.pth')
     pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
     return Config(runtime(tmp_path / 'work') | dict(
         model=model, load_from=str(tmp_path / 'model.pth'), test_cfg=dict(),

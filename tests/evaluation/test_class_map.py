@@ -5,13 +5,20 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
 from PIL import Image
 from timm.data import ImageNetInfo
 
 from mmtinyvit.datasets import IndexedImages
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import LAYOUTS, match_classes, synsets
-from mmtinyvit.evaluation.class_map import class_names
+from mmtinyvit.evaluation.class_map import (
+    class_names,
+    find_classes,
+    require_classes,
+    require_same_classes,
+    same_classes,
+)
 
 PUBLISHED = 'f17c9e35506a30d027145ca26b10397d7328890989acda1cc74cb4f7596ba4a1'  # SHA-256 of imagenet_1kto22k.txt
 SHIPPED = [name for name in LAYOUTS if name != 'winter21']
@@ -92,6 +99,26 @@ def test_a_list_of_ones_own(tmp_path):
     own.write_text('cat\ndog')
     with pytest.raises(UserError, match='fall11 and .*winter21.txt have no class in common'):
         match_classes('fall11', own)
+
+
+def test_classes_are_found_by_synset_or_name():
+    found = find_classes('in1k', ['Golden_Retriever', 'tench', 'n03394916', 'garbage truck', 'my_cat', 'n99999999'])
+    assert found.tolist() == [207, 0, 566, 569, -1, -1]
+    assert find_classes('in1k', ['crane', 'tench', 'Tinca tinca']).tolist() == [-1, -1, -1], 'one of two, and one twice'
+    assert find_classes(['dog', 'n02510455', 'giant_panda'], ['giant panda']).tolist() == [-1]
+    assert find_classes(['0', '1', '10', '2'], ['0', '1', '2', '10']).tolist() == [0, 1, 3, 2]
+    named = list(class_names('in1k'))  # with two cranes, which a whole list tells apart by their places
+    assert same_classes('in1k', named) and same_classes(IMAGENET_CATEGORIES, 'in1k')
+    assert not same_classes('in1k', named[::-1]) and not same_classes('in1k', named[:-1])
+    assert (find_classes('fall11', named) == match_classes('fall11', 'in1k')).all()
+
+
+def test_lists_that_differ_are_both_named():
+    with pytest.raises(UserError, match=r'A 2 classes \(cat, dog\), B 3 classes \(cat, cow, dog\); of the latter '
+                       r'1 class \(cow\) cannot be told among the former: advice'):
+        require_classes(['cat', 'dog'], ['cat', 'cow', 'dog'], 'A {ours}, B {theirs}', 'advice')
+    with pytest.raises(UserError, match=r'A 2 classes .*; number 1 is dog there and nothing here: advice'):
+        require_same_classes(['cat', 'dog'], ['cat'], 'A {ours}, B {theirs}', 'advice')
 
 
 def test_unknown_layouts():

@@ -1,11 +1,14 @@
 """A teacher whose word on a sample depends on the view and the position alone, and a job that saves it."""
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, key_hash
+from mmtinyvit.store.keys import write_sample_files
+from mmtinyvit.store.manifest import read_manifest, write_manifest
 
 # How other processes are started: with the library imported already, and nothing else of this process.
 WORKERS = multiprocessing.get_context('forkserver')
@@ -54,6 +57,12 @@ def save(path: Path, views=(0,), rank: int = 0, world_size: int = 1, pause: floa
 def read_view(store: LogitStore | str, view: int = 2) -> Record:
     """All records of a view, of a store or of the one at a URL; for processes of their own."""
     return (LogitStore(store) if isinstance(store, str) else store).read(view, KEYS)
+
+
+def make_older(path: Path) -> None:
+    """Gives a store the samples files that were written before the index named its text."""
+    samples, _ = write_sample_files(path, path / 'samples.txt', tied=False)
+    write_manifest(path, replace(read_manifest(path), samples=samples))
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -1,4 +1,9 @@
 """The compiled loops of the codec ``smallest``: against Python's integers, and on bits that no encoder writes."""
+import errno
+import importlib.util
+import os
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,16 +29,59 @@ def test_bits_are_those_of_a_long_integer(data, draw):
     assert places[:len(expected)].tolist() == expected
 
 
-def test_where_nothing_can_be_cached_it_is_compiled_all_the_same(monkeypatch):
-    real = bit_loops.njit
+@pytest.fixture
+def double(tmp_path, monkeypatch):
+    """Compiles a loop anew, as a process of its own would, with a cache in a folder of its own."""
+    monkeypatch.setattr(numba.config, 'CACHE_DIR', str(tmp_path / 'cache'))
+    path = tmp_path / 'loop.py'
+    path.write_text('from mmtinyvit.store.codecs.bit_loops import compiled\n\n\n'
+                    '@compiled\ndef double(x):\n    return 2 * x\n')
 
-    def njit(cache=False, **kwargs):
-        if cache:
-            raise RuntimeError('cannot cache function: no locator available')
-        return real(**kwargs)
+    def compile_anew():
+        spec = importlib.util.spec_from_file_location('loop', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.double(21) == 42
+        return sum(module.double.stats.cache_hits.values())
 
-    monkeypatch.setattr(bit_loops, 'njit', njit)
-    assert bit_loops.compiled(lambda x: x + 1)(2) == 3
+    compile_anew.cache = tmp_path / 'cache'
+    return compile_anew
+
+
+def cached(folder):
+    return sorted(file for file in folder.rglob('*') if file.is_file())
+
+
+def test_what_was_compiled_is_kept(double):
+    assert [double(), double()] == [0, 1]
+    assert [file.suffix for file in cached(double.cache)] == ['.nbc', '.nbi']
+
+
+@pytest.mark.parametrize('suffix', ['.nbc', '.nbi'])
+@pytest.mark.parametrize('share', [0, 0.1, 0.5, 0.99])
+def test_what_was_half_written_is_compiled_again(double, suffix, share):
+    double()
+    file, = (file for file in cached(double.cache) if file.suffix == suffix)
+    file.write_bytes(file.read_bytes()[:int(share * file.stat().st_size)])
+    assert [double(), double()] == [0, 1]
+
+
+def test_where_the_disk_is_full_it_is_compiled_all_the_same(double, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', fail)
+        assert [double(), double()] == [0, 0]
+    assert cached(double.cache) == []
+
+
+def test_where_nothing_can_be_cached_it_is_compiled_all_the_same(double, monkeypatch):
+    def refuse(function):
+        raise RuntimeError('cannot cache function: no locator available')
+
+    monkeypatch.setattr(bit_loops, '_Cache', refuse)
+    assert [double(), double()] == [0, 0]
 
 
 TOPK, CLASSES = 3, 20

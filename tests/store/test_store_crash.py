@@ -49,7 +49,8 @@ def test_killed_at_random_moments_the_store_ends_up_the_same(tmp_path, saved):
 
 
 @pytest.mark.parametrize('leftover', ['manifest.json.tmp', 'samples.txt.tmp', 'samples.txt', 'samples.idx',
-                                      'view-0000/shard-00003.logits.tmp'])
+                                      'view-0000/shard-00003.logits.tmp', 'samples.txt.node-1-77.tmp',
+                                      'view-0000/shard-00003.logits.node-1-77.tmp'])
 def test_every_kind_of_leftover_is_mended(tmp_path, saved, leftover):
     path = tmp_path / 's'
     if leftover.startswith('view'):

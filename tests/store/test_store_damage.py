@@ -1,12 +1,16 @@
 """Whatever happens to a byte of a store is found, by checking and by reading."""
 import os
+import re
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
-from store_teacher import contents, hashes
+from store_teacher import KEYS as SAMPLE_KEYS
+from store_teacher import contents, dense, hashes, make_older, manifest, save, sparsify
 
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, Unit, verify_store
 
@@ -149,6 +153,24 @@ def test_moved_shards_and_blocks_are_found(tmp_path):
         LogitStore(tmp_path / 's').read_positions(0, [0])
 
 
+@pytest.mark.parametrize('older', [False, True])
+@pytest.mark.parametrize('names', [['samples.txt', 'samples.idx'], ['samples.txt'], ['samples.idx']])
+def test_the_samples_files_of_another_order_are_refused(saved, tmp_path, older, names):
+    """With both of them, every key would be found, and nearly all in the place of another."""
+    path, other = shutil.copytree(saved, tmp_path / 's'), tmp_path / 'other'
+    LogitWriter(other, manifest(), SAMPLE_KEYS[::-1]).close()
+    for store in (path, other):
+        if older:
+            make_older(store)
+    assert (LogitStore(path).read(0, SAMPLE_KEYS).index == LogitStore(saved).read(0, SAMPLE_KEYS).index).all()
+    for name in names:
+        shutil.copy(other / name, path / name)
+    assert [finding.path.name for finding in problems(path)] == names
+    with pytest.raises(StoreError, match='samples.idx is damaged, or does not belong to this store or to samples.txt: '
+                                         'copy both|samples files of the store .* are damaged at sample'):
+        LogitStore(path).read(0, SAMPLE_KEYS)
+
+
 def test_right_checksums_on_wrong_records_are_refused(tiny):
     path = tiny / 'view-0000' / 'shard-00001.logits'
     data = bytearray(path.read_bytes())
@@ -158,6 +180,118 @@ def test_right_checksums_on_wrong_records_are_refused(tiny):
     path.write_bytes(data)
     with pytest.raises(StoreError, match='View 0 of the store .*a class out of range'):
         LogitStore(tiny).read(0, [KEYS[2]])
+
+
+def sealed(path, at, size, change, number):
+    """Changes some bytes of a part of a shard that begins ``at``, and makes its checksum right again."""
+    data = bytearray(path.read_bytes())
+    crc = struct.unpack('<I', data[60:64])[0]
+    for place, value in change.items():
+        data[at + place] = value
+    data[at + size:at + size + 4] = struct.pack('<I', zlib.crc32(bytes(data[at:at + size]), crc + number & 0xFFFFFFFF))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize('topk', [5, 200])  # records of up to 255 bytes, and of more
+@pytest.mark.parametrize('length', [0, 1, 255])
+def test_records_of_wrong_lengths_under_right_checksums_are_refused(tmp_path, topk, length):
+    keys = [str(i) for i in range(40)]
+    with LogitWriter(tmp_path / 's', dict(topk=topk, num_classes=1000, codec='smallest'), keys) as writer:
+        writer.write_shard(writer.unit(0, 0), sparsify(dense(0, range(40), 1000), topk))
+    path, wide = tmp_path / 's/view-0000/shard-00000.logits', 2 if topk == 200 else 1
+    data = path.read_bytes()
+    start = 64 + 32 + 4 * 2 + 4
+    size = struct.unpack_from('<I', data, 64 + 32)[0] - 4
+    sealed(path, start, size, {3 * wide: length}, 0)
+    words = f'{path} has records that no mmtinyvit wrote: the lengths of samples 0 to 31 in view 0 are not those'
+    assert [finding.problem.startswith(words) for finding in problems(tmp_path / 's')] == [True]
+    with pytest.raises(StoreError, match=words):
+        LogitStore(tmp_path / 's').read(0, keys[:3])
+    LogitStore(tmp_path / 's').read(0, keys[32:])
+
+
+def test_a_record_that_is_too_long_under_right_checksums_is_refused(tmp_path):
+    keys = [str(i) for i in range(32)]
+    with LogitWriter(tmp_path / 's', dict(topk=5, num_classes=1000, codec='smallest'), keys) as writer:
+        writer.write_shard(writer.unit(0, 0), sparsify(dense(0, range(32), 1000), 5))
+    path = tmp_path / 's/view-0000/shard-00000.logits'
+    data = path.read_bytes()
+    size, longest = struct.unpack_from('<I', data, 64 + 32)[0] - 4, writer.manifest.record_bytes + 1
+    first, second = data[64 + 32 + 8:64 + 32 + 10]
+    assert first + second >= longest
+    sealed(path, 64 + 32 + 8, size, {0: longest, 1: first + second - longest}, 0)
+    assert problems(tmp_path / 's') == []
+    with pytest.raises(StoreError, match='a record that no mmtinyvit wrote: that of sample 0 in view 0 is too long'):
+        LogitStore(tmp_path / 's').read(0, ['0'])
+    assert [bool(finding.problem) for finding in LogitStore(tmp_path / 's').decode()] == [True]
+
+
+def test_a_block_that_is_too_short_under_right_checksums_is_refused(tmp_path):
+    make(tmp_path / 's', codec='smallest')
+    path = tmp_path / 's/view-0000/shard-00001.logits'
+    data = path.read_bytes()
+    crc = struct.unpack('<I', data[60:64])[0]
+    table = data[64:96] + struct.pack('<I', 4)
+    short = data[:64] + table + struct.pack('<I', zlib.crc32(table, crc - 2)) + struct.pack('<I', zlib.crc32(b'', crc))
+    path.write_bytes(short + data[-28:])  # an empty block, and the canaries
+    assert ['that no mmtinyvit wrote' in finding.problem for finding in problems(tmp_path / 's')] == [True]
+    with pytest.raises(StoreError, match='that no mmtinyvit wrote: the lengths of samples 2 to 2'):
+        LogitStore(tmp_path / 's').read(0, KEYS)
+
+
+@pytest.mark.parametrize('codec', ['exact', 'compact', 'smallest'])
+def test_one_line_for_a_shard_however_much_of_it_is_damaged(saved, tmp_path, codec):
+    save(tmp_path / 's', views=(0, 2), codec=codec, samples_per_shard=100)
+    path = tmp_path / 's/view-0002/shard-00000.logits'
+    data = bytearray(path.read_bytes())
+    for place in range(200, len(data), 7):
+        data[place] ^= 1
+    path.write_bytes(data)
+    found, = problems(tmp_path / 's')
+    assert re.match(rf'{path} \(\d+ more parts of it are damaged too\) is damaged: the checksum of', found.problem)
+
+
+def test_a_pass_that_decodes_finds_what_checksums_do_not(tiny):
+    store = LogitStore(tiny)
+    assert [finding.problem for finding in store.decode()] == [None] * 2
+    path = tiny / 'view-0000' / 'shard-00001.logits'
+    sealed(path, 64, 18, {0: 3, 2: 3}, 0)  # the same class twice
+    store = LogitStore(tiny)
+    assert problems(tiny) == []
+    *others, found = store.decode()
+    assert found.path == path and re.match(f'{path} has checksums that are right and records that no mmtinyvit wrote: '
+                                           '.*sample 2 the same class twice', found.problem)
+    assert not any(finding.problem for finding in others)
+
+
+TRUNCATED = '''
+import os, sys
+from mmtinyvit.store import LogitStore, StoreError
+store, name, key = LogitStore(sys.argv[1]), sys.argv[2], sys.argv[3]
+store.read(0, [key])
+os.truncate(os.path.join(sys.argv[1], name), int(sys.argv[4]))
+for read in (lambda: store.read(0, [f'{i % 7}/{i}' for i in range(60_000)]), lambda: store.key(59_999),
+             lambda: store.canaries(0, 59_999 // store.manifest.samples_per_shard)):
+    try:
+        read()
+    except StoreError as error:
+        print(error)
+'''
+
+
+@pytest.mark.parametrize('size', [0, 5000])
+@pytest.mark.parametrize('name, refused', [('samples.txt', 2), ('samples.idx', 2), ('view-0000/shard-00000.logits', 2)])
+def test_files_that_are_cut_off_while_they_are_open_do_not_end_the_process(tmp_path, name, refused, size):
+    """What a process reads of a mapped file behind its end costs it its life."""
+    path, keys = tmp_path / 's', [f'{i % 7}/{i}' for i in range(60_000)]
+    with LogitWriter(path, dict(topk=1, num_classes=2, samples_per_shard=60_000, codec='exact'), keys) as writer:
+        zeros = np.zeros((60_000, 1), np.float32)
+        writer.write_shard(writer.unit(0, 0), Record(zeros.astype(int), zeros, zeros[:, 0]), {0: bytes(16)})
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run([sys.executable, '-c', TRUNCATED, path, name, keys[0], str(size)], env=env, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert done.stdout.count(f'{path / name} was cut off while it was open: copy it again') == refused
 
 
 def test_progress_of_checking(tiny):

@@ -137,3 +137,15 @@ def test_other_files_are_not_mixed_in(tmp_path, listed):
     whole = import_cream(tmp_path / 'logits', listed, tmp_path / 'again', CLASSES)
     assert whole.written == 3 and import_cream(tmp_path / 'logits', listed, tmp_path / 'store', CLASSES).written == 1
     assert contents(tmp_path / 'store') == contents(tmp_path / 'again')
+
+
+def test_keys_that_are_not_utf_8(tmp_path, listed):
+    """Those of the original are records of unknown samples; those of the list are refused by name."""
+    folder = write_epoch(tmp_path / 'logits', 0, stems())
+    names, values = folder / 'rank0-keys.txt', folder / 'rank0-values.bin'
+    names.write_bytes(names.read_bytes() + b'caf\xe9\n')
+    values.write_bytes(values.read_bytes() + values.read_bytes()[:4 + 4 * TOPK])
+    assert import_cream(tmp_path / 'logits', listed, tmp_path / 'store', CLASSES).unknown == 1
+    listed.write_bytes(listed.read_bytes() + b'caf\xe9\n')
+    with pytest.raises(StoreError, match=r"Sample 150 has the key b'caf\\xe9', which is not text in UTF-8"):
+        import_cream(tmp_path / 'logits', listed, tmp_path / 'other', CLASSES)

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ KEYS = ['n01440764/n01440764_10026.JPEG', 'a', 'ß/猫.png', 'with space/and#.jp
 def table(path, keys):
     samples, num = write_sample_files(path, keys)
     assert num == len(keys)
-    return KeyTable(path, num, samples.key_salt)
+    return KeyTable(path, num, samples)
 
 
 def test_hash_is_a_fixed_function():
@@ -29,6 +31,7 @@ def test_exact_bytes_of_the_files(tmp_path):
     assert data[:8] == b'MTVKEYS\n'
     assert np.frombuffer(data, '<u4', 2, 8).tolist() == [1, 0]
     assert np.frombuffer(data, '<u8', 2, 16).tolist() == [3, 10]
+    assert data[32:60] == hashlib.sha256(b'b/2\na/1\nc\n').digest()[:28]
     assert np.frombuffer(data, '<u8', 4, 64).tolist() == [0, 4, 8, 10]
     order = sorted(range(3), key=lambda i: key_hash(keys[i]))
     assert np.frombuffer(data, '<u8', 3, 96).tolist() == [key_hash(keys[i]) for i in order]
@@ -78,6 +81,15 @@ def test_unusable_keys_are_named(tmp_path, key, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_is_not_utf_8_in_a_store_of_somebody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(keys_module, '_usable', lambda key, position: key)
+    samples, num = write_sample_files(tmp_path, [b'good', b'caf\xe9'])
+    found = KeyTable(tmp_path, num, samples)
+    assert found.find(['good', 'caf\udce9', 'caf\ud800']) == [0, -1, -1]
+    with pytest.raises(StoreError, match=r"names sample 1 b'caf\\xe9', which is not text in UTF-8: no mmtinyvit"):
+        found.key(1)
+
+
 def test_duplicates_and_nothing_are_refused(tmp_path):
     with pytest.raises(StoreError, match="'a/b' appears twice, as samples 1 and 3"):
         write_sample_files(tmp_path, ['a', 'a/b', 'c', 'a/b'])
@@ -97,7 +109,7 @@ def test_colliding_hashes_are_salted_apart(tmp_path, monkeypatch):
     keys = [f'k{i}' for i in range(40)]
     samples, num = write_sample_files(tmp_path, keys)
     assert samples.key_salt == 2
-    assert KeyTable(tmp_path, num, 2).find(keys) == list(range(40))
+    assert KeyTable(tmp_path, num, samples).find(keys) == list(range(40))
     monkeypatch.setattr(keys_module, 'key_digest', lambda data, salt: bytes(8))
     with pytest.raises(StoreError, match='collide'):
         write_sample_files(tmp_path, keys)

@@ -1,10 +1,11 @@
 import pickle
 import shutil
+import unicodedata
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
-from store_teacher import CLASSES, KEYS, SAMPLES, TOPK, WORKERS, dense, hashes, read_view, save, sparsify
+from store_teacher import CLASSES, KEYS, SAMPLES, TOPK, WORKERS, dense, hashes, manifest, read_view, save, sparsify
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Record, StoreError, codec_names
@@ -42,6 +43,13 @@ def test_values_in_any_order_and_number(saved):
     assert store.positions([KEYS[7], KEYS[3]]).tolist() == [7, 3]
     single = [store.read(2, [KEYS[i]]) for i in order]
     assert same(found, Record.concat(single))
+
+
+def test_a_key_that_only_looks_like_one_of_the_store(tmp_path):
+    with LogitWriter(tmp_path / 's', manifest(), [unicodedata.normalize('NFC', 'café.png'), 'x.png']):
+        pass
+    with pytest.raises(StoreError, match='has no sample .*NFC and not NFD: rename one of them.; its 2 samples'):
+        LogitStore(tmp_path / 's').positions(['x.png', unicodedata.normalize('NFD', 'café.png')])
 
 
 @pytest.mark.parametrize('codec', codec_names())

@@ -16,6 +16,7 @@ from store_teacher import (
     contents,
     dense,
     hashes,
+    make_older,
     manifest,
     save,
     sparsify,
@@ -80,6 +81,7 @@ def test_files_are_those_of_stores_written_before(tmp_path, mixing, digest):
             record = sparsify(dense(unit.view, range(rows.start, rows.stop)), TOPK)
             writer.write_shard(unit, record._replace(partner_hash=partner[rows] if mixing else None),
                                canaries={unit.first: bytes(range(16))})
+    make_older(tmp_path / 's')
     found = hashlib.sha256()
     for name, data in contents(tmp_path / 's').items():
         found.update(name.encode() + data)

@@ -2,7 +2,7 @@
 import shutil
 
 import pytest
-from store_teacher import KEYS, contents, manifest, save
+from store_teacher import KEYS, contents, make_older, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
 from mmtinyvit.store.admin.repair import repair_store
@@ -19,6 +19,7 @@ def damaged(saved, tmp_path):
     (path / 'samples.idx').unlink()
     (path / '.lock').unlink()
     (path / 'view-0002' / 'shard-00001.logits.tmp').write_bytes(b'half')
+    (path / 'view-0002' / 'shard-00004.logits.node-1-77.tmp').write_bytes(b'half')
     (path / 'manifest.json.tmp').write_bytes(b'{')
     (path / 'view-0002' / 'notes.tmp').write_bytes(b'not ours')
     return path
@@ -39,7 +40,8 @@ def test_a_dry_run_says_what_and_changes_nothing(damaged):
     found = repair_store(damaged)
     assert not found.done and found.needed and not found.problems and found.rebuild_index
     assert names(found.shards, damaged) == ['view-0000/shard-00003.logits', 'view-0002/shard-00000.logits']
-    assert names(found.leftovers, damaged) == ['manifest.json.tmp', 'view-0002/shard-00001.logits.tmp']
+    assert names(found.leftovers, damaged) == ['manifest.json.tmp', 'view-0002/shard-00001.logits.tmp',
+                                               'view-0002/shard-00004.logits.node-1-77.tmp']
     assert found.incomplete_views == [0, 2]
     assert contents(damaged) == before and not (damaged / '.lock').exists()
 
@@ -75,6 +77,15 @@ def test_damaged_keys_are_reported(saved, tmp_path):
     flip(path / 'samples.txt', 5)
     found = repair_store(path, act=True)
     assert not found.needed and len(found.problems) == 1 and 'samples.txt is damaged' in found.problems[0]
+
+
+def test_the_index_of_an_older_store_is_made_again_as_it_was(saved, tmp_path):
+    path = shutil.copytree(saved, tmp_path / 'store')
+    make_older(path)
+    before = contents(path)
+    (path / 'samples.idx').unlink()
+    assert repair_store(path, act=True).rebuild_index
+    assert contents(path) == before and before['samples.idx'] != contents(saved)['samples.idx']
 
 
 def test_nothing_is_taken_from_a_writer_at_work(damaged):

@@ -3,16 +3,18 @@ import errno
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from store_teacher import KEYS, contents, manifest, save
+from store_teacher import KEYS, WORKERS, contents, manifest, save
 
 from mmtinyvit.store import LogitStore, LogitWriter, StoreError, verify_store
 from mmtinyvit.store.admin.copying import copy_store
+from mmtinyvit.store.layout import finished_name
 
 WATCHED = '''
 import json, sys
@@ -87,7 +89,7 @@ def test_a_store_exists_only_once_its_samples_do(saved, tmp_path, monkeypatch, s
 
     def fail(*args):
         path = args[1] if step == 'replace' else os.readlink(f'/proc/self/fd/{args[0]}')
-        if Path(path).name.removesuffix('.tmp') == name:
+        if finished_name(Path(path).name) == name or Path(path).name == name:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(*args)
 
@@ -134,3 +136,47 @@ def test_a_disk_that_takes_nothing(saved, tmp_path, monkeypatch, code):
         save(path, views=(1,))
     assert (LogitStore(path).read(0, KEYS).index == LogitStore(saved).read(0, KEYS).index).all()
     assert not any(finding.problem for finding in verify_store(path)) and contents(path) == before
+
+
+@pytest.mark.parametrize('code', [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize('step', ['listdir', 'scandir'])
+def test_a_folder_that_cannot_be_listed(saved, tmp_path, monkeypatch, step, code):
+    path, real = shutil.copytree(saved, tmp_path / 's'), getattr(os, step)
+    store = LogitStore(path)
+    writer = LogitWriter(path, manifest(), KEYS)
+
+    def fail(place='.'):
+        if str(place).startswith(str(path)):
+            raise OSError(code, os.strerror(code), str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, step, fail)
+    way_out = 'ulimit -n' if code == errno.EMFILE else 'check the disk'
+    words = f'The store {path} cannot be read .*{os.strerror(code)}.*: .*{way_out}'
+    acts = [store.num_bytes, lambda: copy_store(saved, path)] if step == 'scandir' else [
+        store.coverage, lambda: list(writer.missing([0])), lambda: list(verify_store(path))]
+    for act in acts:
+        with pytest.raises(StoreError, match=words):
+            act()
+
+
+def read_with_few_files(path, pipe):
+    store = LogitStore(path)
+    open_now = len(os.listdir('/proc/self/fd'))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 3, open_now + 3))
+    said = []
+    for act in (lambda: store.read(0, KEYS), lambda: LogitStore(path), lambda: LogitWriter(path, manifest(), KEYS)):
+        try:
+            act()
+        except StoreError as error:
+            said.append(str(error))
+    pipe.send(said)
+
+
+def test_too_many_open_files_are_a_sentence(saved, tmp_path):
+    here, there = WORKERS.Pipe()
+    process = WORKERS.Process(target=read_with_few_files, args=(shutil.copytree(saved, tmp_path / 's'), there))
+    process.start()
+    said = here.recv() if here.poll(60) else []
+    process.join()
+    assert len(said) == 3 and all('ulimit -n' in sentence for sentence in said), said

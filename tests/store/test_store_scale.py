@@ -53,7 +53,7 @@ def huge(tmp_path_factory):
     write_manifest(path, request.settle(SAMPLES, SampleFiles(hashlib.sha256().hexdigest(), 'a' * 64, 0)))
     with open(path / 'samples.txt', 'wb') as text, open(path / 'samples.idx', 'wb') as index:
         text.truncate(TEXT_BYTES)
-        index.write(index_header(0, SAMPLES, TEXT_BYTES))
+        index.write(index_header(0, SAMPLES, TEXT_BYTES, hashlib.sha256().hexdigest()))
         index.seek(INDEX_HEADER.size + 8 * SAMPLES)
         index.write(TEXT_BYTES.to_bytes(8, 'little'))
         index.truncate(INDEX_HEADER.size + 8 * (SAMPLES + 1) + 12 * SAMPLES)

@@ -146,7 +146,7 @@ def test_no_store(run_tool, train_config, tmp_path, kind):
         (store / 'holiday.jpg').touch()
     ended = [run_tool('train', train_config(store)), run_tool('logit_store', 'verify', store)]
     if kind == 'missing':
-        ended.append(run_tool('logit_store', 'gallery', '--config', train_config(store)))
+        ended.append(run_tool('logit_store', 'gallery', store, '--config', train_config(store)))
     for each in ended:
         assert each.sentence.startswith(f'There is no store at {store}')
 

@@ -10,6 +10,8 @@ from tiny_flow import CLASSES, contents, distilling, photo_dataset, recorded, sa
 
 from mmtinyvit.store import LogitStore
 
+MAPPED = dict(type='mmtinyvit.MappedAccuracy', num_classes=CLASSES, index=[4, 0, 11], topk=1)  # of three folders
+
 
 @pytest.fixture
 def save_config(tmp_path, photos, teacher_checkpoint):
@@ -25,8 +27,8 @@ def train_config(tmp_path, photos, saved_store):
     pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32), dict(type='PackInputs')]
     loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
                   collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
-    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Accuracy'),
-                             test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(type='Accuracy'),
+    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(MAPPED),
+                             test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(MAPPED),
                              auto_scale_lr=dict(base_batch_size=14)))
     cfg.dump(tmp_path / 'train.py')
     return tmp_path / 'train.py'
@@ -36,7 +38,13 @@ def test_save_logits(run_tool, save_config, teacher_checkpoint, tmp_path, saved_
     ended = run_tool('save_logits', save_config, teacher_checkpoint, '--out', tmp_path / 'other', '--views', '0:2')
     assert ended.status == 0, ended.err
     assert contents(tmp_path / 'other') == contents(saved_store) and not (tmp_path / 'store').exists()
-    assert '28' in ended.out.splitlines()[-2] and '0:2' in ended.out.splitlines()[-2]
+    facts = dict(line.strip('│ ').split(' │ ') for line in ended.out.splitlines() if '│' in line)
+    facts = {name.strip(): value for name, value in facts.items()}
+    assert (facts['store'], facts['views']) == (str(tmp_path / 'other'), '0:2')
+    assert facts['saved here'] == '28 views of images'
+    assert len(ended.out.splitlines()) < 25, 'the log file has the config, the environment and the hooks'
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    assert 'Hooks will be executed' in log and 'System environment' in log and "type='mmtinyvit.SaveLogitsLoop'" in log
 
 
 def test_save_logits_amp(run_tool, save_config, teacher_checkpoint, tmp_path):
@@ -50,14 +58,19 @@ def test_save_logits_amp(run_tool, save_config, teacher_checkpoint, tmp_path):
 
 def test_train_resume_and_test(run_tool, train_config, tmp_path):
     work = tmp_path / 'other'
+    groups = 'optim_wrapper.optimizer.weight_decay=1e-4', 'optim_wrapper.paramwise_cfg.bias_decay_mult=0.'
     ended = run_tool('train', train_config, '--work-dir', work, '--cfg-options', 'train_cfg.max_epochs=1',
-                     'optim_wrapper.optimizer.lr=0.02', '--auto-scale-lr')
+                     'optim_wrapper.optimizer.lr=0.02', *groups, '--auto-scale-lr')
     assert ended.status == 0, ended.err
+    log = next(work.glob('*/*.log')).read_text()
+    assert 'paramwise_options' in log and 'Hooks will be executed' in log
+    assert 'paramwise_options' not in ended.out and 'Hooks will be executed' not in ended.out
     assert 'accuracy/top1' in ended.out and 'LR is set based on batch size of 14' in ended.out
     first = torch.load(work / 'epoch_1.pth', weights_only=False)
     assert first['optimizer']['param_groups'][0]['lr'] == pytest.approx(0.01)
 
-    ended = run_tool('train', train_config, '--work-dir', work, '--resume', '--no-validate')
+    ended = run_tool('train', train_config, '--work-dir', work, '--resume', '--no-validate', '--cfg-options',
+                     *groups)
     assert ended.status == 0, ended.err
     assert 'accuracy/top1' not in ended.out
     assert [epoch for epoch, *_ in recorded(work)] == [0] * 14 + [1] * 14
@@ -125,6 +138,7 @@ def test_browse_views(run_tool, train_config, tmp_path):
     assert ended.err.startswith('tools/browse_views.py is another name of tools/logit_store.py gallery')
     width, height = Image.open(picture).size
     assert width > 400 and height > 400
+    assert 'has no view among 5:9 (it has 0-1)' in run_tool('browse_views', train_config, '--views', '5:9').sentence
 
 
 @pytest.mark.parametrize('hardest', [(), ('--hardest', '--label-index', 4, 0, 11)])
@@ -136,3 +150,23 @@ def test_gallery_of_a_named_store_with_the_config_of_a_student(run_tool, train_c
     ended = run_tool('logit_store', 'gallery', saved_store, '--config', tmp_path / 'student.py', '--rows', 2, *hardest,
                      '--out', tmp_path / 'views.png')
     assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize('kind', ['saves', 'distils', 'labels'])
+def test_views_can_be_browsed_before_anything_is_saved(run_tool, save_config, train_config, tmp_path, kind):
+    cfg = Config.fromfile(train_config)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    reader = next(step for step in pipeline if step.type == 'mmtinyvit.LoadTeacherLogits')
+    reader.store = str(tmp_path / 'store')
+    if kind == 'labels':
+        pipeline.remove(reader)
+    cfg.dump(tmp_path / 'later.py')
+    config = save_config if kind == 'saves' else tmp_path / 'later.py'
+    ended = run_tool('browse_views', config, '--out', tmp_path / 'views.png', '--samples', 2, '--views', '3:5')
+    assert ended.status == 0, ended.err
+    assert (tmp_path / 'views.png').exists() and not (tmp_path / 'store').exists()
+    at = '' if kind == 'labels' else f' at {tmp_path / "store"}'
+    assert f'none yet{at}, so these' in ' '.join(ended.out.replace('│', ' ').split()) and '2 (3-4)' in ended.out
+    named = 'logit_store', 'gallery', '--config', config
+    assert f'has no store{at} yet' in run_tool(*named, '--hardest').sentence
+    assert 'There is no store at' in run_tool('logit_store', 'gallery', tmp_path / 'store', '--config', config).sentence

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.errors import UserError
 
 SIDES = (22, 40)  # of a digit on a canvas, in pixels
@@ -130,11 +129,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     meta = write_canvases(args.digits, args.out, args.train, args.val, args.size, args.seed)
-    table = Table('folder', 'pixels', 'split', 'images', 'boxes')
+    table = row_table('folder', 'pixels', 'split', 'images', 'boxes', words=('folder', 'split'))
     for split in meta['images']:
         table.add_row(args.out, f'{args.size} x {args.size}', split, f'{meta["images"][split]:,}',
                       f'{meta["boxes"][split]:,}')
-    Console().print(table)
+    print_tables(table)
 
 
 if __name__ == '__main__':

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.errors import UserError
 
 SOURCE = ('Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, '
@@ -97,9 +96,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     meta = write_digits(args.out, args.size, args.val, args.test)
-    table = Table('folder', 'pixels', *meta['images'])
+    table = row_table('folder', 'pixels', *meta['images'], words=('folder', ))
     table.add_row(args.out, f'{args.size} x {args.size}', *(f'{count:,}' for count in meta['images'].values()))
-    Console().print(table)
+    print_tables(table)
 
 
 if __name__ == '__main__':

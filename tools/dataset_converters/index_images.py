@@ -12,14 +12,16 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
 
 from mmtinyvit.cli.command import positive, run_command
-from mmtinyvit.datasets.images.layouts import LAYOUTS
-from mmtinyvit.datasets.images.scan import MISSING_CLASSES, index_images, rejected_file, split_archive
+from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation import class_map
 from mmtinyvit.store.folders import is_url
+
+# As in mmtinyvit.datasets.images, which takes seconds to import.
+LAYOUTS = ('folders', 'class-archives', 'archive', 'shards')
+MISSING_CLASSES = ('refuse', 'keep', 'drop')
+LABEL_LAYOUTS = ('in1k', 'in12k', 'fall11', 'fall11-ms', 'fall11-google', 'fall11-p', 'winter21', 'winter21-p')
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +37,7 @@ def parse_args() -> argparse.Namespace:
                         'json:FIELD (field of such a member), none, or a file of `key label` lines '
                         '(default: found out)')
     parser.add_argument('--classes', metavar='LAYOUT', help='classes in label order: one of '
-                        f'{", ".join(class_map.LAYOUTS)}, or a file with one per line (default: all that are found, '
+                        f'{", ".join(LABEL_LAYOUTS)}, or a file with one per line (default: all that are found, '
                         'sorted)')
     parser.add_argument('--missing-classes', choices=MISSING_CLASSES, default='refuse', help='of --classes: keep their '
                         'numbers, or drop them (default: refuse)')
@@ -55,17 +57,23 @@ def index_path(args: argparse.Namespace) -> Path:
         return Path(args.out)
     if is_url(args.data_root):
         raise UserError(f'{args.data_root} is a URL: name the file of this machine that becomes the index with --out.')
+    from mmtinyvit.datasets.images.scan import split_archive  # seconds: not for --help
+
     folder, archive = split_archive(args.data_root)
     return Path(folder, f'{archive[:-4]}.index' if archive else 'images.index')
 
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.datasets.images.scan import index_images, rejected_file
+    from mmtinyvit.evaluation.class_map import synsets
+
     out = index_path(args)
-    classes = class_map.synsets(args.classes) if args.classes else None
+    classes = synsets(args.classes) if args.classes else None
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TextColumn('{task.fields[images]:,} images'), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {}
 
         def show(step: str, done: int, total: int, images: int) -> None:
@@ -75,19 +83,13 @@ def main() -> None:
 
         summary = index_images(args.data_root, out, classes, 'class-archives' if args.zip else args.layout, args.labels,
                                args.match, args.missing_classes, args.check, args.workers, show)
-    table = Table('index', Column(str(out), overflow='fold'))
-    table.add_row('layout', summary.layout)
-    table.add_row('labels from', summary.labels)
-    table.add_row('classes', f'{summary.num_classes:,}')
-    table.add_row('classes without images', f'{len(summary.empty_classes):,}')
-    table.add_row('images', f'{summary.num_images:,}')
-    if summary.others:
-        table.add_row('other files', ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()))
-    if summary.left_out:
-        table.add_row('images left out for want of a label', f'{summary.left_out:,}')
     rejected = f'{summary.rejected:,}' + f', see {rejected_file(out).name}' * bool(summary.rejected)
-    table.add_row('images that do not decode', rejected if args.check else 'not looked for (--check)')
-    Console().print(table)
+    print_tables(fact_table({
+        'index': out, 'layout': summary.layout, 'labels from': summary.labels, 'classes': summary.num_classes,
+        'classes without images': len(summary.empty_classes), 'images': summary.num_images,
+        'other files': ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()),
+        'images left out for want of a label': summary.left_out or None,
+        'images that do not decode': rejected if args.check else 'not looked for (--check)'}))
 
 
 if __name__ == '__main__':

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.datasets.images.parquet_shards import convert_parquet
+from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.errors import UserError
 
 
@@ -51,23 +50,23 @@ def main() -> None:
     args = parse_args()
     if args.samples_per_shard < 1:
         raise UserError(f'--samples-per-shard {args.samples_per_shard} must be at least 1.')
+    from mmtinyvit.datasets.images.parquet_shards import convert_parquet  # seconds: not for --help
+
     files = find_files(args.source)
     columns = (TextColumn('Converting'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task('')
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task('', total=None)
         summary = convert_parquet(files, args.out, args.name or args.out.resolve().name, args.image, args.label,
                                   args.samples_per_shard,
                                   lambda done, total: progress.update(task, completed=done, total=total))
-    table = Table('shards', str(args.out))
-    table.add_row('images', f'{summary.num_images:,}')
-    table.add_row('shards', f'{summary.num_shards:,}, of them {summary.num_written:,} written now')
-    if summary.num_unknown:
-        table.add_row('of no known format, called .jpg', f'{summary.num_unknown:,}, for index_images.py --check')
-    if summary.num_unlabelled:
-        table.add_row('without a label', f'{summary.num_unlabelled:,}, written without .cls')
-    if summary.classes:
-        table.add_row('class names, for --classes', str(summary.classes))
-    Console().print(table)
+    unknown, unlabelled = summary.num_unknown, summary.num_unlabelled
+    print_tables(fact_table({
+        'folder': args.out, 'images': summary.num_images,
+        'shards': f'{summary.num_shards:,}, of them {summary.num_written:,} written now',
+        'of no known format, called .jpg': f'{unknown:,}, for index_images.py --check' if unknown else None,
+        'without a label': f'{unlabelled:,}, written without .cls' if unlabelled else None,
+        'class names, for --classes': summary.classes}))
 
 
 if __name__ == '__main__':

@@ -8,12 +8,8 @@ The result is a plain state dict for configs/teachers/clip_vit_l14_in21k.py. Not
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file
-from mmtinyvit.cli.command import file_table, run_command
-from mmtinyvit.models.checkpoint_keys import convert_clip_state_dict
-from mmtinyvit.models.weights import read_state_dict
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import file_table, print_tables
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,10 +21,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file  # seconds: not for --help
+    from mmtinyvit.models.checkpoint_keys import convert_clip_state_dict
+    from mmtinyvit.models.checkpoints import read_state_dict
+
     state_dict = convert_clip_state_dict(read_state_dict(args.source))
     refuse_same_file(args.destination, args.source)
     write_file(args.destination, pack_weights(state_dict, args.destination.suffix))
-    Console().print(file_table(args.destination, state_dict, classes=f"{len(state_dict['head.fc.weight']):,}"))
+    print_tables(file_table(args.destination, state_dict, classes=f"{len(state_dict['head.fc.weight']):,}"))
 
 
 if __name__ == '__main__':

@@ -9,12 +9,8 @@ every layout as it is: convert for other programs. Nothing in the input is execu
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file
-from mmtinyvit.cli.command import file_table, run_command
-from mmtinyvit.models.checkpoint_keys import convert_state_dict
-from mmtinyvit.models.weights import read_state_dict
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import file_table, print_tables
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,12 +24,16 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file  # seconds: not for --help
+    from mmtinyvit.models.checkpoint_keys import convert_state_dict
+    from mmtinyvit.models.checkpoints import read_state_dict
+
     refuse_same_file(args.destination, args.source)
     prefix = 'backbone.' if args.to in ('mmtinyvit', 'mmpretrain') else ''
     state_dict = convert_state_dict(read_state_dict(args.source), args.to, prefix)
     name = 'model' if args.to == 'Cream' else None  # where the original looks for them
     write_file(args.destination, pack_weights(state_dict, args.destination.suffix, name=name))
-    Console().print(file_table(args.destination, state_dict, names_of=args.to))
+    print_tables(file_table(args.destination, state_dict, names_of=args.to))
 
 
 if __name__ == '__main__':

@@ -10,12 +10,8 @@ need no conversion.
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
-from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file
-from mmtinyvit.cli.command import file_table, run_command
-from mmtinyvit.models.checkpoint_keys import convert_vit_state_dict
-from mmtinyvit.models.weights import read_state_dict
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.tables import file_table, print_tables
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,11 +25,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmtinyvit.apis.publish import pack_weights, refuse_same_file, write_file  # seconds: not for --help
+    from mmtinyvit.models.checkpoint_keys import convert_vit_state_dict
+    from mmtinyvit.models.checkpoints import read_state_dict
+
     refuse_same_file(args.destination, args.source)
     prefix = 'backbone.' if args.to == 'mmpretrain' else ''
     state_dict = convert_vit_state_dict(read_state_dict(args.source), args.to, prefix)
     write_file(args.destination, pack_weights(state_dict, args.destination.suffix))
-    Console().print(file_table(args.destination, state_dict, names_of=args.to))
+    print_tables(file_table(args.destination, state_dict, names_of=args.to))
 
 
 if __name__ == '__main__':

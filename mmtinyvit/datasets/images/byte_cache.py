@@ -1,5 +1,4 @@
 """Images from elsewhere that a machine keeps: a bounded folder of byte strings that many processes share."""
-import fcntl
 import hashlib
 import os
 import struct
@@ -10,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...store.cache import cache_folder, cache_limit, caching
+from ...store.locks import wait_for_lock
 
 __all__ = ['ByteCache', 'image_cache']
 
@@ -70,8 +70,7 @@ class ByteCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             count = os.open(path.with_name(_COUNT), os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                with suppress(OSError):  # where the file system has no locks, the count may be a little wrong
-                    fcntl.flock(count, fcntl.LOCK_EX)
+                wait_for_lock(count)  # without locks, the count may be a little wrong
                 counted = os.pread(count, _COUNTED.size, 0)
                 if len(counted) == _COUNTED.size:
                     taken, listed = _COUNTED.unpack(counted)

@@ -14,12 +14,22 @@ from ...store.connection import connect
 from ...store.folders import is_url
 from .remote_bytes import ByteRange, fetch_ranges, is_web, try_remote
 
-__all__ = ['ByteFile', 'DataRoot', 'Entry', 'join_root', 'part_of']
+__all__ = ['ByteFile', 'DataRoot', 'Entry', 'is_hidden', 'join_root', 'part_of']
 
 _BLOCK = 2**23  # bytes that are fetched ahead while an archive at a URL is listed from its first byte to its last
 _ASKED_AT_ONCE = 16  # sizes of files
 _ARCHIVES = ('.zip', '.tar')  # the files whose size must be known
+# Folders of macOS, of file servers and of file systems
+_SYSTEMS = frozenset(('__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information', 'lost+found'))
 _IN_URLS = "%/:?#[]@!$&'()*+,;="  # what has a meaning in a URL, or is quoted already
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path, or one of its folders, is hidden or a system's own: it holds no images of a data set, anywhere.
+
+    Such are ``._x.jpg`` and ``__MACOSX`` of macOS, ``.ipynb_checkpoints``, and ``@eaDir`` of file servers.
+    """
+    return any(part in _SYSTEMS or (part.startswith('.') and part not in ('.', '..')) for part in name.split('/'))
 
 
 def join_root(root: str, name: str) -> str:
@@ -65,7 +75,7 @@ class DataRoot:
         return self.root
 
     def entries(self) -> list[Entry]:
-        """The folder's files and folders, sorted; hidden ones are left out.
+        """The folder's files and folders, sorted; hidden ones and a system's own are left out.
 
         Raises:
             UserError: It cannot be listed.
@@ -75,7 +85,7 @@ class DataRoot:
         except OSError as error:
             raise UserError(f'The data root {self.root} cannot be listed ({error.strerror or error}): name the folder '
                             'or URL that holds the images, in folders or archives.') from error
-        return sorted(entry for entry in found if not posixpath.basename(entry.name).startswith('.'))
+        return sorted(entry for entry in found if not is_hidden(entry.name))
 
     def _local_entries(self) -> list[Entry]:
         with os.scandir(self.root) as found:

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, other_spelling
 from .data_root import DataRoot, Entry, part_of
 from .listing import Listing, first_names, inner_archives, is_image, list_folder, list_tar, list_zip
 
@@ -148,6 +148,11 @@ def _refuse_twins(root: DataRoot, sources: Sequence[Source]) -> None:
     if twice := [stem for stem, count in stems.items() if count > 1 or stem in above]:
         raise UserError(f'{root} holds two archives or folders for {twice[0]}: keep one of them, or choose with '
                         '--match.')
+    known: set[str] = set()
+    for stem in stems:
+        if spelt := other_spelling(stem, known.__contains__):
+            raise UserError(f'{root} holds two folders or archives that look alike, {stem}{spelt}.')
+        known.add(stem)
 
 
 def _guess(root: DataRoot, sources: Sequence[Source], names: Sequence[str]) -> str:

@@ -12,18 +12,18 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import compress, islice
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from ...errors import UserError
-from .data_root import DataRoot
+from .data_root import DataRoot, is_hidden
 
-__all__ = ['IMAGE_SUFFIXES', 'Listing', 'first_names', 'inner_archives', 'is_image', 'list_folder', 'list_tar',
-           'list_zip']
+__all__ = ['IMAGE_SUFFIXES', 'Listing', 'count_ending', 'first_names', 'inner_archives', 'is_image', 'list_folder',
+           'list_tar', 'list_zip', 'without_sidecars']
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 MAX_IMAGE_BYTES = 2**30  # a member that claims more is no image
@@ -55,28 +55,44 @@ class Listing(NamedTuple):
 
 def is_image(name: str) -> bool:
     """Whether a path ends as an image's, and is not hidden."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
 
 
-def _is_hidden(name: str) -> bool:
-    """Whether a path, or one of its folders, is hidden or a system's own.
-
-    Such are ``._x.jpg`` and ``__MACOSX`` of macOS, ``.ipynb_checkpoints``, and ``@eaDir`` of file servers.
-    """
-    return any(part in ('__MACOSX', '@eaDir') or (part.startswith('.') and part not in ('.', '..'))
-               for part in name.split('/'))
-
-
-def _ending(name: str) -> str:
+def count_ending(name: str) -> str:
     """What a file is counted as that is no image."""
-    return 'hidden' if _is_hidden(name) else posixpath.splitext(name)[1].lower() or 'without an ending'
+    return 'hidden' if is_hidden(name) else posixpath.splitext(name)[1].lower() or 'without an ending'
 
 
 def list_folder(root: DataRoot, folder: str) -> Listing:
     """The images under ``folder``, or, for ``''``, those that lie in the root itself, sorted by name."""
     found = list(root.walk(folder) if folder else (entry.name for entry in root.entries() if not entry.is_dir))
-    others = Counter(_ending(name) for name in found if not is_image(name)) if folder else {}  # the root: indexes, maps
-    return Listing(sorted(filter(is_image, found)), others=dict(others))
+    others = Counter(count_ending(name) for name in found if not is_image(name))
+    return Listing(sorted(filter(is_image, found)), others=dict(others) if folder else {})  # the root has indexes, maps
+
+
+def without_sidecars(listing: Listing) -> Listing:
+    """The images of a WebDataset's shard, without what lies beside them, as ``x.seg.png`` beside ``x.jpg``.
+
+    ``x.left.png`` and ``x.right.png`` stay where there is no ``x.jpg``.
+    """
+    stems = {posixpath.splitext(name)[0] for name in listing.names}
+    endings = [_ending_beside(name, stems) for name in listing.names]
+    if not any(endings):
+        return listing
+    kept = [not ending for ending in endings]
+    others = Counter(listing.others) + Counter(filter(None, endings))
+    return Listing(list(compress(listing.names, kept)), {key: column[kept] for key, column in listing.columns.items()},
+                   list(compress(listing.labels, kept)), dict(others))
+
+
+def _ending_beside(name: str, stems: Collection[str]) -> str:
+    """``.seg.png`` for ``x.seg.png`` if ``x`` is an image of its own; else empty."""
+    stem = posixpath.splitext(name)[0]
+    while '.' in posixpath.basename(stem)[1:]:
+        stem = posixpath.splitext(stem)[0]
+        if stem in stems:
+            return name.removeprefix(stem).lower()
+    return ''
 
 
 def list_zip(file: BinaryIO, name: str) -> Listing:
@@ -92,7 +108,7 @@ def list_zip(file: BinaryIO, name: str) -> Listing:
             if info.is_dir():
                 continue
             if not is_image(member) or stat.S_ISLNK(info.external_attr >> 16):
-                others['link' if is_image(member) else _ending(member)] += 1
+                others['link' if is_image(member) else count_ending(member)] += 1
                 continue
             if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(f'{member} in {name} is encrypted or compressed by method {info.compress_type}: write '
@@ -139,7 +155,7 @@ def list_tar(file: BinaryIO, name: str, label: str | None = None) -> Listing:
                 file.seek(info.offset_data)
                 labels[info.name[:-len(suffix) - 1]] = _label(file.read(info.size), field, f'{info.name} in {name}')
             elif not is_image(info.name) or not info.isreg() or info.sparse is not None:
-                others['link' if is_image(info.name) else _ending(info.name)] += 1
+                others['link' if is_image(info.name) else count_ending(info.name)] += 1
             else:
                 _refuse_size(info.size, info.name, name)
                 crc = _crc(file, info.offset_data, info.size)

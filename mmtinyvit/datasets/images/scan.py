@@ -5,7 +5,7 @@ interrupted goes on where it stopped.
 """
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, other_spelling
 from ...store.folders import is_url
 from .check import decoder_name
 from .data_root import DataRoot
@@ -22,7 +22,7 @@ from .index import IndexBlock, write_index
 from .journal import ScanJournal
 from .labels import LabelRule, label_rule, number_classes
 from .layouts import Source, find_sources, list_source, refuse_compressed, sample_keys
-from .listing import IMAGE_SUFFIXES, Listing
+from .listing import IMAGE_SUFFIXES, Listing, without_sidecars
 
 __all__ = ['MISSING_CLASSES', 'ScanSummary', 'index_images', 'rejected_file', 'split_archive']
 
@@ -81,7 +81,7 @@ def index_images(data_root: str | os.PathLike,
         missing_classes: What becomes of listed classes that are not there: ``'refuse'``, ``'keep'`` their numbers, or
             ``'drop'`` them, so that the others move up.
         check: A decoder, ``'cv2'`` or ``'pillow'``, with which every image is decoded once; those that fail are left
-            out and stand in the file :func:`rejected_file` beside the index.
+            out and stand in the file :func:`rejected_file` beside the index, which is there only if any fail.
         workers: Threads that list and decode; more than the cores pays on network file systems.
         on_progress: Called with what is being done, how much of it is done, of how much, and the number of images.
 
@@ -99,7 +99,8 @@ def index_images(data_root: str | os.PathLike,
     if classes is not None and (twice := [name for name, count in Counter(classes).items() if count > 1]):
         raise UserError(f'The class list names {twice[0]} twice: keep one of them.')
     if classes is not None and rule.kind == 'class' and layout in ('folders', 'class-archives'):
-        wanted = set(classes)
+        wanted, stems = set(classes), {source.stem for source in sources}
+        _refuse_alike(wanted - stems, stems, root)
         sources = [source for source in sources if source.stem in wanted]
     scan = _Scan(root, layout, rule, sources, ScanJournal(out, f'{root} {layout} {rule.member}'))
     names = scan.number(classes, missing_classes) if scan.by_class else None  # refuses before anything is read
@@ -124,7 +125,7 @@ def index_images(data_root: str | os.PathLike,
     write_index(out, blocks(), layout, names, archives, check and decoder_name(check))
     try:
         rejected_file(out).unlink(missing_ok=True)  # of another index
-        if check:
+        if scan.rejected:
             rejected_file(out).write_text(''.join(f'{key}\t{reason}\n' for key, reason in scan.rejected))
     except OSError as error:
         raise UserError(f'The index is written, but {rejected_file(out)} cannot be ({error.strerror}): remove what is '
@@ -206,6 +207,7 @@ class _Scan:
         names, self._numbers = number_classes(found, classes, self.rule)
         by_name = classes is not None and all(names[number] == label for label, number in self._numbers.items())
         if missing := [name for name in names if name not in found] if by_name else []:
+            _refuse_alike(missing, found, self.root)
             if missing_classes == 'refuse':
                 raise UserError(
                     f'{len(missing)} of the {len(names)} listed classes are not in {self.root}, {missing[0]} among '
@@ -225,8 +227,10 @@ class _Scan:
         gone = set(listed)
         for source in self.sources:
             gone.difference_update(self._labels(source, self._listing(source))[0])
+        spelt = other_spelling(min(gone), lambda other: any(
+            other in self._labels(source, self._listing(source))[0] for source in self.sources))
         raise UserError(f'{len(gone)} of the {len(listed)} images that {self.rule} names are not there, {min(gone)} '
-                        'among them: name images by their keys (see docs/en/data.md), or correct the list.')
+                        f'among them{spelt}: name images by their keys (see docs/en/data.md), or correct the list.')
 
     def decode_all(self, pool: ThreadPoolExecutor, backend: str, total: int,
                    on_progress: Callable[[str, int, int, int], None]) -> None:
@@ -277,21 +281,35 @@ class _Scan:
             yield IndexBlock([keys[row] for row in rows], labels[rows], columns, paths)
 
     def _listing(self, source: Source) -> Listing:
-        return self.journal.listing(source, lambda: list_source(self.root, source, self.rule.member))
+        listing = self.journal.listing(source, lambda: list_source(self.root, source, self.rule.member))
+        return without_sidecars(listing) if self.layout == 'shards' else listing
 
     def _labels(self, source: Source, listing: Listing) -> tuple[list[str], list[str | None]]:
         keys = sample_keys(self.layout, source, listing.names)
         return keys, self.rule.labels(self.layout, source, keys, listing)
 
 
+def _refuse_alike(missing: Iterable[str], found: Collection[str], root: DataRoot) -> None:
+    """Raises :class:`UserError` if a missing class is there under a name that only looks the same."""
+    for name in sorted(missing):
+        if spelt := other_spelling(name, found.__contains__):
+            raise UserError(f'The class list names {name}, which {root} does not have{spelt}.')
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with what they do, without beginning what waits, if the block is left by an error."""
-    pool = ThreadPoolExecutor(workers)
+    """Threads that end with what they do, without beginning what waits, if the block is left by an error.
+
+    Ctrl-C does not wait for them: one may be in the midst of a large archive.
+    """
+    pool, wait = ThreadPoolExecutor(workers), True
     try:
         yield pool
+    except KeyboardInterrupt:
+        wait = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait, cancel_futures=True)
 
 
 def _in_order(pool: ThreadPoolExecutor, function: Callable, tasks: Iterable[tuple]) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """CacheLogitsHook: where the store has no record yet, the teacher is asked, and what it says is kept."""
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dist import barrier, get_dist_info
@@ -9,10 +10,12 @@ from timm.utils import unwrap_model
 
 from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
+from mmtinyvit.datasets.view_dataset import read_in_batches
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList
 from mmtinyvit.models.classifiers import build_teacher
 from mmtinyvit.registry import HOOKS
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PendingRecords, Record, Unit, make_codec
@@ -26,7 +29,7 @@ from .sparse_logit_distill import StoreHook
 
 __all__ = ['SAVING_SETTINGS', 'CacheLogitsHook', 'read_saving_config']
 
-SAVING_SETTINGS = ('topk', 'codec', 'samples_per_shard', 'amp', 'keep_mass', 'sampling', 'reference_view')
+SAVING_SETTINGS = ('topk', 'codec', 'samples_per_shard', 'amp', 'keep_mass', 'sampling', 'reference_view', 'classes')
 
 
 def read_saving_config(path: str) -> dict:
@@ -65,26 +68,30 @@ class CacheLogitsHook(StoreHook):
 
     Args:
         teacher_model: Config of the teacher's model with its ``data_preprocessor``; or the path of a teacher's config
-            such as ``configs/teachers/timm_in1k.py``, which also knows the arguments up to ``reference_view``.
+            such as ``configs/teachers/timm_in1k.py``, which also knows the arguments up to ``classes``.
         checkpoint: The teacher's weights, file or URL; None if the model's config loads them.
         topk: K.
         codec: See ``mmtinyvit/store/README.md``; ``compact`` by default.
         samples_per_shard: Of a store that is created here; by default it suits the dataset.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
-        keep_mass, sampling, reference_view: As for ``SaveLogitsLoop``.
+        keep_mass, sampling, reference_view, classes: As for ``SaveLogitsLoop``.
         views: The views to use, in order, stored or not; by default one per epoch.
         flush_seconds: How much of the teacher's work a kill may cost.
         num_canaries, teacher, any_order: As for ``SparseLogitDistillHook``.
+        random_teacher: Whether weights of the teacher may come from nowhere.
     """
 
     def __init__(self, teacher_model: dict | str, checkpoint: str | None = None, topk: int | None = None,
                  codec: str | None = None, samples_per_shard: int | None = None, amp: bool | None = None,
                  keep_mass: float | None = None, sampling: dict | None = None, reference_view: int | None = None,
-                 views: Sequence[int] | None = None, flush_seconds: float = 5., num_canaries: int = 8,
-                 teacher: str | None = None, any_order: bool = False) -> None:
+                 classes: ClassList | None = None, views: Sequence[int] | None = None, flush_seconds: float = 5.,
+                 num_canaries: int = 8, teacher: str | None = None, any_order: bool = False,
+                 random_teacher: bool = False) -> None:
         self.teacher_model = teacher_model
+        self.random_teacher = random_teacher
         self.settings = dict(checkpoint=checkpoint, topk=topk, codec=codec, samples_per_shard=samples_per_shard,
-                             amp=amp, keep_mass=keep_mass, sampling=sampling, reference_view=reference_view)
+                             amp=amp, keep_mass=keep_mass, sampling=sampling, reference_view=reference_view,
+                             classes=classes)
         self.check = StoreCheck(num_canaries, teacher, topk, any_order)
         self.wanted_views, self.views = views, []
         self.flush_seconds = flush_seconds
@@ -97,6 +104,7 @@ class CacheLogitsHook(StoreHook):
 
     # ---------------------------------------------------------------- before training
     def before_train(self, runner: Runner) -> None:
+        read_in_batches(runner.train_dataloader.dataset)
         mode = use_store(runner.train_dataloader.dataset, runner.cfg).mode
         if mode == 'stored':
             self.views = self.check.stores(runner, self.wanted_views)
@@ -133,13 +141,15 @@ class CacheLogitsHook(StoreHook):
         model, dataset = unwrap_model(runner.model), runner.train_dataloader.dataset
         mixing = getattr(model.data_preprocessor, 'mixing', None)
         config = settings['teacher_model']
-        built = build_teacher(config, settings.get('checkpoint')).to(next(model.parameters()).device)
+        built = build_teacher(config, settings.get('checkpoint'), self.random_teacher)
+        built.to(next(model.parameters()).device)
         rule = RecordRule(settings['topk'], settings.get('keep_mass'), settings.get('sampling'))
         self.teacher = Teacher(built, dataset, rule, mixing.config if mixing else None, bool(settings.get('amp')))
         self._request = request_manifest(self.teacher, (self.wanted_views or [0])[0], config,
                                          codec=settings.get('codec') or 'compact',
                                          samples_per_shard=settings.get('samples_per_shard'),
-                                         reference_view=settings.get('reference_view'))
+                                         reference_view=settings.get('reference_view'),
+                                         classes=settings.get('classes'))
         reader = find_reader(dataset)
         self._place = Path(reader.paths[0])
         manifest = Manifest.parse(self._request, 'The requested store')
@@ -190,11 +200,11 @@ class CacheLogitsHook(StoreHook):
             self._writer.close()
             self._writer = None
 
-    def _identity(self, runner: Runner) -> dict[str, str]:
+    def identity(self, runner: Runner) -> dict[str, Any]:
         if use_store(runner.train_dataloader.dataset, runner.cfg).mode == 'stored':
-            return super()._identity(runner)
+            return super().identity(runner)
         self._prepare(runner)
-        return dict(path=str(self._place), store_id=self._manifest.store_id.hex())
+        return dict(path=str(self._place), store_id=self._manifest.store_id.hex(), classes=self._manifest.class_names)
 
 
 class _CachedView:

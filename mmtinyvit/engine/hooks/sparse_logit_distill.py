@@ -1,11 +1,13 @@
 """SparseLogitDistillHook: refuses the wrong store, and keeps views and epochs in step."""
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmtinyvit.datasets.load_teacher_logits import use_store
+from mmtinyvit.datasets.view_dataset import read_in_batches
 from mmtinyvit.engine.store_check import StoreCheck, store_identity
 from mmtinyvit.errors import UserError
 from mmtinyvit.registry import HOOKS
@@ -16,18 +18,26 @@ __all__ = ['SparseLogitDistillHook', 'StoreHook']
 
 
 class StoreHook(Hook):
-    """When saving a checkpoint: writes the identity of the training's store into it; when resuming: compares it."""
+    """When saving a checkpoint: writes the identity of the training's store into it; when resuming: compares it.
+
+    The outputs of a student are the classes of its store. So the checkpoint's ``dataset_meta`` has their names, or none
+    if the store does not know them, where MMEngine would have those of the images' folders.
+    """
     check: StoreCheck
 
     @master_only
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['teacher_store'] = self._identity(runner)
+        checkpoint['teacher_store'] = self.identity(runner)
+        checkpoint['meta']['dataset_meta'] = dict(classes=checkpoint['teacher_store']['classes'])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
-            self.check.resumed(checkpoint, self._identity(runner))
+            self.check.resumed(checkpoint, self.identity(runner))
+            # what MMEngine is going to compare; it would warn of every student
+            checkpoint.get('meta', {})['dataset_meta'] = runner.train_dataloader.dataset.metainfo
 
-    def _identity(self, runner: Runner) -> dict[str, str]:
+    def identity(self, runner: Runner) -> dict[str, Any]:
+        """Path, identity and class names of the training's store, see :func:`.store_check.store_identity`."""
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         return store_identity(reader.stores, reader.weights)
 
@@ -60,6 +70,7 @@ class SparseLogitDistillHook(StoreHook):
         self.views: list[int] = []
 
     def before_train(self, runner: Runner) -> None:
+        read_in_batches(runner.train_dataloader.dataset)
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
         if reader.mode != 'stored':
             raise UserError(f"mode={reader.mode!r} of LoadTeacherLogits needs a teacher: put mmtinyvit.CacheLogitsHook "

@@ -1,5 +1,5 @@
 """What a training starts from: a checkpoint whose head is mapped, left out, or must fill the model."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -7,24 +7,32 @@ from mmengine.runner import BaseLoop, Runner
 from timm.utils import unwrap_model
 from torch import Tensor
 
+from mmtinyvit.engine.label_check import training_outputs
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import match_classes, synsets
-from mmtinyvit.models.weights import fill_module
+from mmtinyvit.evaluation.class_map import ClassList, checkpoint_classes, list_classes, match_classes, same_classes
+from mmtinyvit.models.weights import PRETRAINED, fill_module
 from mmtinyvit.registry import HOOKS
 
-__all__ = ['MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows']
+__all__ = ['HEADS', 'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows', 'starts_training', 'state_of']
 
 HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain and timm; Cream
 
 
-def _starts_training(runner: Runner) -> bool:
+def starts_training(runner: Runner) -> bool:
     """Whether the checkpoint is what a new training starts from, neither a test's nor that of an interrupted one."""
     return isinstance(runner._train_loop, BaseLoop) and not runner._resume
 
 
-def _state_of(checkpoint: dict) -> dict[str, Tensor]:
+def state_of(checkpoint: dict) -> dict[str, Tensor]:
     """The tensors of a checkpoint: the very dict, so that a hook can change it."""
     return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
+
+
+def _names_weights(config: object) -> bool:
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained`` at any depth."""
+    if isinstance(config, Mapping):
+        return config.get('type') in PRETRAINED or any(map(_names_weights, config.values()))
+    return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
 def map_rows(rows: Tensor, index: Tensor) -> Tensor:
@@ -46,13 +54,13 @@ def map_rows(rows: Tensor, index: Tensor) -> Tensor:
 class MapHeadHook(Hook):
     """After loading a checkpoint whose head has another label layout, before the model takes it: keep matching rows.
 
-    Classes are matched by synset, from ImageNet-21K to the 1,000, from 21,841 classes to 10,450, or between any two
-    layouts. Does nothing on resuming, or if the head has as many classes as the model's.
+    Classes are matched by synset or name, from ImageNet-21K to the 1,000, from 21,841 classes to 10,450, or between any
+    two lists. Does nothing on resuming, or if the head has the model's classes already, or as many and no names.
 
     Args:
         source: Layout of the checkpoint's head: its name, or a file with a synset per line, see
-            :func:`.class_map.synsets`; by default the one with as many classes.
-        target: Layout of the model's head, likewise.
+            :func:`.class_map.synsets`; by default the classes that the checkpoint names, or the layout with as many.
+        target: Layout of the model's head, likewise; by default the classes that the training names.
     """
 
     def __init__(self, source: str | int | None = None, target: str | int | None = None) -> None:
@@ -60,17 +68,20 @@ class MapHeadHook(Hook):
         self.target = target
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        state = _state_of(checkpoint)
+        state = state_of(checkpoint)
         names = [name for name in HEADS if f'{name}.weight' in state]
         wanted = unwrap_model(runner.model).head.num_classes
         if runner._resume or not names:
             return
         weight, bias = f'{names[0]}.weight', f'{names[0]}.bias'
         found = len(state[weight])
-        if found == wanted:
+        named = checkpoint_classes(checkpoint.get('meta') or {}, checkpoint.get('teacher_store'))
+        learnt = training_outputs(runner)[0] if starts_training(runner) else None
+        source, target = _choose(self.source, named, found), _choose(self.target, learnt, wanted)
+        if found == wanted and (source is None or target is None or same_classes(source, target)):
             return
         try:
-            source, target = _layout(self.source, found, 'source'), _layout(self.target, wanted, 'target')
+            source, target = _layout(source, found, 'source'), _layout(target, wanted, 'target')
             index = torch.from_numpy(match_classes(source, target))
         except UserError as error:
             raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}, which '
@@ -83,9 +94,14 @@ class MapHeadHook(Hook):
                            f'{wanted - matched:,} set to the mean row')
 
 
-def _layout(layout: str | int | None, rows: int, argument: str) -> str | int:
+def _choose(layout: ClassList | None, names: Sequence[str] | None, rows: int) -> ClassList | None:
+    """The classes of a head of so many rows: those that the config names, or else whoever knows as many names."""
+    return names if layout is None and names and len(names) == rows else layout
+
+
+def _layout(layout: ClassList | None, rows: int, argument: str) -> ClassList:
     """The layout of a head of ``rows`` classes: the one that was named, or the one of this size."""
-    classes = len(synsets(rows if layout is None else layout))
+    classes = len(list_classes(rows if layout is None else layout))
     if classes != rows:
         raise UserError(f'its {argument} {layout} has {classes} classes: name the layout of a head of {rows}.')
     return rows if layout is None else layout
@@ -99,9 +115,9 @@ class NewHeadHook(Hook):
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if not _starts_training(runner):
+        if not starts_training(runner):
             return
-        state = _state_of(checkpoint)
+        state = state_of(checkpoint)
         for name in [name for name in HEADS if f'{name}.weight' in state]:
             runner.logger.info(f'The checkpoint\'s head of {len(state[f"{name}.weight"]):,} classes is left out')
             del state[f'{name}.weight']
@@ -113,7 +129,7 @@ class RequireWeightsHook(Hook):
     """Before training: refuse to start from random weights, or from a checkpoint that does not fill the model.
 
     MMEngine trains without a word if ``load_from`` is not set, and only warns of tensors that do not match. Runs after
-    :class:`MapHeadHook`, before the model takes the checkpoint.
+    :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
         fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
@@ -128,17 +144,16 @@ class RequireWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.loaded = True
-        if runner._resume:  # its checkpoint came from this very model
-            return
         model = unwrap_model(runner.model)
-        starts = _starts_training(runner)
-        state = {name.removeprefix('module.'): value for name, value in _state_of(checkpoint).items()}
-        state = {name: value for name, value in state.items() if not (starts and name.startswith(self.unused))}
-        filled = fill_module(model, state, str(runner._load_from), self.fresh if starts else ())
-        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {runner._load_from}')
+        starts = starts_training(runner)
+        state = {name: value for name, value in state_of(checkpoint).items()
+                 if not (starts and name.startswith(self.unused))}
+        source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
+        filled = fill_module(model, state, source, self.fresh if starts else ())
+        runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
-        if not self.loaded:
+        if not (self.loaded or _names_weights(runner.cfg.get('model'))):
             raise UserError('This recipe starts from trained weights: name them with --cfg-options '
                             'load_from=CHECKPOINT, or take mmtinyvit.RequireWeightsHook out of custom_hooks to start '
                             'from random ones.')

@@ -2,7 +2,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader
 
 from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import ClassList
+from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
 from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
 
 from ..record_rule import RecordRule
+from ..runner import TeacherRunner
 from ..store_check import check_canaries, join_store, request_manifest
 from ..teacher import Teacher
 
@@ -53,6 +56,9 @@ class SaveLogitsLoop(BaseLoop):
             ``smallest``.
         sampling: ``dict(draws=50, power=1.0)`` draws classes instead of taking the top K: see :class:`RecordRule`.
         reference_view: With the codec ``smallest``, the view that the others are coded relative to; by default 0.
+        classes: What the teacher's classes are called: a label layout such as ``'in1k'``, a file with a name per line,
+            or a list; by default what its checkpoint or timm says. The store keeps the names; without them, it is not
+            known which of the teacher's classes a label is.
         amp: Run the teacher under autocast: bfloat16 on a CPU, float16 on a GPU.
         views_at_once: How many views of an image to make whenever it is read and decoded: saves time where the loading
             of images is what limits the saving, and takes memory for as many batches. The store is the same.
@@ -74,6 +80,7 @@ class SaveLogitsLoop(BaseLoop):
                  keep_mass: float | None = None,
                  sampling: dict | None = None,
                  reference_view: int | None = None,
+                 classes: ClassList | None = None,
                  views_at_once: int = 1,
                  join: bool = False,
                  evaluator: object = None) -> None:
@@ -81,6 +88,8 @@ class SaveLogitsLoop(BaseLoop):
         self.store_path = runner.cfg.get('store') if store is None else store
         if self.store_path is None:
             raise UserError('SaveLogitsLoop has no store: set store= at the top level of the config.')
+        if not isinstance(views, Sequence) or [type(view) for view in views] != [int, int]:
+            raise UserError(f'views={views!r} is no pair of numbers: write (first, end), for example (0, 90).')
         self.views = range(*views)
         if not self.views or self.views.start < 0:
             raise UserError(f'views={views[0]}:{views[1]} names no view: write first:end, for example 0:90.')
@@ -89,7 +98,7 @@ class SaveLogitsLoop(BaseLoop):
                             'change from view to view.')
         self.views_at_once = views_at_once
         self.settings = dict(num_classes=num_classes, codec=codec, samples_per_shard=samples_per_shard,
-                             reference_view=reference_view)
+                             reference_view=reference_view, classes=classes)
         self.join = join
         self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
         rule = RecordRule(topk, keep_mass, sampling)
@@ -101,7 +110,10 @@ class SaveLogitsLoop(BaseLoop):
         Returns:
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
-        request = request_manifest(self.teacher, self.views.start, self.runner.cfg.get('model', {}), **self.settings)
+        config = self.runner.cfg.get('model', {})
+        if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
+            fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
+        request = request_manifest(self.teacher, self.views.start, config, **self.settings)
         start = time.perf_counter()
         with join_store(self.store_path, request, self.teacher, self.views, self.join) as writer:
             store = LogitStore(self.store_path)

@@ -14,6 +14,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..checkpoint_keys import convert_clip_state_dict, convert_in_place
+from ..weights import PretrainedMixin
 
 __all__ = ['CLIPVisionTower']
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
 
 
 @MODELS.register_module()
-class CLIPVisionTower(BaseModule):
+class CLIPVisionTower(PretrainedMixin, BaseModule):
     """Vision transformer of CLIP with a norm before its blocks and a projection behind, ViT-L/14 by default.
 
     Feed it images normalised with CLIP's own mean and std, (0.48145466, 0.4578275, 0.40821073) and

@@ -3,7 +3,6 @@
 Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021,
 https://arxiv.org/abs/2012.12877; original code https://github.com/facebookresearch/deit (Apache-2.0).
 """
-from collections.abc import Mapping
 from functools import partial
 
 from mmengine.model.weight_init import trunc_normal_
@@ -14,26 +13,23 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..checkpoint_keys import convert_deit_state_dict, convert_in_place
+from ..weights import PretrainedMixin
 
 __all__ = ['DeiT', 'DistilledDeiT']
 
 
-class _DeiTMixin:
+class _DeiTMixin(PretrainedMixin):
     """What differs from mmpretrain: weights at the start, depth of the tokens, official checkpoints."""
 
     def __init__(self, arch: str | dict = 'deit-tiny', *args, **kwargs) -> None:
         super().__init__(arch, *args, **kwargs)
 
-    def init_weights(self) -> None:
+    def draw_weights(self) -> None:
         """Truncated normal of std 0.02 in linear layers and tokens, zero bias; patches as PyTorch initialises them.
 
         mmpretrain draws the MLPs from Xavier's uniform distribution and leaves the class token at zero.
         """
-        again = self.is_init
-        super().init_weights()
-        configs = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else self.init_cfg or []
-        if again or any(config['type'] == 'Pretrained' for config in configs):
-            return
+        super().draw_weights()
         for name, parameter in self.named_parameters():
             if name in ('cls_token', 'dist_token', 'pos_embed'):
                 trunc_normal_(parameter, std=.02)

@@ -24,7 +24,8 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.registry import MODELS
 
 from ..checkpoint_keys import MARKS, adapt_state_dict, convert_in_place, convert_state_dict, find_tiny_vit
-from ..weights import PretrainedMixin, fill_module, read_state_dict
+from ..checkpoints import read_state_dict
+from ..weights import PretrainedMixin, fill_module
 
 __all__ = ['ConvNorm', 'MBConv', 'Mlp', 'PatchEmbed', 'PatchMerging', 'Stage', 'TinyViT', 'TinyViTBlock',
            'WindowAttention']

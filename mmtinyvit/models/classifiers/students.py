@@ -41,6 +41,8 @@ class _DistillMixin:
         self.distill_loss: nn.Module = MODELS.build(distill or dict(type='mmtinyvit.SparseSoftTargetLoss'))
         self.label_weight = label_weight
 
+    reads_record = True  # of the store: a hook refuses a store that nobody reads
+
     @property
     def reads_labels(self) -> bool:
         """Whether a training needs labels."""
@@ -176,6 +178,11 @@ class DeiTDistillClassifier(ImageClassifier):
             self.head.layers.head_dist.requires_grad_(False)
         elif alpha == 1:
             self.head.layers.head.requires_grad_(False)
+
+    @property
+    def reads_record(self) -> bool:
+        """Whether a training reads a store."""
+        return self.alpha > 0 and self.teacher is None
 
     @property
     def reads_labels(self) -> bool:

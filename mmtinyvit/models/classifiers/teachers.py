@@ -1,54 +1,115 @@
 """Models that are asked and never trained: a teacher beside a student, and several classifiers as one teacher."""
 import copy
 import math
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
 
 import torch
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmpretrain.models import TimmClassifier
 from mmpretrain.structures import DataSample
 from timm import get_pretrained_cfg
+from timm.data import infer_imagenet_subset
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import checkpoint_classes, list_classes, require_same_classes
 from mmtinyvit.registry import MODELS
 from mmtinyvit.store.record import check_weights
 
+from ..checkpoints import read_checkpoint
 from ..data_preprocessors import renormalise
-from ..weights import fill_module, read_state_dict
+from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_parts
 
-__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits']
+__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'fill_teacher']
 
 
-def build_teacher(config: dict, checkpoint: str | None = None) -> nn.Module:
+def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: bool = False) -> nn.Module:
     """A model with all of its weights, in eval mode and without gradients.
+
+    Its attribute ``class_names`` has the names of its classes, if the checkpoint or timm tells them, or None.
 
     Args:
         config: Config of the model. It is left as it is.
-        checkpoint: File or URL that must fill the model. Without one, the weights are those that the config names
-            (``pretrained`` of timm, or an ``init_cfg`` of type ``Pretrained`` at any depth); if it names none, they
-            are random.
+        checkpoint: File or URL that must fill the model. Without one, the weights are those that the config names: see
+            :func:`_without_source`, or an ``init_cfg`` of type ``Pretrained`` at any depth.
+        random_teacher: Whether weights may come from nowhere.
 
     Raises:
-        UserError: The checkpoint does not fill the model.
+        UserError: A checkpoint does not fill what it is for, or some weights come from nowhere.
     """
     model = MODELS.build(copy.deepcopy(config))
+    names = getattr(model, 'class_names', None)  # of an ensemble
     if checkpoint is not None:
-        fill_module(model, read_state_dict(checkpoint), checkpoint)
-    elif _names_weights(config) and not isinstance(model, TimmClassifier):  # timm has loaded its weights already
-        model.init_weights()  # MMEngine calls it before training only
+        weights, meta = read_checkpoint(checkpoint)
+        fill_module(model, weights, checkpoint)
+        names = checkpoint_classes(meta) or names
+    else:
+        fill_teacher(model, config, random_teacher)
+        if isinstance(model, TimmClassifier) and config.get('pretrained'):
+            names = _timm_classes(model.model)
     model = revert_sync_batchnorm(model)
     model.eval()  # which returns None in mmpretrain's backbones
+    model.class_names = names
     return model.requires_grad_(False)
 
 
-def _names_weights(config: object) -> bool:
-    """Whether a config says ``pretrained``, or has an ``init_cfg`` of type ``Pretrained``, at any depth."""
-    if isinstance(config, dict):
-        return bool(config.get('pretrained')) or config.get('type') == 'Pretrained' or any(
-            map(_names_weights, config.values()))
-    return isinstance(config, (list, tuple)) and any(map(_names_weights, config))
+def _timm_classes(network: nn.Module) -> tuple[str, ...] | None:
+    """The classes of a network with timm's own weights, where its head is the published one for ImageNet."""
+    subset = infer_imagenet_subset(network)
+    kept = network.num_classes == network.pretrained_cfg.get('num_classes')
+    return list_classes(subset) if subset and kept else None
+
+
+def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -> None:
+    """Fill each part whose ``init_cfg`` names a checkpoint, and make sure that no parameter is left random.
+
+    Args:
+        model: The model.
+        config: Its config.
+        random_teacher: Whether parameters may be left random.
+
+    Raises:
+        UserError: A checkpoint does not fill its part, or some parameters come from nowhere: a store would be noise.
+    """
+    filled = []  # prefixes
+    for place, part, settings in pretrained_parts(model):
+        fill = part.load_pretrained if isinstance(part, PretrainedMixin) else partial(fill_part, part)
+        fill(settings['checkpoint'], settings.get('prefix'))
+        filled.append(place)
+    left = [name for name in _without_source(model, config) if not name.startswith(tuple(filled))]
+    if left and not random_teacher:
+        name = config.get('model_name') or (config.get('backbone') or {}).get('type') or config.get('type')
+        total, shown = sum(1 for _ in model.parameters()), ', '.join(left[:3]) + (', ...' if len(left) > 3 else '')
+        raise UserError(f'The teacher {name} has no weights for {len(left)} of its {total} tensors ({shown}), which '
+                        'would be random: name its checkpoint, or pretrained=True in its model; --random-teacher '
+                        '(random_teacher=True in a config) takes it as it is.')
+
+
+def _without_source(model: nn.Module, config: dict) -> list[str]:
+    """Names of the parameters of ``model`` that its own constructor did not load.
+
+    A part loads its own if its config sets ``pretrained``, ``checkpoint`` or ``checkpoint_path``, as those of timm do;
+    timm draws a new classifier if it is told another number of classes than it has weights for.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if any(config.get(key) for key in ('pretrained', 'checkpoint', 'checkpoint_path')):
+        network = getattr(model, 'model', None)
+        known = getattr(network, 'pretrained_cfg', None) or {}
+        new = known.get('classifier') if config.get('pretrained') and known.get('num_classes') != getattr(
+            network, 'num_classes', None) else ()
+        return [name for name in names if name.startswith(tuple(
+            f'model.{part}.' for part in ([new] if isinstance(new, str) else new or ())))]
+    parts = {}  # configs by the name of the module they are of
+    for key, value in config.items():
+        module = getattr(model, key, None)
+        if isinstance(value, Mapping) and isinstance(module, nn.Module):
+            parts[key] = module, value
+        elif isinstance(value, list | tuple) and isinstance(module, nn.ModuleList):
+            parts |= {f'{key}.{i}': pair for i, pair in enumerate(zip(module, value, strict=False))}
+    found = {f'{part}.{name}' for part, (module, inner) in parts.items()
+             for name in _without_source(module, inner)}
+    return [name for name in names if name in found or not name.startswith(tuple(f'{part}.' for part in parts))]
 
 
 def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -73,11 +134,13 @@ class FrozenTeacher:
         model: Config of an mmpretrain or timm classifier with a ``data_preprocessor`` of its own, or a built model. For
             a ``TimmClassifier``, the mean and std of timm's ``get_pretrained_cfg(model_name)`` are the default.
         checkpoint: File or URL that fills the model. Not needed if the config says ``pretrained``.
+        random_teacher: Whether weights may come from nowhere.
     """
 
-    def __init__(self, model: dict | nn.Module, checkpoint: str | None = None) -> None:
+    def __init__(self, model: dict | nn.Module, checkpoint: str | None = None, random_teacher: bool = False) -> None:
         self.config = model
         self.checkpoint = checkpoint
+        self.random_teacher = random_teacher
         self._model: nn.Module | None = None
 
     def load(self) -> nn.Module:
@@ -114,9 +177,6 @@ class FrozenTeacher:
 
     def _build(self, config: dict) -> nn.Module:
         name = config.get('model_name') or config.get('backbone', {}).get('type') or config.get('type')
-        if not (self.checkpoint or _names_weights(config)):
-            raise UserError(f'The teacher {name} has no weights: give teacher=dict(model=..., checkpoint=FILE), or '
-                            'pretrained=True in its model.')
         if not config.get('data_preprocessor'):  # timm's, over pixels from 0 to 255
             found = get_pretrained_cfg(config.get('model_name', ''), allow_unregistered=True)
             if found is None or not found.mean:
@@ -125,7 +185,7 @@ class FrozenTeacher:
             config['data_preprocessor'] = dict(
                 type='mmpretrain.ClsDataPreprocessor', mean=[255 * m for m in found.mean],
                 std=[255 * s for s in found.std], to_rgb=True)
-        return build_teacher(config, self.checkpoint)
+        return build_teacher(config, self.checkpoint, self.random_teacher)
 
 
 @MODELS.register_module()
@@ -144,7 +204,8 @@ class EnsembleClassifier(BaseModel):
         init_cfg: As for any ``BaseModel``.
 
     Raises:
-        UserError: There is no teacher, a checkpoint does not fill its teacher, or the weights do not fit.
+        UserError: There is no teacher, a checkpoint does not fill its teacher, the weights do not fit, or the teachers
+            are of other classes, as far as these have names.
     """
 
     def __init__(self, teachers: Sequence[dict], weights: Sequence[float] | None = None,
@@ -158,7 +219,22 @@ class EnsembleClassifier(BaseModel):
             own = {name: value for name, value in config.items() if name != 'checkpoint'}
             if data_preprocessor is not None and own.get('data_preprocessor') is None:
                 own['data_preprocessor'] = data_preprocessor
-            self.teachers.append(build_teacher(own, config.get('checkpoint')))
+            # a checkpoint of the ensemble may bring what a member lacks: whoever asks it makes sure
+            self.teachers.append(build_teacher(own, config.get('checkpoint'), random_teacher=True))
+        self.class_names: tuple[str, ...] | None = None
+        for names in filter(None, (teacher.class_names for teacher in self.teachers)):
+            self.class_names = self.class_names or names
+            require_same_classes(self.class_names, names, 'The teachers of an ensemble are of {ours} and of {theirs}',
+                                 'they need the same, in the same order.')
+        self._register_load_state_dict_pre_hook(self._name_timm)
+
+    def _name_timm(self, state_dict: dict, prefix: str, *_) -> None:
+        """Before loading: mmpretrain's ``TimmClassifier``, within a model, writes ``model.`` and reads without it."""
+        for i, teacher in enumerate(self.teachers):
+            place = f'{prefix}teachers.{i}.'
+            for name in list(state_dict) if isinstance(teacher, TimmClassifier) else ():
+                if name.startswith(f'{place}model.'):
+                    state_dict[place + name.removeprefix(f'{place}model.')] = state_dict.pop(name)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | list[DataSample]:

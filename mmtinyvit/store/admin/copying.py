@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import StoreError
-from ..files import file_sha256, refuse_foreign
+from ..files import file_sha256, reading, refuse_foreign
 from ..folders import LocalFolder, RemoteFolder, is_url, open_folder
 from ..layout import MANIFEST_NAME, Unit, view_name
 from ..manifest import Manifest
@@ -86,7 +86,7 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
             for name, sha in manifest.sample_files.items():
                 _copy_file(origin, target, name, partial(file_faults, sha=sha))
         for unit in manifest.units({view: have[view] for view in views}):
-            same_size = existing.get(unit.file) == sizes.get(unit.file)
+            same_size = unit.file in existing and existing[unit.file] == sizes.get(unit.file)
             jobs.append(pool.submit(_copy_shard, origin, target, manifest, unit, same_size))
         try:
             copied = [sizes.get(job.result(), 0) for job in watch(jobs) if job.result()]
@@ -101,8 +101,9 @@ def copy_store(source: str | Path, destination: str | Path, views: Sequence[int]
 
 def _copy_shard(origin: Folder, target: Folder, manifest: Manifest, unit: Unit, same_size: bool) -> str:
     """Copies one shard, unless one with the same size and header is there; the name of what was copied, or ''."""
-    if same_size and target.head(unit.file, HEAD_BYTES) == origin.head(unit.file, HEAD_BYTES):
-        return ''
+    with reading(origin):
+        if same_size and target.head(unit.file, HEAD_BYTES) == origin.head(unit.file, HEAD_BYTES):
+            return ''
     _copy_file(origin, target, unit.file, partial(shard_faults, manifest=manifest, unit=unit))
     return unit.file
 
@@ -112,7 +113,8 @@ def _copy_file(origin: Folder, target: Folder, name: str, faults: Callable[[Path
     with origin.borrow(name) as root:
         for fault in faults(root / name):
             raise StoreError(fault.replace(str(root), str(origin)))
-        sent = file_sha256(root / name)
+        with reading(origin):
+            sent = file_sha256(root / name)
         target.put(name, root / name)
     with target.borrow(name) as root:
         if any(file_faults(root / name, sent)):

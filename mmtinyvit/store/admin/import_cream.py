@@ -15,9 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import StoreError
-from ..files import translated
+from ..files import list_shards, translated
 from ..keys import KeyTable, text_sha256, write_sample_files
-from ..layout import list_shards
 from ..reader import LogitStore
 from ..record import Record
 from ..writer import LogitWriter
@@ -106,7 +105,7 @@ def import_cream(folder: str | Path, keys: str | Path, out: str | Path, num_clas
         with open(keys, encoding='utf-8', newline='\n') as file:
             samples, _ = write_sample_files(Path(temporary), (_NAMES[key_form](i, line.removesuffix('\n'))
                                                               for i, line in enumerate(file)))
-        table = KeyTable(Path(temporary), num_samples, samples.key_salt)
+        table = KeyTable(Path(temporary), num_samples, samples)
         missing, epoch = list(writer.missing(views)), None
         if not missing:
             _refuse_other(writer, views[0], _Epoch(folders[views[0]], topk, table, key_form))
@@ -137,7 +136,7 @@ def _find_epochs(folder: Path, topk: int | None) -> tuple[int, dict[int, Path]]:
     """K, and the folder of each epoch, in order."""
     found: dict[int, dict[int, Path]] = {}
     with translated(folder):
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             match = _EPOCH.fullmatch(path.name)
             if match and path.is_dir():
                 found.setdefault(int(match[1]), {})[int(match[2])] = path
@@ -202,6 +201,6 @@ class _Epoch:
 
 def _positions(path: Path, table: KeyTable) -> np.ndarray:
     """``(n,)`` int64: where the samples stand whose keys a file lists, -1 for those that ``table`` lacks."""
-    with open(path, encoding='utf-8', newline='\n') as file:
+    with open(path, encoding='utf-8', errors='surrogateescape', newline='\n') as file:  # a key of a store is UTF-8
         chunks = iter(lambda: [line.strip() for line in islice(file, _CHUNK)], [])
         return np.fromiter(chain.from_iterable(map(table.find, chunks)), np.int64)

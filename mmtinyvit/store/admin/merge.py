@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..errors import StoreError
+from ..files import open_file, reading
 from ..keys import text_sha256
 from ..layout import TEXT_NAME, Unit
 from ..manifest import Manifest, diff_fingerprints
@@ -102,7 +103,9 @@ def _merge_views(stores: list[LogitStore], out: Path, watch: Watch) -> Merge:
 
 
 def _refuse_difference(unit: Unit, one: Path, other: Path) -> None:
-    if one.read_bytes() != other.read_bytes():
+    with reading(one.parents[1]), open_file(one) as first, open_file(other) as second:
+        same = first.read() == second.read()
+    if not same:
         raise StoreError(f'{one.parents[1]} and {other.parents[1]} say different things in view {unit.view}, shard '
                          f'{unit.shard}: verify both, and take the wrong one out.')
 

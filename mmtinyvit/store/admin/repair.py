@@ -8,7 +8,7 @@ from ..errors import StoreError
 from ..files import sync_folder, translated
 from ..folders import LocalFolder, refuse_url
 from ..keys import write_sample_files
-from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, TMP_SUFFIX, Unit, parse_shard, parse_view
+from ..layout import INDEX_NAME, MANIFEST_NAME, TEXT_NAME, Unit, finished_name, parse_shard, parse_view
 from ..locks import StoreLock
 from ..manifest import Manifest, read_manifest
 from ..shard import names_another_store
@@ -86,10 +86,13 @@ def _examine(root: Path, manifest: Manifest, findings: Iterable[Finding]) -> Rep
             repair.rebuild_index = True
         elif path.parent == root or names_another_store(path, manifest.store_id) or _is_orphan(root, manifest, path):
             repair.problems.append(problem)
+        elif path.parent.is_symlink():
+            repair.problems.append(f'{problem} It is not removed here, since {path.parent} is a link.')
         else:
             repair.shards.append(path)
-    repair.leftovers = [root / file for file in sorted(LocalFolder(root).sizes())
-                        if file.endswith(TMP_SUFFIX) and _is_ours(root, manifest, root / file)]
+    files = [root / file for file in sorted(LocalFolder(root).sizes())]
+    repair.leftovers = [path for path in files if _is_ours(root, manifest, path)
+                        and (path.parent == root or not path.parent.is_symlink())]
     return repair
 
 
@@ -100,15 +103,16 @@ def _is_orphan(root: Path, manifest: Manifest, path: Path) -> bool:
 
 
 def _is_ours(root: Path, manifest: Manifest, path: Path) -> bool:
-    """Whether a temporary file has a name that a writer of this store would give it."""
+    """Whether a file has a name that a writer of this store would give a temporary one."""
+    name = finished_name(path.name)
     if path.parent == root:
-        return path.name.removesuffix(TMP_SUFFIX) in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
-    return _unit(manifest, path) is not None
+        return name in (MANIFEST_NAME, TEXT_NAME, INDEX_NAME)
+    return name is not None and _unit(manifest, path) is not None
 
 
 def _unit(manifest: Manifest, path: Path) -> Unit | None:
     """What a shard's file, or temporary file, holds; None if the store has no such shard."""
-    shard = parse_shard(path.name.removesuffix(TMP_SUFFIX))
+    shard = parse_shard(finished_name(path.name) or path.name)
     if shard is None or shard >= manifest.shards_per_view:
         return None
     return manifest.unit(parse_view(path.parent.name), shard)
@@ -120,8 +124,8 @@ def _carry_out(root: Path, manifest: Manifest, repair: Repair, lock: StoreLock) 
         for path in [path for path in repair.leftovers if path.parent == root]:
             path.unlink(missing_ok=True)
         if repair.rebuild_index:
-            samples, _ = write_sample_files(root, root / TEXT_NAME)
-            if samples != manifest.samples:
+            made = (write_sample_files(root, root / TEXT_NAME, tied)[0] for tied in (True, False))
+            if manifest.samples not in made:
                 raise StoreError(f'{root / INDEX_NAME} cannot be made again from {TEXT_NAME}: copy it again from where '
                                  'the store was written.')
     for name in ('shards', 'leftovers'):

@@ -81,11 +81,12 @@ def describe_sample(store: LogitStore, key: str, views: Sequence[int] | None = N
     return dict(key=key, position=position, views=rows)
 
 
-def read_class_names(path: str | Path, num_classes: int) -> list[str]:
+def read_class_names(path: str | Path, num_classes: int, known: Sequence[str] | None = None) -> list[str]:
     """Class names from a text file, one per line, in the order of the labels.
 
     Raises:
-        StoreError: The file cannot be read, or has another number of lines than ``num_classes``.
+        StoreError: The file cannot be read, has another number of lines than ``num_classes``, or has names of the store
+            (``known``) in other places.
     """
     try:
         names = Path(path).read_text('utf-8').splitlines()
@@ -95,4 +96,9 @@ def read_class_names(path: str | Path, num_classes: int) -> list[str]:
     if len(names) != num_classes:
         raise StoreError(f'{path} has {len(names)} class names, and the store has {num_classes} classes: give the list '
                          'that the teacher was trained with.')
+    place = {name: number for number, name in enumerate(names)}
+    for number, name in enumerate(known or ()):
+        if place.get(name, number) != number:
+            raise StoreError(f'{path} calls class {place[name]} {name}, which is class {number} of the store: give the '
+                             'list that the teacher was trained with, or leave out --classes.')
     return names

@@ -15,7 +15,7 @@ __all__ = ['Finding', 'check_written', 'file_faults', 'shard_faults', 'verify_st
 
 
 class Finding(NamedTuple):
-    """The result for one file, or one problem in it.
+    """The result for one file.
 
     Attributes:
         path: The file; in a store at a URL, the file's URL.
@@ -40,7 +40,7 @@ def verify_store(path: str | Path) -> Iterator[Finding]:
         path: The store's folder.
 
     Yields:
-        At least one finding per file, in a fixed order.
+        One finding per file, in a fixed order.
     """
     folder = open_folder(path)
     try:
@@ -70,12 +70,13 @@ def file_faults(path: Path, sha: str) -> Iterator[str]:
 
 def shard_faults(path: Path, manifest: Manifest, unit: Unit,
                  folder: LocalFolder | RemoteFolder | None = None) -> Iterator[str]:
-    """One sentence per damaged part of a shard file, or, if there is none, about what it lacks in its ``folder``."""
+    """One sentence if a shard file is damaged, or if what it is relative to is not in its ``folder``."""
     try:
         shard = Shard(path, manifest, unit)
-        damage = list(shard.faults())
-        yield from damage
-        if folder and not damage:
+        fault = shard.fault()
+        if fault:
+            yield fault
+        elif folder:
             manifest.reference.check_file(path, unit, shard.reference, folder.head, folder.where)
     except StoreError as error:
         yield str(error)

@@ -5,9 +5,12 @@ keeps on disk of a class would be in the way of ever renaming it.
 """
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.caching import FunctionCache
 
 from ..record import Record
 from .rice_codes import CODE_BITS, FLOOR_BITS, GAP_BITS, MAX_EXTRA, RICE_CODES
@@ -29,10 +32,26 @@ def compiled(function: Callable) -> Callable:
 
     It releases the interpreter's lock. Indices are not checked: the caller keeps them within the arrays.
     """
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return njit(nogil=True)(function)
+    loop = njit(nogil=True)(function)
+    with suppress(RuntimeError):  # neither the package's folder nor the user's cache can be written
+        loop._cache = _Cache(function)  # what njit(cache=True) sets to a FunctionCache
+    return loop
+
+
+class _Cache(FunctionCache):
+    """What Numba has compiled, on disk; where that is damaged, or the disk is full, it is compiled without."""
+
+    def load_overload(self, *args: Any) -> Any:
+        try:
+            return super().load_overload(*args)
+        except Exception:  # whatever unpickling a file raises that was cut off
+            with suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, *args: Any) -> None:
+        with suppress(Exception):
+            super().save_overload(*args)
 
 
 def read_only(records: np.ndarray) -> np.ndarray:

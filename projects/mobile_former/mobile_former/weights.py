@@ -4,7 +4,8 @@ import math
 from mmengine.logging import print_log
 from torch import nn
 
-from mmtinyvit.models.weights import fill_module, read_state_dict
+from mmtinyvit.models.checkpoints import read_state_dict
+from mmtinyvit.models.weights import fill_module
 
 __all__ = ['fill_backbone', 'initialise']
 

@@ -10,7 +10,8 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.weights import PretrainedMixin, fill_module, read_state_dict
+from mmtinyvit.models.checkpoints import read_state_dict
+from mmtinyvit.models.weights import PretrainedMixin, fill_module
 from mmtinyvit.registry import MODELS
 
 from .released_keys import rename_backbone

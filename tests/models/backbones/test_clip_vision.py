@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones import CLIPVisionTower
 from mmtinyvit.models.checkpoint_keys import convert_clip_state_dict
-from mmtinyvit.models.weights import read_state_dict
+from mmtinyvit.models.checkpoints import read_state_dict
 from mmtinyvit.paths import config_root, mim_root
 
 SMALL = dict(img_size=56, width=32, depth=3, num_heads=2, out_channels=20)

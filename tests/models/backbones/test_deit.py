@@ -102,6 +102,23 @@ def test_the_other_kind_of_checkpoint_is_refused(distilled):
         classifier('tiny', distilled).load_state_dict(state)
 
 
+@pytest.mark.parametrize('distilled', [False, True])
+def test_init_cfg_takes_official_and_own_checkpoints_or_refuses(distilled, tmp_path):
+    """MMEngine's own way leaves the backbone as it is, and warns."""
+    reference, whole = official('tiny', distilled), classifier('tiny', distilled)
+    torch.save(dict(model=reference.state_dict()), tmp_path / 'official.pth')
+    load_checkpoint(whole, str(tmp_path / 'official.pth'), strict=True)
+    torch.save(dict(state_dict=whole.state_dict()), tmp_path / 'own.pth')
+    kind = DistilledDeiT if distilled else DeiT
+    for name, prefix in (('official', None), ('own', None), ('own', 'backbone.')):
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / f'{name}.pth'), prefix=prefix)
+        backbone = kind('deit-tiny', init_cfg=init_cfg)
+        backbone.init_weights()
+        assert all(torch.equal(value, whole.backbone.state_dict()[key]) for key, value in backbone.state_dict().items())
+        with pytest.raises(UserError, match='does not fill'):
+            kind('deit-small', init_cfg=init_cfg).init_weights()
+
+
 def test_other_vits_are_refused():
     state = official().state_dict()
     state['blocks.0.ls1.gamma'] = torch.ones(192)

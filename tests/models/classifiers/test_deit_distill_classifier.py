@@ -168,7 +168,7 @@ def test_a_teacher_of_other_classes(teacher_checkpoint):
 
 
 def test_faults_of_the_teacher_show_before_training_and_not_in_a_test():
-    model = build(teacher=dict(model=teacher()))
+    model = build(teacher=dict(model=teacher() | dict(data_preprocessor=dict(NORM))))
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, CLASSES)
     with pytest.raises(UserError, match='has no weights'):
         model.init_weights()
