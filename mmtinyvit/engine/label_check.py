@@ -8,7 +8,8 @@ from mmengine.runner import Runner
 from timm.utils import unwrap_model
 
 from mmtinyvit.datasets.transforms import MapLabel
-from mmtinyvit.datasets.views import find_pipeline, iter_transforms
+from mmtinyvit.datasets.view_dataset import find_pipeline
+from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import describe_class, require_classes
 
