@@ -1,4 +1,5 @@
 """The rule that a checkpoint fills a module, or is refused: half a network trains without a word."""
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -7,6 +8,7 @@ from itertools import chain
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
 
@@ -132,6 +134,7 @@ class PretrainedMixin:
 
     It stands before MMEngine's ``BaseModule`` among the bases.
     """
+    _warned = False
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any."""
@@ -157,3 +160,20 @@ class PretrainedMixin:
         """Let MMEngine's log say where the weights come from."""
         if hasattr(self, '_params_init_info'):
             update_init_info(self, init_info=origin)
+
+    def keep_statistics(self) -> None:
+        """BatchNorm in eval mode, for a ``norm_eval``; warns once of statistics that no training has estimated."""
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.eval()
+        initial = 0 if self._warned else sum(map(_has_initial_statistics, norms))
+        if initial:
+            self._warned = True
+            print_log(f'{type(self).__name__} has norm_eval=True, which keeps the statistics of BatchNorm, and '
+                      f'{initial} of its {len(norms)} have the initial ones, mean 0 and variance 1: start from trained '
+                      'weights (init_cfg or load_from), or set norm_eval=False.', 'current', logging.WARNING)
+
+
+def _has_initial_statistics(norm: _BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and not mean.is_meta and bool((mean == 0).all() and (variance == 1).all())

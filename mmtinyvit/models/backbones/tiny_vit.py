@@ -282,7 +282,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
             if False, the plain maps ``(B, C, H, W)``.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with the norms of their
             outputs; so the number of stages freezes everything, for a linear probe.
-        norm_eval: Keep BatchNorm in eval mode while training.
+        norm_eval: Keep BatchNorm in eval mode while training, with the statistics of a checkpoint.
         with_cp: Recompute each block in the backward pass instead of keeping its intermediates.
         init_cfg: Initialisation of MMEngine. By default linear layers get a truncated normal of std 0.02, and
             convolutions PyTorch's own initialisation. ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
@@ -375,9 +375,7 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         if mode:
             self._freeze()
             if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                self.keep_statistics()
         return self
 
     def fuse(self) -> 'TinyViT':
