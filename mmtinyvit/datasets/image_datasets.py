@@ -135,6 +135,7 @@ class _Folders(NamedSamples):
         elif self.with_label and len(self.CLASSES) != len(classes):
             raise UserError(f'The image folder {self.img_prefix} cannot be used: it has {len(classes)} class folders, '
                             f'and {len(self.CLASSES)} classes are named: complete it, or name another data_root.')
+        self.folder_to_idx = {folder: label for label, folder in enumerate(classes)}  # as mmpretrain has it
         empty = []
         for label, folder in enumerate(classes):
             found = sorted(root.walk(folder))

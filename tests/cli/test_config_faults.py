@@ -21,7 +21,8 @@ def config(tmp_path_factory, photos, saved_store):
     """A training with validation, as a file."""
     folder = tmp_path_factory.mktemp('config')
     cfg = distilling(photos, saved_store, folder / 'work', batch_size=7, epochs=1)
-    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32), dict(type='PackInputs')]
+    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32),
+                dict(type='mmtinyvit.MapLabel', index=[0, 1, 2]), dict(type='PackInputs')]
     loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
                   collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
     cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Accuracy')))
@@ -163,9 +164,9 @@ def test_config_files(run_tool, child, text, said):
 def test_pipelines(run_tool, config, tmp_path, case, workers):
     """Also where the fault comes to light in a worker of the loader."""
     cfg = Config.fromfile(config)
-    load, _, pack = cfg.val_dataloader.dataset.pipeline
+    load, _, label, pack = cfg.val_dataloader.dataset.pipeline
     crop = dict(type='mmtinyvit.RandomResizedCrop', scale=32)
-    cfg.val_dataloader.dataset.pipeline = [load, pack] if case == 'sizes' else [crop, load, pack]
+    cfg.val_dataloader.dataset.pipeline = [load, label, pack] if case == 'sizes' else [crop, load, label, pack]
     cfg.val_dataloader.num_workers = workers
     cfg.dump(tmp_path / 'changed.py')
     said = run_tool('train', tmp_path / 'changed.py').sentence

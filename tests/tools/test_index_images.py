@@ -24,7 +24,8 @@ def is_read(process: subprocess.Popen, path: Path) -> bool:
         try:
             if os.readlink(f'/proc/{process.pid}/fd/{number}') == str(path):
                 position = Path(f'/proc/{process.pid}/fdinfo/{number}').read_text().split()[1]
-                return int(position) > 2**28
+                if int(position) > 2**28:
+                    return True
         except FileNotFoundError:
             continue
     return False

@@ -35,7 +35,8 @@ CHANGES = {
     'teachers/clip_vit_l14_in21k.py': dict(
         model=dict(backbone=TOWER, head=dict(in_channels=32)), test_dataloader=dict(batch_size=3, num_workers=0),
         test_cfg=dict(views=(0, 2))),
-    'tinyvit/distill_in21k.py': dict(STUDENT, train_dataloader=LOADER),
+    'tinyvit/distill_in21k.py': dict(STUDENT, train_dataloader=LOADER, val_evaluator=dict(topk=1),
+                                     test_evaluator=dict(topk=1)),  # of three classes
     'tinyvit/tiny_vit_21m_finetune_in1k.py': dict(STUDENT, train_dataloader=dict(VAL)),
 }
 
