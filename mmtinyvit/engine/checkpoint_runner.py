@@ -16,7 +16,7 @@ from mmtinyvit.models.checkpoints import load_checkpoint
 from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts
 from mmtinyvit.store.files import FULL, sync_folder
 
-from .hooks.start import RequireWeightsHook, starts_training
+from .hooks.start import RequireWeightsHook, fresh_parts, starts_training
 
 __all__ = ['CheckpointRunner']
 
@@ -70,7 +70,7 @@ class CheckpointRunner(mmengine.runner.Runner):
                 hook.after_load_checkpoint(self, checkpoint)
         if not any(isinstance(hook, RequireWeightsHook) for hook in self.hooks):
             with self._naming_what_may_be_fresh():
-                fill_module(model, checkpoint['state_dict'], filename)
+                fill_module(model, checkpoint['state_dict'], filename, fresh_parts(self))
         if starts_training(self):  # from the averages, which are the state_dict; the others may have another head
             checkpoint.pop('ema_state_dict', None)
         for hook in averaging:

@@ -7,6 +7,7 @@ from itertools import chain
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
+from mmpretrain.models import TimmClassifier
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -45,6 +46,9 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         for part in module.modules():
             hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes)))
         found = module.load_state_dict(state_dict, strict=False)
+    if isinstance(module, TimmClassifier):  # whose checkpoints leave out the name of the network within
+        for names in (shapes, found.missing_keys, found.unexpected_keys):
+            names[:] = [name.removeprefix('model.') for name in names]
     other = {line.split()[0] for line in shapes}
     shapes = [line for line in shapes if not line.startswith(tuple(fresh))]
     missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
