@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import huggingface_hub.constants
+import matplotlib.pyplot as plt
+from matplotlib.backends import BackendFilter, backend_registry
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
@@ -18,12 +20,18 @@ from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.engine.runner import Runner, TeacherRunner
 from mmtinyvit.errors import UserError
 
-__all__ = ['build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
+__all__ = ['augment_test', 'build_dataset', 'build_runner', 'check_data', 'draw_results', 'load_config',
+           'use_checkpoint']
 
 PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
          {'test_dataloader', 'test_cfg', 'test_evaluator'})  # each whole or absent
 LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as tools/dist_train.sh does'), slurm=('SLURM_PROCID', 'srun'),
                  mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
+MERGING = dict(  # the predictions of several augmentations, by the library of the model
+    mmpretrain=dict(type='AverageClsScoreTTA'),
+    mmdet=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+    mmseg=dict(type='SegTTAModel'))
+UNFLIPPED = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')  # mmdet's boxes
 
 
 # ---------------------------------------------------------------- configs
@@ -100,6 +108,72 @@ def build_dataset(cfg: Config) -> Any:
     check_data(cfg, name)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return DATASETS.build(cfg[name].dataset)
+
+
+# ---------------------------------------------------------------- tests
+def draw_results(cfg: Config, show: bool, folder: str | None, interval: int, wait_time: float) -> None:
+    """Have the predictions of a test drawn, by the hook of its library.
+
+    Args:
+        cfg: Of a classifier, or for mmdet or mmseg; its hook ``visualization`` is switched on.
+        show: In windows.
+        folder: Into files in this folder; for mmdet it lies within the folder of the run.
+        interval: Every n-th image, of a classifier.
+        wait_time: Seconds that a window stays.
+
+    Raises:
+        UserError: The config has no such hook, or nothing can be shown on this machine.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if not hook:
+        raise UserError(f'{cfg.filename} has no hook that draws: add visualization=dict(type='
+                        "'mmtinyvit.VisualizationHook') to its default_hooks (for mmdet DetVisualizationHook, for "
+                        'mmseg SegVisualizationHook).')
+    if show and plt.get_backend().lower() not in backend_registry.list_builtin(BackendFilter.INTERACTIVE):
+        raise UserError('--show needs a display, and there is none: write files with --show-dir.')
+    kind = hook['type'].rpartition('.')[2]
+    hook.update(show=show)
+    if kind == 'VisualizationHook':
+        hook.update(type='mmtinyvit.VisualizationHook', enable=True, out_dir=folder, interval=interval,
+                    wait_time=wait_time)
+    else:
+        hook.update(draw=True, wait_time=wait_time)
+        if folder and kind == 'DetVisualizationHook':
+            hook.update(test_out_dir=folder)
+        elif folder:
+            cfg.visualizer.update(save_dir=folder)
+
+
+def augment_test(cfg: Config) -> None:
+    """Test on each image and its mirror image, and merge what the model says; or as ``tta_pipeline`` and ``tta_model``.
+
+    Raises:
+        UserError: Predictions of this kind cannot be merged.
+    """
+    library = cfg.get('default_scope', 'mmpretrain')
+    if library not in MERGING and not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
+        raise UserError(f'--tta knows no default for default_scope={library!r}: add tta_model and tta_pipeline to '
+                        f'{cfg.filename}.')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    pipeline = cfg.get('tta_pipeline')
+    if not pipeline:  # labels are not mirrored: they are read behind the flip
+        steps = [dict(step) for step in dataset.pipeline]
+        first = next((i for i, step in enumerate(steps) if step['type'] == 'LoadAnnotations'), len(steps) - 1)
+        if library == 'mmdet':
+            steps[-1].update(meta_keys=UNFLIPPED)
+        flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
+        pipeline = [*steps[:first], dict(type='TestTimeAug', transforms=[flips, *([step] for step in steps[first:])])]
+    merging = dict(cfg.get('tta_model') or MERGING[library])
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if merging['type'].endswith('DetTTAModel') and any('segm' in each.get('metric', ()) for each in evaluators):
+        raise UserError('--tta merges boxes and no masks: judge boxes alone, with --cfg-options '
+                        'test_evaluator.metric=bbox.')
+    # the model's own preprocessor comes before the config's, as without --tta
+    cfg.model = merging | dict(module=cfg.model, data_preprocessor=cfg.model.get('data_preprocessor') or cfg.get(
+        'data_preprocessor'))
+    dataset.pipeline = pipeline
 
 
 # ---------------------------------------------------------------- runners

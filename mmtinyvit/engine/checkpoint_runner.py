@@ -8,6 +8,7 @@ from typing import Any
 import mmengine.runner
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from timm.utils import unwrap_model
 
 from mmtinyvit.errors import UserError
@@ -64,6 +65,9 @@ class CheckpointRunner(mmengine.runner.Runner):
             checkpoint['meta'].pop('config', None)  # MMEngine would execute it
         model = unwrap_model(self.model)
         checkpoint['state_dict'] = unwrap_checkpoint(checkpoint['state_dict'], model.state_dict())
+        if isinstance(self.model.module if is_model_wrapper(self.model) else self.model, BaseTTAModel):
+            # tests the averages, which are the state_dict: a hook would exchange them for its copy of the wrapped model
+            self._hooks = [hook for hook in self.hooks if not isinstance(hook, EMAHook)]
         averaging = [hook for hook in self.hooks if isinstance(hook, EMAHook)]
         for hook in self.hooks:
             if hook not in averaging:

@@ -1,0 +1,44 @@
+"""VisualizationHook: pictures of a classifier's predictions."""
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.runner import Runner
+from mmpretrain.engine.hooks import VisualizationHook as MMPretrainVisualizationHook
+from mmpretrain.structures import DataSample
+from timm.utils import unwrap_model
+
+from mmtinyvit.registry import HOOKS
+
+__all__ = ['VisualizationHook']
+
+
+@HOOKS.register_module()
+class VisualizationHook(MMPretrainVisualizationHook):
+    """``mmpretrain.VisualizationHook`` in the colours of the image, with and without test-time augmentation.
+
+    After each iteration of a validation or test: draws every ``interval``-th image with its label and prediction.
+    mmpretrain's takes the images for RGB before they are, and writes one picture for files of one name in several
+    folders. Of an image with several augmentations the first is drawn.
+
+    Args:
+        **kwargs: Of ``mmpretrain.VisualizationHook``. A picture in ``out_dir`` is called ``FOLDER_FILE_EPOCH.png``.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        self.swap = getattr(unwrap_model(runner.model).data_preprocessor, 'to_rgb', False)
+
+    def _draw_samples(self, batch_idx: int, data_batch: dict, data_samples: Sequence[DataSample],
+                      step: int = 0) -> None:
+        if not self.enable:
+            return
+        images, size = data_batch['inputs'], len(data_samples)
+        if len(images) and isinstance(data_batch['data_samples'][0], Sequence):  # one batch for each augmentation
+            images = images[0]
+        start = size * batch_idx
+        for number in range(math.ceil(start / self.interval) * self.interval, start + size, self.interval):
+            image, sample = images[number - start], data_samples[number - start]
+            image = (image.flip(0) if self.swap else image).permute(1, 2, 0).cpu().numpy().astype('uint8')  # (H, W, 3)
+            name = '_'.join(Path(sample.img_path).parts[-2:]) if 'img_path' in sample else str(number)
+            out_file = self.out_dir and str(Path(self.out_dir, f'{name}_{step}.png'))
+            self._visualizer.visualize_cls(image, sample, name=name, step=step, out_file=out_file, **self.draw_args)
