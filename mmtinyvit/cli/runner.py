@@ -119,7 +119,7 @@ def draw_results(cfg: Config, show: bool, folder: str | None, interval: int, wai
         show: In windows.
         folder: Into files in this folder; for mmdet it lies within the folder of the run.
         interval: Every n-th image, of a classifier.
-        wait_time: Seconds that a window stays.
+        wait_time: How many seconds a window stays.
 
     Raises:
         UserError: The config has no such hook, or nothing can be shown on this machine.
@@ -166,10 +166,8 @@ def augment_test(cfg: Config) -> None:
         flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
         pipeline = [*steps[:first], dict(type='TestTimeAug', transforms=[flips, *([step] for step in steps[first:])])]
     merging = dict(cfg.get('tta_model') or MERGING[library])
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if merging['type'].endswith('DetTTAModel') and any('segm' in each.get('metric', ()) for each in evaluators):
-        raise UserError('--tta merges boxes and no masks: judge boxes alone, with --cfg-options '
-                        'test_evaluator.metric=bbox.')
+    if merging['type'].endswith('DetTTAModel') and 'mask_head' in {*cfg.model, *cfg.model.get('roi_head', ())}:
+        raise UserError(f'mmdet merges boxes and no masks, which {cfg.model.type} finds: leave --tta out.')
     # the model's own preprocessor comes before the config's, as without --tta
     cfg.model = merging | dict(module=cfg.model, data_preprocessor=cfg.model.get('data_preprocessor') or cfg.get(
         'data_preprocessor'))
