@@ -91,6 +91,21 @@ def test_pictures(tested, photos, tmp_path, flags):
         assert picture.shape == (32, 32, 3) and rest.mean() < 8, rest.mean()
 
 
+def test_labels_of_other_classes_are_not_drawn(tested, tmp_path, monkeypatch):
+    """The names at hand are those of the model."""
+    drawn = []
+    monkeypatch.setattr('mmpretrain.visualization.UniversalVisualizer.visualize_cls',
+                        lambda self, image, sample, draw_gt=True, **kwargs: drawn.append(draw_gt))
+    tested('--show-dir', tmp_path)
+    trained = torch.load(tmp_path / 'trained.pth')
+    for name in ('head.fc.weight', 'head.fc.bias'):
+        trained['state_dict'][name] = trained['state_dict'][name].repeat_interleave(4, 0)
+    torch.save(trained, tmp_path / 'trained.pth')
+    tested('--show-dir', tmp_path, model=MODEL | dict(head=MODEL['head'] | dict(num_classes=12)), test_evaluator=dict(
+        type='mmtinyvit.MappedAccuracy', num_classes=12, index=[4, 10, 2], topk=1))
+    assert drawn == [True] * 14 + [False] * 14
+
+
 def test_what_cannot_be_drawn_or_merged(tested):
     assert 'has no hook that draws: add visualization=dict(type=' in tested('--show-dir', 'x', default_hooks={})
     assert '--show needs a display, and there is none: write files with --show-dir.' in tested('--show')

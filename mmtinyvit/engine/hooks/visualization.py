@@ -3,11 +3,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.engine.hooks import VisualizationHook as MMPretrainVisualizationHook
 from mmpretrain.structures import DataSample
 from timm.utils import unwrap_model
 
+from mmtinyvit.engine.label_check import label_names, num_outputs
+from mmtinyvit.evaluation.accuracies import MappedAccuracy
 from mmtinyvit.registry import HOOKS
 
 __all__ = ['VisualizationHook']
@@ -17,9 +19,10 @@ __all__ = ['VisualizationHook']
 class VisualizationHook(MMPretrainVisualizationHook):
     """``mmpretrain.VisualizationHook`` in the colours of the image, with and without test-time augmentation.
 
-    After each iteration of a validation or test: draws every ``interval``-th image with its label and prediction.
-    mmpretrain's takes the images for RGB before they are, and writes one picture for files of one name in several
-    folders. Of an image with several augmentations the first is drawn.
+    After each iteration of a validation or test: draws every ``interval``-th image with its label and prediction; where
+    :class:`.MappedAccuracy` reads labels of other classes than the model has, the prediction alone. mmpretrain's takes
+    the images for RGB before they are, and writes one picture for files of one name in several folders. Of an image
+    with several augmentations the first is drawn.
 
     Args:
         **kwargs: Of ``mmpretrain.VisualizationHook``. A picture in ``out_dir`` is called ``FOLDER_FILE_EPOCH.png``.
@@ -27,6 +30,17 @@ class VisualizationHook(MMPretrainVisualizationHook):
 
     def before_run(self, runner: Runner) -> None:
         self.swap = getattr(unwrap_model(runner.model).data_preprocessor, 'to_rgb', False)
+
+    def before_val(self, runner: Runner) -> None:
+        self._note_labels(runner, runner.val_loop)
+
+    def before_test(self, runner: Runner) -> None:
+        self._note_labels(runner, runner.test_loop)
+
+    def _note_labels(self, runner: Runner, loop: BaseLoop) -> None:
+        mapped = any(isinstance(metric, MappedAccuracy) for metric in loop.evaluator.metrics)
+        if mapped and len(label_names(loop.dataloader.dataset) or ()) != num_outputs(unwrap_model(runner.model)):
+            self.draw_args['draw_gt'] = False
 
     def _draw_samples(self, batch_idx: int, data_batch: dict, data_samples: Sequence[DataSample],
                       step: int = 0) -> None:
