@@ -37,7 +37,7 @@ def tested(photos, tmp_path, network, run_tool):
             test_dataloader=dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
                                  collate_fn=dict(type='default_collate'),
                                  dataset=photo_dataset(photos) | dict(pipeline=PIPELINE)),
-            test_cfg=dict(), test_evaluator=dict(type='Accuracy', topk=1), visualizer=dict(type='UniversalVisualizer'),
+            test_cfg=dict(), test_evaluator=dict(type='Accuracy', topk=1),
             default_hooks=dict(visualization=dict(type='VisualizationHook'))) | changes,
             format_python_code=False).dump(tmp_path / 'config.py')
         ended = run_tool('test', tmp_path / 'config.py', tmp_path / 'trained.pth', '--out', tmp_path / 'out.json',
@@ -108,4 +108,6 @@ def test_labels_of_other_classes_are_not_drawn(tested, tmp_path, monkeypatch):
 
 def test_what_cannot_be_drawn_or_merged(tested):
     assert 'has no hook that draws: add visualization=dict(type=' in tested('--show-dir', 'x', default_hooks={})
+    both = dict(test_dataloader=dict(dataset=dict(type='ConcatDataset', datasets=[dict(pipeline=[])])))
+    assert '--tta changes the pipeline of a test, and ConcatDataset has none of its own' in tested('--tta', **both)
     assert '--show needs a display, and there is none: write files with --show-dir.' in tested('--show')
