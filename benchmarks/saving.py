@@ -1,11 +1,12 @@
 """What saving a store costs beyond the teacher, and what making several views of an image at once saves.
 
-    python benchmarks/saving.py [--quick] [--model mobilenetv2_100] [--photos FOLDER]
+    python benchmarks/saving.py [--quick] [--only records views ray] [--model mobilenetv2_100] [--photos FOLDER]
 
 The teacher looks at shards of views that lie in memory: alone, and with all that the saving loop adds (the top K and
 the tail on the teacher's device, canaries, and packing and writing the shard before in another thread). Then views are
 loaded on one core, one to eight of an image whenever it is decoded. Photos as for replay.py; the larger ones are the
-same photos, enlarged to the usual size of ImageNet's, a short side of 375 pixels.
+same photos, enlarged to the usual size of ImageNet's, a short side of 375 pixels. The records' part ends with shards of
+4,096 written into a folder and into a bucket of this machine. Last, a Ray cluster of this machine has units that sleep.
 """
 import argparse
 import tempfile
@@ -21,6 +22,7 @@ from harness import compare, report
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from replay import find_photos
+from saving_fleet import bucket, pool
 
 from mmtinyvit.datasets import ViewDataset, ViewsAtOnce
 from mmtinyvit.engine.record_rule import RecordRule
@@ -30,6 +32,7 @@ from mmtinyvit.store import LogitWriter, Record
 
 BATCH = 32
 VIEWS_AT_ONCE = (1, 2, 4, 8)
+PARTS = ['records', 'views', 'ray']
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files')
     parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--threads', type=int, default=2, help="the teacher's")
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=PARTS)
     parser.add_argument('--quick', action='store_true', help='fewer views and repeats')
     parser.add_argument('--json', metavar='FILE', help='add the tables to this file')
     args = parser.parse_args()
@@ -107,6 +111,7 @@ def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classe
                 for name, row in parts.items()}
     report(f'saving the top {topk} of {num_classes:,}, {args.model}{", autocast" * args.amp}', per_view, args.json,
            **vars(args))
+    bucket(args, folder, parts['the teacher']['median_s'] / args.samples, topk, num_classes)
 
 
 # ---------------------------------------------------------------- several views at once
@@ -151,11 +156,15 @@ def main() -> None:
         folder = Path(scratch)
         photos = find_photos(args.photos, max(args.images, BATCH), folder)
         torch.set_num_threads(args.threads)
-        for num_classes, topk in ((1000, 10), (21_841, 100)):
-            saving(args, folder / f'top{topk}', photos[:BATCH], num_classes, topk)
-        photos = photos[:args.images]
-        at_once(args, folder / 'small', photos, 'photos as they are')
-        at_once(args, folder / 'large', enlarge(photos, folder / 'enlarged'), 'photos enlarged to 375 pixels')
+        if 'records' in args.only:
+            for num_classes, topk in ((1000, 10), (21_841, 100)):
+                saving(args, folder / f'top{topk}', photos[:BATCH], num_classes, topk)
+        if 'views' in args.only:
+            photos = photos[:args.images]
+            at_once(args, folder / 'small', photos, 'photos as they are')
+            at_once(args, folder / 'large', enlarge(photos, folder / 'enlarged'), 'photos enlarged to 375 pixels')
+        if 'ray' in args.only:
+            pool(args, folder)
 
 
 if __name__ == '__main__':

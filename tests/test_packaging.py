@@ -69,7 +69,8 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
     assert done.stdout.split() == [__version__, str(site / 'mmtinyvit/.mim/configs')]
 
     assert set(meta.get_all('Provides-Extra')) == {
-        'onedl', 'openmmlab', 'openvino', 'dev', 'demo', 'docs', 'export', 'parquet', 'remote', 'segmentation'}
+        'onedl', 'openmmlab', 'openvino', 'dev', 'demo', 'docs', 'export', 'parquet', 'ray', 'remote',
+        'segmentation'}
     requirements = meta.get_all('Requires-Dist')
     assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch
     assert {Requirement(line) for line in requirements if ';' not in line} == set(map(Requirement, lines('runtime')))

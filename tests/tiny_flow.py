@@ -171,6 +171,17 @@ class KillAt(Hook):
 
 
 @HOOKS.register_module()
+class KillRankOnce(Hook):
+    """End rank 1 in mid-epoch, as ``kill -9`` would, the first time that it gets there."""
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        killed = Path(runner.work_dir, 'killed')
+        if runner.rank == 1 and runner.epoch == 1 and batch_idx == 1 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module()
 class RecordLosses(Hook):
     """Append the loss of each iteration, to the last bit, to ``losses_RANK.txt``."""
 

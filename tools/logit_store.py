@@ -6,6 +6,7 @@
     python tools/logit_store.py verify data/in21k_logits --teacher configs/teachers/clip_vit_l14_in21k.py --checkpoint T
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
+    python tools/logit_store.py clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
     python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
@@ -101,6 +102,20 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     add_class_names(sub)
     sub.add_argument('--out', metavar='PNG', help='draw the plots into this file')
+    add_config_options(sub)
+
+    sub = command(commands.clean, "List the samples whose label is among the teacher's top classes.")
+    sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--config', required=True, help='config of the teacher or of a student: it has the dataset')
+    sub.add_argument('--out', required=True, metavar='FILE', help='list to write: a key a line')
+    sub.add_argument('--top', type=positive, default=5, help='among so many classes (default: 5)')
+    kept = sub.add_mutually_exclusive_group()
+    kept.add_argument('--rule', choices=('any', 'most', 'all'), default='most',
+                      help='in any view, in most (at least half, the default), or in all')
+    kept.add_argument('--share', type=float, metavar='S', help='instead keep the best S of the samples: 0.86 is 86 %%')
+    sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
+    sub.add_argument('--worst', type=positive, default=10, help='how many labels to list (default: 10)')
+    sub.add_argument('--label-index', type=int, nargs='+', metavar='CLASS', help="the teacher's class of each label")
     add_config_options(sub)
 
     sub = command(commands.gallery, 'Draw views as the teacher saw them, with what it said and the label.')

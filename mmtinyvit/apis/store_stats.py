@@ -14,7 +14,7 @@ from mmtinyvit.store import LogitStore, Record
 from mmtinyvit.store.admin.summary import read_class_names
 from mmtinyvit.store.layout import spell_numbers
 
-__all__ = ['measure_store', 'name_classes', 'pick_views']
+__all__ = ['measure_store', 'name_classes', 'pick_views', 'sample_positions', 'teacher_labels']
 
 MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH, _BINS = 4096, 40
@@ -98,10 +98,8 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     indices = np.arange(len(dataset))
     if num_samples is not None and num_samples < len(dataset):
         indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).round().astype(np.int64))
-    labels = _labels(dataset, indices, store, label_index)
-    keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
-    chosen = np.isin(np.arange(len(dataset)), indices)
-    positions = np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
+    labels = teacher_labels(dataset, indices, store, label_index)
+    positions = sample_positions(dataset, indices, store)
 
     num, total = len(indices), len(indices) * len(views)
     gap, entropy, same, first = np.zeros(num), np.zeros(num), np.ones(num, bool), np.full(num, -1)
@@ -153,8 +151,24 @@ def _compare(record: Record, label: np.ndarray, num_classes: int
             dict(entropy=entropy, label_prob=label_prob))
 
 
-def _labels(dataset: Any, indices: np.ndarray, store: LogitStore, label_index: Sequence[int] | None) -> np.ndarray:
-    """``(n,)`` int64, in the teacher's classes."""
+def sample_positions(dataset: Any, indices: np.ndarray, store: LogitStore) -> np.ndarray:
+    """``(n,)`` int64: where the samples ``indices`` of a dataset, ascending, stand in a store."""
+    keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
+    chosen = np.isin(np.arange(len(dataset)), indices)
+    return np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
+
+
+def teacher_labels(dataset: Any, indices: np.ndarray, store: LogitStore,
+                   label_index: Sequence[int] | None = None) -> np.ndarray:
+    """``(n,)`` int64: the labels of the samples ``indices``, as classes of a store's teacher.
+
+    Args:
+        dataset, indices, store: Whose.
+        label_index: The teacher's class of each label; needed if the dataset has other classes than the teacher.
+
+    Raises:
+        UserError: A sample has no label, or one that is no class of the teacher.
+    """
     names = getattr(dataset, 'metainfo', {}).get('classes')
     if label_index is None and names is not None and store.manifest.class_names:
         label_index = require_classes(

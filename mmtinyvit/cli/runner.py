@@ -225,7 +225,10 @@ def build_runner(cfg: Config, kind: type[Runner] = Runner) -> Runner:
     _notice_offline(cfg)
     if cfg.get('launcher') == 'pytorch' and get_device() == 'cpu':
         if not distributed.is_initialized():
-            distributed.init_process_group('gloo')
+            store, rank, world_size = next(distributed.rendezvous('env://'))
+            # torchrun hands the same store to all its attempts: gloo would look for the processes of an earlier one
+            attempt = distributed.PrefixStore(f'attempt_{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+            distributed.init_process_group('gloo', store=attempt, rank=rank, world_size=world_size)
         cfg.sync_bn = None  # torch has it for GPUs alone
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a GPU
             cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,

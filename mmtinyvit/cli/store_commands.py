@@ -20,13 +20,15 @@ from mmtinyvit.store.admin.merge import merge_stores
 from mmtinyvit.store.admin.repair import repair_store
 from mmtinyvit.store.admin.reshard import reshard_store
 from mmtinyvit.store.admin.summary import NO_REPLAY, describe_sample, describe_store, is_replayable, read_class_names
+from mmtinyvit.store.files import write_atomically
 from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.layout import INDEX_NAME, TEXT_NAME
 
 from .command import printable
 from .tables import fact_table, print_tables, row_table, size
 
-__all__ = ['copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats', 'verify']
+__all__ = ['clean', 'copy', 'gallery', 'import_cream', 'info', 'merge', 'plan', 'repair', 'reshard', 'show', 'stats',
+           'verify']
 
 SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
 
@@ -207,6 +209,49 @@ def stats(args: argparse.Namespace) -> None:
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)
+
+
+def clean(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    with redirect_stdout(sys.stderr):
+        import numpy as np
+
+        from mmtinyvit.apis.store_cleaning import keep_samples, measure_support
+        from mmtinyvit.apis.store_stats import pick_views
+        from mmtinyvit.engine.store_check import check_dataset
+
+        from .runner import build_dataset, load_config
+
+        dataset = build_dataset(load_config(args))
+        check_dataset(store, dataset, any_order=True, labels=not args.label_index)
+        views = pick_views(store, args.views)
+        support = measure_support(store, dataset, views, args.top, args.label_index, watched_units)
+        kept = keep_samples(support, args.rule, args.share)
+        if not kept.any():
+            raise UserError(f'No label of {len(kept):,} is among the top {args.top} of the teacher of {args.store}, so '
+                            'nothing would be left: check --label-index, or choose a larger --top or another --rule.')
+        write_list(args.out, (store.key(position) for position in support.positions[kept]))
+        lost = np.bincount(support.labels[~kept], minlength=store.num_classes)
+        total = np.bincount(support.labels, minlength=store.num_classes)
+    worst = [dict(label=int(label), lost=int(lost[label]), of=int(total[label]))
+             for label in np.argsort(-lost, kind='stable')[:args.worst] if lost[label]]
+    table = Table("label (teacher's class)", 'left out', 'of', title='Labels that lose most', title_justify='left')
+    for row in worst:
+        table.add_row(str(row['label']), f"{row['lost']:,}", f"{row['of']:,}")
+    rule = f'{args.rule} of the views' if args.share is None else f'the best {args.share:.2%}'
+    emit(args, dict(path=args.store, out=args.out, views=views, top=args.top, rule=args.rule, share=args.share,
+                    kept=int(kept.sum()), left_out=int((~kept).sum()), labels=worst),
+         fact_table({'store': args.store, 'views': views, 'label among the top': args.top, 'kept by': rule,
+                     'kept': f'{kept.sum():,} of {len(kept):,} ({kept.mean():.2%})', 'wrote': args.out}),
+         *([table] if worst else []))
+
+
+def write_list(path: str, keys: Iterable[str]) -> None:
+    """Write keys, one a line, in one piece. Raises :class:`UserError` if the file cannot be written."""
+    try:
+        write_atomically(Path(path).absolute(), (f'{key}\n'.encode() for key in keys))
+    except OSError as error:
+        raise UserError(f'{path} cannot be written ({error.strerror}): choose another --out.') from error
 
 
 def gallery(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ Their samples have names and never stand in for each other.
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmpretrain.datasets import ImageNet as _ImageNet
 from ..errors import UserError
 from ..registry import DATASETS
 from ..store.folders import is_url
+from ..store.keys import key_hash
 from .images.data_root import DataRoot, is_hidden, join_root
 from .images.index import ImageIndex
 from .images.listing import IMAGE_SUFFIXES, count_ending
@@ -38,6 +39,20 @@ def require_folder(path: str, source: str) -> None:
         raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')
 
 
+def _listed(path: str) -> np.ndarray:
+    """``(n,)`` uint64, the names of the samples that a list of keys has; 14 million keys do not belong in memory.
+
+    Two of so many keys share a name once in a hundred thousand lists, and then one sample too many is kept.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return np.fromiter((key_hash(line.rstrip('\n')) for line in file), np.uint64)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}, the list of samples to keep, cannot be read '
+                        f'({getattr(error, "strerror", None) or "it is no text"}): correct keep=, or write it with '
+                        '`tools/logit_store.py clean`.') from error
+
+
 class NamedSamples:
     """Mixin that comes before a ``BaseDataset``.
 
@@ -45,12 +60,52 @@ class NamedSamples:
     wrong image. Here that is an error which names the sample. Every sample carries its identity:
 
     Added keys: ``sample_key``, the path below ``img_prefix`` with forward slashes.
+
+    Args:
+        *args, **kwargs: Of the dataset.
+        keep: Text file with the keys of the samples to keep, one a line, as `tools/logit_store.py clean` writes it. The
+            others are left out, and keys that are not in the dataset play no role.
+        share: Keep this share of the samples, more than 0 and at most 1, and at least one of them, drawn at random and
+            left in their order; of ``indices`` and ``keep``, if these are given too. None keeps all.
+        share_seed: Names the draw. A smaller share with the same seed is a part of a larger one.
+
+    Raises:
+        UserError: ``share`` is no such number, the list cannot be read, or names no sample of the dataset.
     """
 
+    def __init__(self, *args, keep: str | None = None, share: float | None = None, share_seed: int = 0,
+                 **kwargs) -> None:
+        if share is not None and not 0 < share <= 1:
+            raise UserError(f'share={share} of a dataset must be more than 0 and at most 1: 0.1 keeps a tenth.')
+        self.keep, self.share, self.share_seed = keep, share, share_seed
+        super().__init__(*args, **kwargs)
+
     def full_init(self) -> None:
-        """List the images, and tell what their classes are called to the transforms that ask."""
+        """List the samples, choose among them, and tell what their classes are called to the transforms that ask."""
+        if self._fully_initialized:
+            return
         super().full_init()
+        if self.keep is not None or self.share is not None:
+            try:
+                chosen = self._chosen(len(self), (self.get_data_info(i)['sample_key'] for i in range(len(self))))
+            except UserError:
+                self._fully_initialized = False
+                raise
+            self.get_subset_(chosen.tolist())
         self._name_classes()
+
+    def _chosen(self, total: int, keys: Iterable[str]) -> np.ndarray:
+        """Positions, ascending, of what ``keep`` and ``share`` leave of ``total`` samples with these keys."""
+        chosen = np.arange(total)
+        if self.keep is not None:
+            chosen = np.flatnonzero(np.isin(np.fromiter(map(key_hash, keys), np.uint64, total), _listed(self.keep)))
+            if not len(chosen):
+                raise UserError(f'None of the {total} samples below {self.img_prefix} is named in {self.keep}: give '
+                                'keep= a list that was made of these images.')
+        if self.share is not None:
+            count = max(1, round(self.share * len(chosen)))
+            chosen = chosen[np.sort(np.random.default_rng(self.share_seed).permutation(len(chosen))[:count])]
+        return chosen
 
     def _name_classes(self) -> None:
         for transform in iter_transforms(self):
@@ -90,7 +145,8 @@ class _Folders(NamedSamples):
     Args:
         extensions: Endings of images; those of the image index by default.
         source: How the data can be had; ends the message when the folder is missing.
-        **kwargs: As for the mmpretrain dataset of the same layout.
+        **kwargs: As for the mmpretrain dataset of the same layout; ``keep``, ``share`` and ``share_seed`` of
+            :class:`NamedSamples`.
     """
 
     def __init__(self, *, source: str = '', **kwargs) -> None:
@@ -198,7 +254,8 @@ class IndexedImages(NamedSamples, BaseDataset):
         data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
         source: How the data can be had; ends the message when it is missing.
-        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others.
+        **kwargs: As for ``mmpretrain.BaseDataset``: ``data_prefix``, ``indices``, ``pipeline`` and others;
+            ``keep``, ``share`` and ``share_seed`` of :class:`NamedSamples`.
 
     Raises:
         UserError: Data or index is missing, the index does not fit the data or ``num_classes``, or nothing is left.
@@ -226,6 +283,8 @@ class IndexedImages(NamedSamples, BaseDataset):
         self._positions = range(len(self.index))
         if self._indices is not None:
             self._positions = self._selected(self._indices)
+        if self.keep is not None or self.share is not None:
+            self._positions = self._selected(self._chosen(len(self._positions), self._position_keys()))
         self._fully_initialized = True
         if len(self._positions):
             try:
@@ -308,6 +367,9 @@ class IndexedImages(NamedSamples, BaseDataset):
     def iter_sample_keys(self) -> Iterator[str]:
         """The keys of all samples in order, one at a time."""
         self.full_init()
+        return self._position_keys()
+
+    def _position_keys(self) -> Iterator[str]:
         if isinstance(self._positions, range):
             return self.index.keys(self._positions.start, self._positions.stop)
         return map(self.index.key, self._positions.tolist())

@@ -22,7 +22,8 @@ __all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader',
 
 MODES = ('stored', 'auto', 'online')
 TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')  # a Record's, in order
-SETTINGS = dict(store='store', mode='mode', weights='store_weights')  # argument of the transform: name in a config
+SETTINGS = dict(store='store', mode='mode', weights='store_weights',
+                topk='store_topk')  # argument of the transform: name in a config
 
 
 @TRANSFORMS.register_module()
@@ -45,7 +46,7 @@ class LoadTeacherLogits(BaseTransform):
     Of several stores, the record is the weighted mean of what their teachers say, see
     :func:`~mmtinyvit.store.mix_logits`.
 
-    A recipe names store, mode and weights at its top level, as ``store``, ``mode`` and ``store_weights``, and
+    A recipe names them at its top level, as ``store``, ``mode``, ``store_weights`` and ``store_topk``, and
     :func:`use_store` passes them on; what is set here comes first.
 
     Args:
@@ -54,6 +55,8 @@ class LoadTeacherLogits(BaseTransform):
             ``CacheLogitsHook``, whose teacher answers and adds it to the store; nothing is added here. ``'online'``
             reads nothing, and the teacher answers every time.
         weights: Of several stores, one positive number each, scaled to sum to 1; all alike by default.
+        topk: Read so many of the classes that each store has, the most probable; the others join the tail mass, as if
+            the store had been saved so. None reads all.
 
     Raises:
         UserError: The view's seed is not the store's, or there is no such record (a ``StoreError``, which names store,
@@ -61,14 +64,14 @@ class LoadTeacherLogits(BaseTransform):
     """
 
     def __init__(self, store: str | Sequence[str] | None = None, mode: str | None = None,
-                 weights: Sequence[float] | None = None) -> None:
-        self.given = {name: value for name, value in dict(store=store, mode=mode, weights=weights).items()
+                 weights: Sequence[float] | None = None, topk: int | None = None) -> None:
+        self.given = {name: value for name, value in dict(store=store, mode=mode, weights=weights, topk=topk).items()
                       if value is not None}
         self.settings: dict[str, Any] | None = None  # of the pipeline and the config together, once they are known
         self.use(**self.given)
 
     def use(self, store: str | Sequence[str] | None = None, mode: str = 'stored',
-            weights: Sequence[float] | None = None) -> None:
+            weights: Sequence[float] | None = None, topk: int | None = None) -> None:
         """Set what to read, with the arguments of the transform. Raises :class:`UserError` if they make no sense."""
         self.paths = [store] if isinstance(store, (str, Path)) else list(store or ())
         if store is not None and not self.paths:
@@ -81,7 +84,10 @@ class LoadTeacherLogits(BaseTransform):
         if mode == 'auto' and any('://' in str(path) for path in self.paths):
             raise UserError(f'mode={mode!r} of LoadTeacherLogits writes to the store, and nothing writes to a URL '
                             f'such as {self.paths[0]}: name a local folder.')
-        self.mode = mode
+        if mode != 'stored' and topk is not None:
+            raise UserError(f'topk={topk} of LoadTeacherLogits reads a part of what is stored, and mode={mode!r} asks '
+                            'a teacher too: set topk= of CacheLogitsHook, which saves so many.')
+        self.mode, self.topk = mode, topk
         self.weights = check_weights(weights, len(self.paths)) if self.paths else []
         self._stores: list[LogitStore] = []  # opened at the first use in each process
 
@@ -100,6 +106,7 @@ class LoadTeacherLogits(BaseTransform):
                     require_same_classes(*names, f'The store {stores[0].root} is of {{ours}} and {other.root} of '
                                          '{theirs}', 'combine teachers of the same classes in the same order.')
             for store in stores:
+                store.require_classes(self.topk)
                 store.prepare()
             self._stores = stores
         return self._stores
@@ -152,7 +159,7 @@ class LoadTeacherLogits(BaseTransform):
                     raise UserError(f'View {view} of {key} was augmented with another seed than the store {store.root} '
                                     f'holds: set base_seed={store.base_seed} in SeededAugment.')
             try:
-                records.append(store.read(view, keys))
+                records.append(store.read(view, keys, self.topk))
             except MissingShard:
                 if self.mode == 'auto':  # of a whole batch, some may be there
                     return None
@@ -160,7 +167,8 @@ class LoadTeacherLogits(BaseTransform):
         return records[0] if len(records) == 1 else mix_logits(records, self.weights, self.stores[0].num_classes)
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(store={self.paths}, mode={self.mode!r}, weights={self.weights})'
+        return (f'{type(self).__name__}(store={self.paths}, mode={self.mode!r}, weights={self.weights}, '
+                f'topk={self.topk})')
 
 
 @TRANSFORMS.register_module()
@@ -197,10 +205,10 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     """Give the ``LoadTeacherLogits`` of a dataset what its config ``cfg`` names at the top level, and return it.
 
-    ``store``, ``store_weights`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works with every tool.
-    What the transform was given in the pipeline is kept, with a warning if the config says something else; weights
-    belong to the stores that are named beside them, and a config that names no store at its top level may use the other
-    two words for something of its own. To be called before workers are started.
+    ``store``, ``store_weights``, ``store_topk`` and ``mode`` are passed on, so that ``--cfg-options store=...`` works
+    with every tool. What the transform was given in the pipeline is kept, with a warning if the config says something
+    else; weights belong to the stores that are named beside them, and a config that names no store at its top level may
+    use ``mode`` and ``store_weights`` for something of its own. To be called before workers are started.
 
     Raises:
         UserError: There is not exactly one ``LoadTeacherLogits``, no store is named, or the settings make no sense.
@@ -208,7 +216,7 @@ def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:
     reader = find_reader(dataset)
     named = {argument: cfg.get(name) for argument, name in SETTINGS.items() if cfg.get(name) is not None}
     if cfg.get('mode') not in MODES and 'store' not in named:
-        named = {}
+        named = {name: value for name, value in named.items() if name == 'topk'}
     if 'store' in reader.given:
         named.pop('weights', None)
     settings = named | reader.given

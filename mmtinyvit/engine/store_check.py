@@ -33,15 +33,16 @@ from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList, list_classes, require_same_classes, spell_classes
-from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, StoreError, diff_fingerprints
+from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, PartWriter, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
+from mmtinyvit.store.folders import open_folder
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
 from .label_check import check_labels, check_mixed_labels, num_outputs
 from .teacher import Teacher
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'request_manifest',
-           'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part',
+           'request_manifest', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
@@ -131,6 +132,14 @@ def join_store(path: str | Path, request: dict[str, Any], teacher: Teacher, view
         return writer
 
 
+def open_part(place: Place, request: dict[str, Any], teacher: Teacher, views: Collection[int]) -> PartWriter:
+    """A writer without a lock, which needs no other process; arguments and errors as for :func:`join_store`."""
+    reference = Manifest.parse(request, 'The requested store').reference
+    reference.refuse_without(views, f'The store {place}', lambda view: MANIFEST_NAME in open_folder(place).sizes())
+    with listed_keys(teacher) as keys:
+        return PartWriter(place, request, keys)
+
+
 class StoreCheck:
     """Holds a training to the stores that it reads, or is going to write; what differs is a :class:`UserError`.
 
@@ -159,10 +168,11 @@ class StoreCheck:
             self.config(runner, store.root, store.manifest, number, len(stores))
             checked = self.content(runner, store, views)
             share = f', weight {weight:.3g}' if len(stores) > 1 else ''
+            read = f', of which {reader.topk} are read' if reader.topk else ''
             teacher, width = store.manifest.fingerprints.get('teacher', {}), store.bytes_per_view
             runner.logger.info(
                 f'Teacher store {store.root}: {store.num_samples:,} samples x {len(views)} views, top {store.topk} of '
-                f'{store.num_classes:,} classes, {store.codec}, {width:g} bytes per view, '
+                f'{store.num_classes:,} classes{read}, {store.codec}, {width:g} bytes per view, '
                 f'{width * store.num_samples * len(views):,.0f} bytes, teacher {teacher.get("name")} '
                 f'{str(teacher.get("weights_hash"))[:12]}{share}; {checked} canaries replayed')
         if len(views) < runner.max_epochs:
@@ -215,6 +225,11 @@ class StoreCheck:
     def resumed(checkpoint: dict, identity: dict[str, Any]) -> None:
         """Refuses to go on with a checkpoint that was trained from other stores than those of ``identity``."""
         saved = checkpoint.get('teacher_store')
+        if saved is not None and saved.get('topk') != identity.get('topk'):
+            then, now = saved.get('topk') or 'all', identity.get('topk') or 'all'
+            raise UserError(f'The checkpoint was trained with {then} of the stored classes, and this run reads {now}: '
+                            'resume with the same topk of LoadTeacherLogits (store_topk of the config), or use '
+                            'load_from without --resume.')
         if saved is not None and saved['store_id'] != identity['store_id']:  # the folder may have moved
             raise UserError(f"The checkpoint was trained from the store {saved['path']} ({saved['store_id'][:12]}), "
                             f"and this run reads {identity['path']} ({identity['store_id'][:12]}), which is another "
@@ -237,14 +252,19 @@ def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> l
     return list(wanted) if wanted else common
 
 
-def store_identity(stores: Sequence[LogitStore], weights: Sequence[float]) -> dict[str, Any]:
-    """Path, identity and class names of a store; of several, one identity that their weights are part of."""
+def store_identity(stores: Sequence[LogitStore], weights: Sequence[float], topk: int | None = None) -> dict[str, Any]:
+    """Path, identity and class names of a store; of several, one identity that their weights are part of.
+
+    ``topk`` is part of it if it is set.
+    """
+    read = {} if topk is None else dict(topk=topk)
     paths, ids = [str(store.root) for store in stores], [store.manifest.store_id.hex() for store in stores]
     classes = next((store.manifest.class_names for store in stores if store.manifest.class_names), None)
     if len(ids) == 1:
-        return dict(path=paths[0], store_id=ids[0], classes=classes)
+        return dict(path=paths[0], store_id=ids[0], classes=classes, **read)
     text = ' '.join(f'{store_id} {weight:.9f}' for store_id, weight in zip(ids, weights, strict=True))
-    return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32], classes=classes)
+    return dict(path=' + '.join(paths), store_id=hashlib.sha256(text.encode()).hexdigest()[:32], classes=classes,
+                **read)
 
 
 def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, preprocessor: nn.Module) -> None:

@@ -1,11 +1,15 @@
 """What is at a URL, through fsspec, and what can go wrong on the way there, in words."""
 import errno
+import re
 from typing import Any
 
 from ..errors import UserError
 from .errors import StoreError
+from .files import FULL
 
-__all__ = ['connect', 'explain', 'is_forbidden', 'lacks_credentials', 'short_reason']
+__all__ = ['connect', 'explain', 'is_forbidden', 'lacks_credentials', 'lacks_room', 'may_pass', 'short_reason']
+
+_NO_ROOM = re.compile(r'quota|StorageFull|InsufficientStorage|InsufficientCapacity', re.IGNORECASE)
 
 
 def connect(url: str, raises: type[UserError] = StoreError) -> tuple[Any, str]:
@@ -38,6 +42,9 @@ def explain(error: BaseException, verb: str) -> str:
     if is_forbidden(error):
         return (f'It is not allowed to {verb} with the credentials in use ({short_reason(error)}): check them, the '
                 'URL, and the permissions of the bucket.')
+    if lacks_room(error):
+        return (f'There is no room to {verb} ({short_reason(error)}): raise the quota or free some room there, and '
+                'start again.')
     return (f'It failed to {verb} ({type(error).__name__}: {short_reason(error)}): check the network and the URL, and '
             'start again.')
 
@@ -51,6 +58,18 @@ def is_forbidden(error: BaseException) -> bool:
     """Whether the other side refuses who asks."""
     return (isinstance(error, PermissionError) or getattr(error, 'errno', None) in (errno.EACCES, errno.EPERM)
             or getattr(error, 'status', None) in (401, 403))
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether the other side is full, or its quota is used up."""
+    return (isinstance(error, OSError) and error.errno in FULL or getattr(error, 'status', None) == 507
+            or bool(_NO_ROOM.search(f'{error} {error.__cause__}')))
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether it is worth while to try again."""
+    return not (lacks_credentials(error) or is_forbidden(error) or lacks_room(error)
+                or isinstance(error, ImportError | TypeError | ValueError))
 
 
 def short_reason(error: BaseException) -> str:

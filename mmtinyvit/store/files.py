@@ -167,10 +167,16 @@ def refuse_linked_folder(path: Path) -> None:
 
 
 # ---------------------------------------------------------------- whole files
-def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
+def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, new: bool = False) -> int:
     """Writes ``chunks`` under a temporary name, flushes them to the disk, renames, and flushes the folder.
 
     The caller holds the lock that covers ``path``, so whatever other processes have left of it is dead, and goes.
+
+    Args:
+        path: The file.
+        chunks: Its content.
+        shared: There is no such lock: other processes may be writing the same file, and what they have left stays.
+        new: Leave a file alone that is there already, and raise ``FileExistsError``.
 
     Returns:
         The number of bytes written.
@@ -178,10 +184,10 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
     Raises:
         OSError: As the operating system has it; the temporary file is gone by then.
     """
-    for name in os.listdir(path.parent):
+    for name in () if shared else os.listdir(path.parent):
         if finished_name(name) == path.name:
             path.with_name(name).unlink(missing_ok=True)
-    temporary = path.with_name(temporary_name(path.name))
+    temporary = path.with_name(temporary_name(path.name, shared))
     size = 0
     try:
         with open(temporary, 'xb') as file:
@@ -189,12 +195,29 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> int:
                 size += file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if new:
+            _name_new(temporary, path)
+        else:
+            os.replace(temporary, path)
     except BaseException:  # also on Ctrl-C: nothing half-written stays behind
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return size
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Renames a file unless there is one of that name; ``FileExistsError`` then."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if path.exists():  # a file system without hard links: the caller compares what is there afterwards
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
 
 
 def map_file(path: Path) -> mmap.mmap | bytes:

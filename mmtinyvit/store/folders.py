@@ -1,16 +1,12 @@
 """Where the files of a store are: in a folder of this machine, or at a URL that is reached through fsspec."""
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from .connection import connect, explain, short_reason
 from .errors import StoreError
 from .files import (
-    FULL,
     list_shards,
     make_folder,
     make_own_folder,
@@ -19,9 +15,10 @@ from .files import (
     translated,
     write_atomically,
 )
-from .layout import MANIFEST_NAME, Unit, parse_shard, parse_view
+from .layout import Unit, parse_view
 from .locks import StoreLock
-from .manifest import MAX_BYTES, Manifest, parse_manifest, read_manifest
+from .manifest import Manifest, read_manifest
+from .remote_folder import RemoteFolder
 from .shard import Shard
 
 __all__ = ['LocalFolder', 'RemoteFolder', 'is_url', 'open_folder', 'refuse_url']
@@ -132,121 +129,28 @@ class LocalFolder:
                 make_own_folder(target.parent)
             write_atomically(target, iter(lambda: opened.read(_CHUNK), b''))
 
+    # ---------------------------------------------------------------- without a lock
+    def refuse_torn_writes(self) -> None:
+        """Raises :class:`StoreError` where others could see half a file that is being put."""
+
+    def put_bytes(self, file: str, pieces: Sequence[bytes]) -> None:
+        """Puts ``file`` here, whole, in place of what is there; any number of processes may do so at once.
+
+        Raises:
+            StoreError: As :meth:`put`.
+        """
+        with translated(self.root, sum(map(len, pieces))):
+            make_folder(self.root)
+            if (self.root / file).parent != self.root:
+                make_own_folder((self.root / file).parent)
+            write_atomically(self.root / file, pieces, shared=True)
+
+    def put_new(self, file: str, data: bytes) -> None:
+        """As :meth:`put_bytes`, but of several that do so at once the first wins, and the others do nothing."""
+        with translated(self.root, len(data)), suppress(FileExistsError):
+            make_folder(self.root)
+            write_atomically(self.root / file, [data], shared=True, new=True)
+
     def open_shard(self, manifest: Manifest, unit: Unit) -> Shard:
         """One shard; ``OSError`` if there is none."""
         return Shard(self.root / unit.file, manifest, unit)
-
-
-class RemoteFolder:
-    """The files of a store at a URL; its methods are those of :class:`LocalFolder`.
-
-    Each process opens a connection of its own, at its first request: fsspec's event loop does not survive a fork.
-    Requests that fail are repeated by fsspec and the library behind it, as those are configured; there is no second
-    layer of retries here.
-
-    Args:
-        url: The store's URL; fsspec knows the protocols and finds credentials, for S3 in the environment, in
-            ``~/.aws``, or from the machine's role.
-
-    Attributes:
-        root: The URL.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.root = url.rstrip('/')
-
-    def __str__(self) -> str:
-        return self.root
-
-    def where(self, file: str) -> Path | str:
-        return f'{self.root}/{file}'
-
-    # ---------------------------------------------------------------- looking
-    def manifest(self) -> Manifest:
-        try:
-            with self._talking(f'read {self.root}') as (system, path):
-                data = system.cat_file(f'{path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
-        except FileNotFoundError as error:
-            raise StoreError(f'There is no store at {self.root} (it has no {MANIFEST_NAME}; {short_reason(error)}): '
-                             'check the URL, or put a store there with "python tools/logit_store.py copy".') from error
-        return parse_manifest(data, self.where(MANIFEST_NAME))
-
-    def shards(self, manifest: Manifest) -> dict[int, set[int]]:
-        found: dict[int, set[int]] = {}
-        for file in self.sizes():
-            folder, _, name = file.partition('/')
-            view, shard = parse_view(folder), parse_shard(name)
-            if view is not None:
-                found.setdefault(view, set())
-                if shard is not None and shard < manifest.shards_per_view:
-                    found[view].add(shard)
-        return dict(sorted(found.items()))
-
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each file below the URL; one recursive listing."""
-        try:
-            with self._talking(f'list {self.root}') as (system, path):
-                system.invalidate_cache()
-                found = system.find(path, detail=True)
-        except FileNotFoundError:
-            return {}
-        return {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
-
-    def head(self, file: str, size: int) -> bytes:
-        with self._talking(f'read {self.where(file)}') as (system, path):
-            return system.cat_file(f'{path}/{file}', start=0, end=size)
-
-    # ---------------------------------------------------------------- moving files
-    def fetch(self, file: str, target: Path) -> None:
-        """Downloads a file to ``target``, which exists, in one request.
-
-        Raises:
-            FileNotFoundError: There is none.
-            OSError: This machine's disk is full.
-            StoreError: The other side failed; says how.
-        """
-        with self._talking(f'read {self.where(file)}') as (system, path):
-            system.get_file(f'{path}/{file}', str(target))
-
-    @contextmanager
-    def borrow(self, file: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix='mmtinyvit-') as folder:
-            target = Path(folder, file)
-            try:
-                target.parent.mkdir(exist_ok=True)
-                target.touch()
-                self.fetch(file, target)
-            except FileNotFoundError:
-                target.unlink()
-            except OSError as error:
-                raise StoreError(f'{folder} cannot take {self.where(file)} ({error.strerror or error}): free some '
-                                 'room, or name another folder with TMPDIR.') from error
-            yield Path(folder)
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        yield  # there are no locks at a URL, and what is put there is the same whoever puts it
-
-    def put(self, file: str, source: Path) -> None:
-        try:
-            with self._talking(f'write {self.where(file)}') as (system, path):
-                system.put_file(str(source), f'{path}/{file}')
-        except FileNotFoundError as error:
-            raise StoreError(f'There is no place for {self.where(file)} ({short_reason(error)}): make the bucket, or '
-                             'check the URL.') from error
-
-    # ---------------------------------------------------------------- talking to fsspec
-    @contextmanager
-    def _talking(self, verb: str) -> Iterator[tuple[Any, str]]:
-        """The file system, and the store's path in it; what goes wrong on the way becomes one sentence.
-
-        What is not there (``FileNotFoundError``) and a full disk here (``OSError``) are the caller's to explain.
-        """
-        try:
-            yield connect(self.root)
-        except (FileNotFoundError, StoreError):
-            raise
-        except Exception as error:  # each protocol's library has its own exceptions
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise
-            raise StoreError(explain(error, verb)) from error

@@ -1,6 +1,7 @@
 """Where things are in a store: file names, and how samples are cut into shards."""
 import os
 import re
+import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,9 +89,15 @@ def parse_shard(name: str) -> int | None:
     return int(match[1]) if match and f'shard-{int(match[1]):05d}.logits' == name else None
 
 
-def temporary_name(name: str) -> str:
-    """Under which name this process writes a file: ``'manifest.json.HOST-PROCESS.tmp'``."""
+def temporary_name(name: str, shared: bool = False) -> str:
+    """Under which name this process writes a file: ``'manifest.json.HOST-PROCESS.tmp'``.
+
+    With ``shared``, which is for writing without a lock, each call has a name of its own: containers may have the same
+    host name and the same numbers of processes.
+    """
     host = re.sub(r'[^\w-]', '-', socket.gethostname())[:64] or 'host'
+    if shared:
+        host = f'{host}-{secrets.token_hex(4)}'
     return f'{name}.{host}-{os.getpid()}{TMP_SUFFIX}'
 
 

@@ -21,7 +21,8 @@ from .files import open_file, way_out, write_atomically
 from .keys import MAX_SAMPLES, SampleFiles
 from .layout import INDEX_NAME, MANIFEST_NAME, MAX_VIEW, TEXT_NAME, Unit, default_samples_per_shard
 
-__all__ = ['FORMAT', 'MAX_BYTES', 'Manifest', 'diff_fingerprints', 'parse_manifest', 'read_manifest', 'write_manifest']
+__all__ = ['FORMAT', 'MAX_BYTES', 'Manifest', 'diff_fingerprints', 'dump_manifest', 'parse_manifest', 'read_manifest',
+           'write_manifest']
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20
@@ -240,13 +241,18 @@ def _dump(manifest: Manifest) -> bytes:
     return _canonical(content)
 
 
-def write_manifest(root: Path, manifest: Manifest) -> None:
-    """Writes ``manifest.json``, whole or not at all."""
+def dump_manifest(manifest: Manifest, root: Path | str) -> bytes:
+    """The content of ``manifest.json`` for a store at ``root``. Raises :class:`StoreError` if it is too large."""
     data = _dump(manifest)
     if len(data) > MAX_BYTES:
         raise StoreError(f'The manifest of {root} would have {len(data)} bytes, more than {MAX_BYTES}: put hashes '
                          'into the fingerprints instead of content.')
-    write_atomically(root / MANIFEST_NAME, [data])
+    return data
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Writes ``manifest.json``, whole or not at all."""
+    write_atomically(root / MANIFEST_NAME, [dump_manifest(manifest, root)])
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -156,20 +156,25 @@ class LogitStore:
         """Does what the first reading would wait for. Processes that are forked later share it."""
         self._codec.prepare()
 
-    def read(self, view: int, keys: Sequence[str]) -> Record:
+    def read(self, view: int, keys: Sequence[str], topk: int | None = None) -> Record:
         """What the teacher said about the samples ``keys`` in ``view``.
+
+        Args:
+            view, keys: Whose records.
+            topk: Read only so many of the stored classes, the most probable; the others join the tail.
 
         Returns:
             Arrays in the order of ``keys``; see :class:`Record`.
 
         Raises:
             MissingShard: The view or a shard is not there.
-            StoreError: A key is not in the store, or a record is damaged.
+            StoreError: A key is not in the store, a record is damaged, or the store has fewer classes than ``topk``.
         """
-        return self.read_positions(view, self.positions(keys))
+        return self.read_positions(view, self.positions(keys), topk)
 
-    def read_positions(self, view: int, positions: Sequence[int] | np.ndarray) -> Record:
+    def read_positions(self, view: int, positions: Sequence[int] | np.ndarray, topk: int | None = None) -> Record:
         """As :meth:`read`, for samples given by their positions in the store."""
+        self.require_classes(topk)
         packed, reference = self._read(view, positions)
         rows, partner = self._codec.part(packed, self.mixing)
         try:
@@ -177,7 +182,14 @@ class LogitStore:
         except ValueError as error:
             raise StoreError(f'View {view} of the store {self.root} has records that no mmtinyvit wrote ({error}): '
                              'save the view again.') from error
-        return record if partner is None else Record(*record[:3], partner)
+        record = record if partner is None else Record(*record[:3], partner)
+        return record if topk in (None, self.topk) else record.top(topk)
+
+    def require_classes(self, topk: int | None) -> None:
+        """Raises :class:`StoreError` if ``topk`` classes cannot be read; None reads all that are stored."""
+        if topk is not None and not 1 <= topk <= self.topk:
+            raise StoreError(f'The store {self.root} has the top {self.topk} classes of each view, so topk={topk} '
+                             f'cannot be read: choose a number from 1 to {self.topk}.')
 
     def read_packed(self, view: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """As :meth:`read_positions`, but the records as they lie in the shards, ``(n, record_bytes)`` uint8."""

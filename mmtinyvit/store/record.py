@@ -39,6 +39,18 @@ class Record(NamedTuple):
         """What it says about sample ``i``: ``(K,)``, ``(K,)`` and numbers; or about several, as a record of these."""
         return Record(*(None if part is None else part[i] for part in self))
 
+    def top(self, topk: int) -> 'Record':
+        """The ``topk`` most probable classes of each row, of NumPy arrays; what is left out joins the tail.
+
+        Classes stay in their order. Of equally probable ones, those that stand first are kept.
+        """
+        order = np.argsort(-self.log_prob, axis=1, kind='stable')
+        kept, left = np.sort(order[:, :topk], axis=1), order[:, topk:]
+        lost = np.exp(np.take_along_axis(self.log_prob, left, 1), dtype=np.float64).sum(1)
+        return self._replace(index=np.take_along_axis(self.index, kept, 1),
+                             log_prob=np.take_along_axis(self.log_prob, kept, 1),
+                             tail_mass=(self.tail_mass + lost).astype(np.float32))
+
     @staticmethod
     def concat(records: Sequence['Record']) -> 'Record':
         """The rows of several records of NumPy arrays, one after the other; all have partners, or none has."""

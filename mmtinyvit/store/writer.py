@@ -15,7 +15,8 @@ from .keys import KeyTable, text_sha256, write_sample_files
 from .layout import MANIFEST_NAME, TEXT_NAME, Unit, check_view
 from .locks import StoreLock
 from .manifest import Manifest, read_manifest, write_manifest
-from .record import Record, check_record
+from .packing import pack_unit
+from .record import Record
 from .shard import Shard, pack_shard
 
 __all__ = ['LogitWriter', 'agree']
@@ -183,12 +184,18 @@ class LogitWriter:
                 disk is full, the store's folder was deleted, or that of the view is a link.
         """
         with self._claimed(unit):
-            self.write_packed(unit, self._pack(unit, record), canaries or {})
+            self._publish(unit, pack_unit(self.manifest, unit, record, canaries, self._reference(unit),
+                                          self._keys.key))
 
     def write_packed(self, unit: Unit, records: np.ndarray, canaries: Mapping[int, bytes]) -> None:
         """As :meth:`write_shard`, with records ``(count, record_bytes)`` as ``LogitStore.read_packed`` gives them."""
         with self._claimed(unit):
             self._publish(unit, pack_shard(self.manifest, unit, records, canaries, self._reference(unit)))
+
+    def put(self, unit: Unit, pieces: Sequence[bytes]) -> None:
+        """As :meth:`write_shard`, with the bytes of the shard, as :func:`~mmtinyvit.store.pack_unit` makes them."""
+        with self._claimed(unit):
+            self._publish(unit, pieces)
 
     def write_file(self, unit: Unit, source: Path) -> None:
         """As :meth:`write_shard`, with a copy of a shard file, which another store of the same identity has."""
@@ -212,7 +219,7 @@ class LogitWriter:
         finally:
             self.release(unit)
 
-    def _publish(self, unit: Unit, pieces: list[bytes]) -> None:
+    def _publish(self, unit: Unit, pieces: Sequence[bytes]) -> None:
         self._lock.refuse_deleted()
         with translated(self.root, sum(map(len, pieces))):
             make_own_folder((self.root / unit.file).parent)
@@ -224,27 +231,6 @@ class LogitWriter:
         needed = self.manifest.reference.of(unit)
         with reading(self.root):
             return needed and Shard(self.root / needed.file, self.manifest, needed)
-
-    def _pack(self, unit: Unit, record: Record) -> np.ndarray:
-        """``(count, record_bytes)`` uint8."""
-        meta = self.manifest
-
-        def name(i: int) -> str:
-            return f'sample {self._keys.key(unit.first + i)!r} in view {unit.view}'
-
-        record = check_record(record, unit.count, meta.topk, meta.num_classes, name)
-        partner_hash = record.partner_hash
-        if meta.mixing != (partner_hash is not None):
-            raise StoreError(f'The store {self.root} was created with mixing={meta.mixing}, so its records '
-                             f'{"need" if meta.mixing else "cannot have"} the hash of a partner.')
-        if partner_hash is not None:
-            partner_hash = np.asarray(partner_hash)
-            if partner_hash.shape != (unit.count,) or partner_hash.dtype != np.uint64:
-                raise StoreError(f'partner_hash must be uint64 of shape ({unit.count},), not {partner_hash.dtype} of '
-                                 f'shape {partner_hash.shape}.')
-        codec, reference = meta.record_codec, self._reference(unit)
-        known = codec.part(reference.records(), meta.mixing)[0] if reference else None
-        return codec.join(codec.encode(record, known), partner_hash)
 
 
 # ---------------------------------------------------------------- creation

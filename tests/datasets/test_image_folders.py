@@ -105,3 +105,60 @@ def test_the_order_of_the_classes_is_that_of_the_labels(photos):
     assert [info['sample_key'] for info in infos] == sorted(info['sample_key'] for info in infos)
     other = ImageFolder(data_prefix=str(photos), metainfo=dict(classes=['one', 'two', 'three']))
     assert [other.get_data_info(i)['gt_label'] for i in (0, 13)] == [0, 2]
+
+
+def keys(dataset) -> list[str]:
+    return [dataset.get_data_info(i)['sample_key'] for i in range(len(dataset))]
+
+
+@pytest.fixture
+def forty(tmp_path):
+    for number in range(40):
+        path = tmp_path / f'many/{"ab"[number % 2]}/{number:02d}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(path)
+    return tmp_path / 'many'
+
+
+def folder(root, **settings) -> ImageFolder:
+    return ImageFolder(data_root=str(root), **settings)
+
+
+def indexed(root, **settings) -> IndexedImages:
+    index = root.parent / 'images.index'
+    if not index.exists():
+        index_images(root, index)
+    return IndexedImages(str(index), data_root=str(root), **settings)
+
+
+@pytest.mark.parametrize('make', [folder, indexed])
+def test_a_share_is_drawn_by_its_seed(forty, make):
+    everything, tenth = keys(make(forty)), keys(make(forty, share=0.1))
+    assert len(tenth) == 4 and tenth == [key for key in everything if key in tenth]  # in their order
+    assert keys(make(forty, share=0.1)) == tenth != keys(make(forty, share=0.1, share_seed=1))
+    assert set(tenth) < set(keys(make(forty, share=0.5))) < set(everything)  # a part of a larger share
+    assert keys(make(forty, share=1.0)) == everything and len(make(forty, share=0.001)) == 1
+    half = keys(make(forty, share=0.5, indices=list(range(10))))
+    assert len(half) == 5 and set(half) < set(everything[:10])
+    lazy = make(forty, share=0.1, lazy_init=True)
+    lazy.full_init()
+    lazy.full_init()
+    assert keys(lazy) == tenth == keys(lazy.get_subset(range(4)))
+
+
+def test_a_share_is_the_same_in_every_layout(forty):
+    assert keys(folder(forty, share=0.3)) == keys(indexed(forty, share=0.3))
+
+
+@pytest.mark.parametrize('make', [folder, indexed])
+def test_a_list_of_samples_to_keep(forty, make):
+    kept = forty.parent / 'kept.txt'
+    kept.write_text('b/03.png\na/10.png\nb/39.png\nc/00.png\n')
+    assert keys(make(forty, keep=str(kept))) == ['a/10.png', 'b/03.png', 'b/39.png']
+    assert keys(make(forty, keep=str(kept), indices=list(range(20)))) == ['a/10.png']
+
+
+@pytest.mark.parametrize('share', [0, -0.1, 1.5])
+def test_a_share_that_makes_no_sense(forty, share):
+    with pytest.raises(UserError, match=f'share={share} of a dataset must be more than 0 and at most 1'):
+        folder(forty, share=share)

@@ -111,6 +111,7 @@ def test_online_reads_nothing(saved_store, store):
     (dict(store='s3://bucket/store', mode='auto'), 'nothing writes to a URL such as s3://bucket/store'),
     (dict(store=['a', 'b'], weights=[1.]), '1 weights for 2'),
     (dict(store=[]), 'needs the folder of a store'),
+    (dict(store='a', mode='auto', topk=3), "topk=3 .* reads a part of what is stored, and mode='auto' asks"),
 ])
 def test_settings_that_make_no_sense(settings, names):
     with pytest.raises(UserError, match=names):
@@ -139,6 +140,34 @@ def test_packing_keeps_name_and_record():
 def test_packing_works_without_a_teacher():
     sample = PackViewInputs()(dict(img=np.zeros((4, 5, 3), np.uint8)))['data_samples']
     assert isinstance(sample, DataSample) and 'teacher_index' not in sample
+
+
+# ---------------------------------------------------------------- fewer classes than are stored
+def test_fewer_classes(photos, saved_store, store):
+    init_default_scope('mmpretrain')
+    results = LoadTeacherLogits(str(saved_store), topk=2)(named(store))
+    record = store.read_positions(1, [3], topk=2)
+    assert results['teacher_index'].tolist() == record.index[0].tolist() and results['teacher_index'].shape == (2, )
+    assert results['teacher_tail_mass'] == record.tail_mass[0] > store.read_positions(1, [3]).tail_mass[0]
+    reader = use_store(DATASETS.build(without_a_store(photos)), dict(store=[str(saved_store)] * 2, store_topk=2))
+    assert reader(named(store))['teacher_index'].shape == (4, )  # the mean of two
+
+
+def test_more_classes_than_a_store_has(saved_store, store):
+    with pytest.raises(StoreError, match=f'top {TOPK} classes of each view, so topk={TOPK + 1} cannot be read'):
+        LoadTeacherLogits(str(saved_store), topk=TOPK + 1)(named(store))
+
+
+def test_a_training_goes_on_with_as_many_classes(photos, saved_store, tmp_path, capfd):
+    cfg = distilling(photos, saved_store, tmp_path, epochs=1)
+    cfg.store_topk = 2
+    Runner.from_cfg(cfg).train()
+    said = capfd.readouterr()
+    assert f'top {TOPK} of 12 classes, of which 2 are read' in said.out + said.err
+    other = distilling(photos, saved_store, tmp_path / 'other', epochs=2)
+    other.resume, other.load_from = True, str(tmp_path / 'epoch_1.pth')
+    with pytest.raises(UserError, match='trained with 2 of the stored classes, and this run reads all'):
+        Runner.from_cfg(other).train()
 
 
 # ---------------------------------------------------------------- store and mode of a config

@@ -59,6 +59,29 @@ def test_nothing_asked_nothing_read(tmp_path, codec):
     assert [a.shape for a in found[:3]] == [(0, TOPK), (0, TOPK), (0,)]
 
 
+@pytest.mark.parametrize('codec', codec_names())
+@pytest.mark.parametrize('topk', [1, 3])
+def test_fewer_classes_than_are_stored(tmp_path, codec, topk):
+    """Against a plain loop over the rows of what is stored."""
+    save(tmp_path / 's', codec=codec)
+    store = LogitStore(tmp_path / 's')
+    whole, found = store.read(0, KEYS), store.read(0, KEYS, topk=topk)
+    assert found.index.shape == found.log_prob.shape == (SAMPLES, topk) and found.tail_mass.dtype == np.float32
+    for row in range(SAMPLES):
+        said = dict(zip(whole.index[row].tolist(), whole.log_prob[row].tolist(), strict=True))
+        best = sorted(sorted(said, key=lambda number: (-said[number], number))[:topk])
+        assert found.index[row].tolist() == best and found.log_prob[row].tolist() == [said[number] for number in best]
+        tail = whole.tail_mass[row] + sum(np.exp(said[number]) for number in said if number not in best)
+        assert abs(found.tail_mass[row] - tail) < 1e-6
+    assert same(store.read(0, KEYS, topk=TOPK), whole)
+
+
+@pytest.mark.parametrize('topk', [0, TOPK + 1])
+def test_more_classes_than_are_stored(saved, topk):
+    with pytest.raises(StoreError, match=f'has the top {TOPK} classes of each view, so topk={topk} cannot be read'):
+        LogitStore(saved).read_positions(0, [0], topk=topk)
+
+
 def test_results_may_be_written_to(saved):
     store = LogitStore(saved)
     found, kept = store.read(0, KEYS[:2]), store.read(0, KEYS[:2])

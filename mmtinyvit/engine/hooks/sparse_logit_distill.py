@@ -39,7 +39,7 @@ class StoreHook(Hook):
     def identity(self, runner: Runner) -> dict[str, Any]:
         """Path, identity and class names of the training's store, see :func:`.store_check.store_identity`."""
         reader = use_store(runner.train_dataloader.dataset, runner.cfg)
-        return store_identity(reader.stores, reader.weights)
+        return store_identity(reader.stores, reader.weights, reader.topk)
 
 
 @HOOKS.register_module()

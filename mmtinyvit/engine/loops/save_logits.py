@@ -1,51 +1,45 @@
 """SaveLogitsLoop: run the teacher once over every view, and write down what it says."""
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop, Runner
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
 
-from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList
 from mmtinyvit.models.classifiers.teachers import fill_teacher
 from mmtinyvit.registry import LOOPS
-from mmtinyvit.store import LogitStore, LogitWriter, Record, Unit
+from mmtinyvit.store import LogitStore, LogitWriter, PartWriter, Unit
+from mmtinyvit.store.folders import is_url
 
 from ..record_rule import RecordRule
 from ..runner import TeacherRunner
-from ..store_check import check_canaries, join_store, request_manifest
+from ..saving_progress import SavingProgress
+from ..store_check import check_canaries, join_store, open_part, request_manifest
 from ..teacher import Teacher
+from ..unit_saver import UnitSaver, group_units, share_of
 
 __all__ = ['SaveLogitsLoop']
-
-LOG_EVERY_SECONDS = 30  # of the progress, where there is no terminal
-COUNT_EVERY_SECONDS = 10  # what other jobs have saved
 
 
 @LOOPS.register_module()
 class SaveLogitsLoop(BaseLoop):
     """Save sparse teacher logits for every view of every sample; ``test_cfg`` of a teacher's config.
 
-    Work is shared out by shards, claimed in the store's lock file: any number of processes, no coordinator, and what a
-    dead process leaves is taken up by the others. Batches never cross a shard, so the bytes of a shard do not depend
-    on who computes it. Started again, it does only what is missing.
+    Work is shared out by shards. In a folder, they are claimed in the store's lock file: any number of processes, no
+    coordinator, and what a dead process leaves is taken up by the others. With ``part``, and at a URL, there is no
+    lock: each process has a share of the shards by its number. Batches never cross a shard, so the bytes of a shard do
+    not depend on who computes it. Started again, it does only what is missing.
 
     Args:
         runner: The runner; its model is the teacher.
         dataloader: Config with ``dataset``, ``batch_size`` and ``num_workers``; its sampler is not used. The pipeline
             has one ``SeededAugment`` and ends in ``PackViewInputs``.
-        store: Folder of the store; None for the ``store`` that the config names at its top level, as for a student.
+        store: Folder or URL of the store; None for the ``store`` that the config names at its top level, as for a
+            student.
         views: First view, and the one after the last.
         topk: K.
         num_classes: C; by default what the teacher has.
@@ -63,6 +57,9 @@ class SaveLogitsLoop(BaseLoop):
         views_at_once: How many views of an image to make whenever it is read and decoded: saves time where the loading
             of images is what limits the saving, and takes memory for as many batches. The store is the same.
         join: Work beside other jobs that join, started by anybody at any time; without it, a second job is refused.
+        part: ``(I, N)``: this job is number I of N, from 0, and saves its share without a lock and without looking at
+            the others. They share out groups of ``views_at_once`` views of a shard; with the codec ``smallest`` all
+            views of a shard, since these are coded relative to one of them.
         evaluator: Not used; MMEngine passes one.
     """
 
@@ -83,6 +80,7 @@ class SaveLogitsLoop(BaseLoop):
                  classes: ClassList | None = None,
                  views_at_once: int = 1,
                  join: bool = False,
+                 part: tuple[int, int] | None = None,
                  evaluator: object = None) -> None:
         self._runner = runner
         self.store_path = runner.cfg.get('store') if store is None else store
@@ -99,7 +97,12 @@ class SaveLogitsLoop(BaseLoop):
         self.views_at_once = views_at_once
         self.settings = dict(num_classes=num_classes, codec=codec, samples_per_shard=samples_per_shard,
                              reference_view=reference_view, classes=classes)
-        self.join = join
+        if part is not None and not 0 <= part[0] < part[1]:
+            raise UserError(f'part={part[0]}/{part[1]} does not exist: N parts are numbered from 0 to N - 1.')
+        if join and (part is not None or is_url(self.store_path)):
+            raise UserError('join=True shares the work through locks in a folder, and there are none with part= or at '
+                            'a URL: leave it out, and give each job its part.')
+        self.join, self.part = join, part
         self.batch_size, self.num_workers = dataloader['batch_size'], dataloader.get('num_workers', 0)
         rule = RecordRule(topk, keep_mass, sampling)
         self.teacher = Teacher(runner.model, dataloader['dataset'], rule, mixing, amp)
@@ -110,116 +113,69 @@ class SaveLogitsLoop(BaseLoop):
         Returns:
             dict: ``samples`` (views of samples saved by this process), ``seconds`` and ``bytes_per_view``.
         """
+        request, start = self.request(), time.perf_counter()
+        with self.open_writer(request) as writer:
+            saver = UnitSaver(self.teacher, writer.manifest, self.batch_size, self.num_workers)
+            save = self._save_share if isinstance(writer, PartWriter) else self._save_claimed
+            saved = save(saver, writer)
+        seconds = time.perf_counter() - start
+        size = LogitStore(self.store_path).bytes_per_view
+        self.runner.logger.info(f'{self.store_path}: {saved:,} views of samples saved by this process in {seconds:.0f} '
+                                f's, {size:g} bytes each')
+        return dict(samples=saved, seconds=seconds, bytes_per_view=size)
+
+    def request(self) -> dict[str, Any]:
+        """What the store is to be; see :func:`~mmtinyvit.engine.store_check.request_manifest`."""
         config = self.runner.cfg.get('model', {})
         if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
             fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
-        request = request_manifest(self.teacher, self.views.start, config, **self.settings)
-        start = time.perf_counter()
-        with join_store(self.store_path, request, self.teacher, self.views, self.join) as writer:
+        return request_manifest(self.teacher, self.views.start, config, **self.settings)
+
+    @contextmanager
+    def open_writer(self, request: dict[str, Any]) -> Iterator[LogitWriter | PartWriter]:
+        """What publishes the shards; the store is created if there is none, and otherwise held to its canaries."""
+        if self.part is None and not is_url(self.store_path):
+            opened = join_store(self.store_path, request, self.teacher, self.views, self.join)
+        else:
+            opened = open_part(self.store_path, request, self.teacher, self.views)
+        with opened as writer:
             store = LogitStore(self.store_path)
             done = store.complete_views()
             if done:  # going on with a store: the libraries must still make the same pixels
                 check_canaries(store, self.teacher.dataset.dataset, done[-1:], 2)
-            with _Progress(self.runner.logger, self._missing(writer)) as progress:
-                # What other processes hold is waited for, in case they die.
-                for unit in writer.missing(self.views, *get_dist_info(), wait=True):
-                    if writer.claim(unit):  # there is something to do, at least this
-                        self._save_claimable(writer, progress)
-        seconds = time.perf_counter() - start
-        size = store.bytes_per_view
-        self.runner.logger.info(f'{self.store_path}: {progress.saved:,} views of samples saved by this process in '
-                                f'{seconds:.0f} s, {size:g} bytes each')
-        return dict(samples=progress.saved, seconds=seconds, bytes_per_view=size)
+            yield writer
+
+    # ---------------------------------------------------------------- without a lock
+    def _save_share(self, saver: UnitSaver, writer: PartWriter) -> int:
+        """Save what is missing of the share of this process."""
+        (part, parts), (rank, world_size) = self.part or (0, 1), get_dist_info()
+        groups = share_of(writer.missing(self.views), self.views, self.views_at_once, writer.manifest,
+                          part * world_size + rank, parts * world_size)
+        total = sum(unit.count for group in groups for unit in group)
+        with SavingProgress(self.runner.logger, total, alone=True) as progress:
+            for _ in saver.save_units(groups, writer.write_shard, progress.count):
+                pass
+        return progress.saved
+
+    # ---------------------------------------------------------------- with claims
+    def _save_claimed(self, saver: UnitSaver, writer: LogitWriter) -> int:
+        """Save what is missing and nobody else holds; what other processes hold is waited for, in case they die."""
+        with SavingProgress(self.runner.logger, self._missing(writer)) as progress:
+            for unit in writer.missing(self.views, *get_dist_info(), wait=True):
+                if writer.claim(unit):  # there is something to do, at least this
+                    for _ in saver.save_units(self._claimable(writer), writer.write_shard, progress.count):
+                        if self.join:
+                            progress.look(partial(self._missing, writer))
+        return progress.saved
 
     def _missing(self, writer: LogitWriter) -> int:
         """Views of samples that the store lacks."""
         return sum(unit.count for unit in set(writer.missing(self.views)))  # a set: shards that end meanwhile repeat it
 
-    def _save_claimable(self, writer: LogitWriter, progress: '_Progress') -> None:
-        """One round over the shards that nobody else holds."""
-        in_flight: deque[tuple[list[_Shard], np.ndarray]] = deque()
-        loader = DataLoader(
-            ViewsAtOnce(self.teacher.dataset),
-            batch_sampler=self._batches(writer, in_flight),
-            num_workers=self.num_workers,
-            collate_fn=self.teacher.collate_views,
-            pin_memory=torch.cuda.is_available())
-        writing: deque[Future] = deque()
-        with ThreadPoolExecutor(1) as disk:  # packing and writing overlap with the teacher
-            for batches in loader:
-                shards, positions = in_flight.popleft()
-                for shard, batch in zip(shards, batches, strict=True):
-                    shard.records.append(self.teacher.ask(batch))
-                    shard.canaries |= self.teacher.canaries(batch, positions, writer.manifest.samples_per_shard)
-                    if positions[-1] + 1 == shard.unit.first + shard.unit.count:
-                        while len(writing) >= self.views_at_once:
-                            writing.popleft().result()
-                        writing.append(disk.submit(writer.write_shard, shard.unit, Record.concat(shard.records),
-                                                   shard.canaries))
-                        shard.records.clear()
-                        if self.join:
-                            progress.look(partial(self._missing, writer))
-                    progress.count(len(positions))
-            for shard in writing:
-                shard.result()
-
-    def _batches(self, writer: LogitWriter, in_flight: deque) -> Iterator[list[tuple]]:
-        """Items of the dataset, batch by batch, of the shards that this process gets; adds them to ``in_flight``."""
-        groups: dict[tuple[int, int], list[Unit]] = {}  # by the views that go together, and by shard
-        for unit in dict.fromkeys(writer.missing(self.views, *get_dist_info())):
-            groups.setdefault((self.views.index(unit.view) // self.views_at_once, unit.shard), []).append(unit)
-        for group in groups.values():
-            shards = [_Shard(unit) for unit in group if writer.claim(unit)]
-            if not shards:
-                continue
-            first, end = shards[0].unit.first, shards[0].unit.first + shards[0].unit.count
-            for start in range(first, end, self.batch_size):
-                positions = np.arange(start, min(start + self.batch_size, end))
-                in_flight.append((shards, positions))
-                items = [self.teacher.items(shard.unit.view, positions) for shard in shards]
-                yield [([view for view, _ in same], same[0][1]) for same in zip(*items, strict=True)]
-
-
-@dataclass
-class _Shard:
-    """What is known of a shard until it is whole."""
-    unit: Unit
-    records: list[Record] = field(default_factory=list)
-    canaries: dict[int, bytes] = field(default_factory=dict)
-
-
-class _Progress(Progress):
-    """Shows the rate and the time left, on rank 0: a bar in a terminal, a line now and then in a log.
-
-    Args:
-        logger: For runs without a terminal.
-        total: Views of samples to go, over all processes; the others are taken to be as fast as this one.
-    """
-
-    def __init__(self, logger: logging.Logger, total: int) -> None:
-        console, (rank, self.world_size) = Console(stderr=True), get_dist_info()
-        count, rate = '{task.completed:,.0f}/{task.total:,.0f} views', '{task.fields[rate]:,.0f}/s'
-        super().__init__(TextColumn('saving'), BarColumn(), TextColumn(count), TextColumn(rate), TimeElapsedColumn(),
-                         TimeRemainingColumn(), console=console, disable=rank != 0 or not console.is_terminal)
-        self.logger, self.logs = logger, rank == 0 and self.disable
-        self.total, self.task = total, self.add_task('saving', total=total, rate=0.)
-        self.saved = self.done = 0  # by this process; by all
-        self.begun = self.logged = self.looked = time.monotonic()
-
-    def count(self, saved: int) -> None:
-        """Count ``saved`` more views of samples, saved by this process."""
-        self.saved += saved
-        self.done = min(self.done + saved * self.world_size, self.total)
-        now = time.monotonic()
-        rate = self.done / max(now - self.begun, 1e-9)
-        self.update(self.task, completed=self.done, rate=rate)
-        if self.logs and now - self.logged > LOG_EVERY_SECONDS:
-            self.logged = now
-            self.logger.info(f'saved {self.done:,} of {self.total:,} views, {rate:,.0f}/s, '
-                             f'{(self.total - self.done) / max(rate, 1e-9) / 60:,.0f} min left')
-
-    def look(self, missing: Callable[[], int]) -> None:
-        """Count what other jobs have saved too, now and then, by the views of samples ``missing`` in the store."""
-        if time.monotonic() - self.looked > COUNT_EVERY_SECONDS:
-            self.done = max(self.total - missing(), 0)
-            self.looked = time.monotonic()
+    def _claimable(self, writer: LogitWriter) -> Iterator[list[Unit]]:
+        """Groups of units that nobody else holds, claimed one after the other."""
+        units = writer.missing(self.views, *get_dist_info())
+        for group in group_units(units, self.views, self.views_at_once):
+            claimed = [unit for unit in group if writer.claim(unit)]
+            if claimed:
+                yield claimed

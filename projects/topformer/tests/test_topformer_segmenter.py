@@ -73,6 +73,6 @@ def test_no_mmseg(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmseg', None)
     monkeypatch.delitem(sys.modules, 'projects.topformer.topformer.simple_head', raising=False)
     monkeypatch.setitem(sys.modules, 'mmseg.models.decode_heads.decode_head', None)
-    args = argparse.Namespace(config=str(CONFIGS / 'topformer_tiny_160k_ade20k.py'), local_rank=0)
+    args = argparse.Namespace(config=str(CONFIGS / 'topformer_tiny_160k_ade20k.py'), cfg_options=None, local_rank=0)
     with pytest.raises(UserError, match='needs mmseg, which is not installed'):
         load_config(args)

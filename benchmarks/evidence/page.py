@@ -1,0 +1,102 @@
+"""docs/en/evidence.md and its figures, from the claims and their results."""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .claim import Claim, Row, load_result
+
+__all__ = ['write_page']
+
+HEAD = """# Evidence
+
+Does it pay? Each claim of the papers is measured by one command, on real photos: Imagenette, 7,500 photos of ten
+ImageNet classes to learn from and 2,500 others to judge by, whose teachers were trained on ImageNet-1K. Views and
+students have 64 pixels. `benchmarks/claims.py --page` writes this page from the results; what has not been measured is
+not here.
+
+"""
+RULES = """
+## How it is measured
+
+- All students of a comparison see as many images, in all of their training together, and the same kind of views.
+  Students from labels get views of their own in each epoch. Students from a store read its views in turn.
+- Each way to train gets the best of two or three learning rates, chosen with the first seed on a fifth of the
+  validation photos (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of
+  their reference.
+- Headlines have three seeds; the tables show mean and standard deviation. A row with one seed has no deviation, and
+  among such rows a difference below 1 point is not called an effect. Of a share of the labels each seed draws its own.
+- *Holds*: the effect is larger than the largest deviation over the seeds. *Not visible at this size*: it is smaller,
+  in either direction.
+- Cost is the processor time of all trainings and stores that the claim reads. Claims share some of them, which are made
+  once.
+- The teachers learned the photos' classes from labels, on ImageNet. A store carries some of that, and *no labels*
+  means: none of this pool.
+"""
+
+
+def write_page(claims: Sequence[Claim], results: Path, docs: Path) -> None:
+    """Write ``evidence.md`` and the figures ``images/claim_NAME.svg`` into ``docs``."""
+    found = {claim.name: load_result(results, claim.name) for claim in claims}
+    measured = [(claim, found[claim.name]) for claim in claims if found[claim.name]]
+    lines = ['| claim | published | measured here | verdict |', '|---|---|---|---|']
+    lines += [f'| [{claim.title}](#{anchor(claim)}) | {claim.published} | {result["effect"]} | {result["verdict"]} |'
+              for claim, result in measured]
+    if not measured:
+        lines = ['No claim has been measured yet.']
+    sections = [section(claim, result, docs) for claim, result in measured]
+    (docs / 'evidence.md').write_text(HEAD + '\n'.join(lines) + '\n' + RULES + ''.join(sections))
+
+
+def anchor(claim: Claim) -> str:
+    return claim.title.lower().replace(' ', '-')
+
+
+def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
+    """The part of the page about one claim."""
+    rows, facts = result['rows'], list(dict.fromkeys(name for row in result['rows'] for name, _ in row.facts))
+    unfinished = '' if result['complete'] else ' It is not finished: these are the rows that are there.'
+    text = [f'\n## {claim.title}\n', f'{claim.question} {claim.setting}\n', f'Published: {claim.published}\n',
+            f'```shell\nMMTINYVIT_DATA=... python benchmarks/claims.py {claim.name}\n```\n',
+            f'{result["steps"]} stores and trainings, {result["core_hours"]:.1f} core hours ({result["machine"]}).'
+            f'{unfinished}\n']
+    for group in dict.fromkeys(row.group for row in rows):
+        text.append(table([row for row in rows if row.group == group], group, facts))
+    if claim.draw and result['complete']:
+        text.append(f'![{claim.title}]({draw(claim, rows, docs)})\n')
+    return '\n'.join(text)
+
+
+def table(rows: Sequence[Row], group: str, facts: Sequence[str]) -> str:
+    """A Markdown table of the rows of one group."""
+    facts = [name for name in facts if any(name in dict(row.facts) for row in rows)]
+    lines = [f'| {group or "student"} | {" | ".join([*facts, "images seen", "top-1 (%)", "seeds"])} |',
+             '|---' + '|---:' * (len(facts) + 3) + '|']
+    for row in rows:
+        own = dict(row.facts)
+        spread = '' if row.spread is None else f' ± {row.spread:.1f}'
+        shown = [cell(own[name]) if name in own else '' for name in facts]
+        lines.append(f'| {" | ".join([row.name, *shown, f"{row.images:,}", f"{row.mean:.1f}{spread}"])} | '
+                     f'{len(row.top1)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def cell(value: Any) -> str:
+    return f'{value:,}' if isinstance(value, int) else str(value)
+
+
+def draw(claim: Claim, rows: Sequence[Row], docs: Path) -> str:
+    """Draw the figure; returns its path from the page. The same rows give the same bytes."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    with matplotlib.rc_context({'svg.hashsalt': claim.name, 'svg.fonttype': 'none', 'font.size': 9}):
+        figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout='constrained')
+        claim.draw(rows, axes)
+        axes.grid(alpha=.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+        path = docs / 'images' / f'claim_{claim.name}.svg'
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={'Date': None})
+        pyplot.close(figure)
+    return f'images/{path.name}'

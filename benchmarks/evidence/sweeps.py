@@ -1,0 +1,175 @@
+"""Claims 2, 3, 4 and 6: one setting is swept, and everything else stays."""
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmtinyvit.store import make_codec
+
+from .arm import Arm, Size
+from .claim import Claim, Row, noise_of, row_of, verdict
+from .lab import Lab
+from .recipes import LITE2, teacher_model
+
+__all__ = ['DATA_SCALE', 'LABEL_WEIGHT', 'TOPK', 'VIEWS']
+
+CLASSES = 1000  # of the teachers
+STORED = 'store, no labels'
+
+
+def draw(x: str, label: str, log: bool = True) -> Any:
+    """A figure of accuracy over the fact ``x`` of the rows, one line for each name."""
+    def drawn(rows: Sequence[Row], axes: Any) -> None:
+        lines: dict[str, list[Row]] = {}
+        for row in rows:
+            if x in dict(row.facts):
+                lines.setdefault(row.name, []).append(row)
+        for name, points in lines.items():
+            axes.errorbar([dict(row.facts)[x] for row in points], [row.mean for row in points],
+                          [row.spread or 0 for row in points], marker='o', capsize=3, label=name)
+        for row in rows:
+            if x not in dict(row.facts):
+                axes.axhline(row.mean, color='gray', linestyle='--', label=row.name)
+        axes.set(xlabel=label, ylabel='top-1 (%)')
+        if log:
+            axes.set_xscale('log')
+
+    return drawn
+
+
+# ---------------------------------------------------------------- label_weight
+def label_weight_rows(lab: Lab) -> Iterator[Row]:
+    size = Size.of(lab)
+    store, rate = size.store(), size.stored_rate(lab)
+    arms = {weight: Arm(f'label_weight {weight}' if weight else 'store', size.base.with_(
+        store=store, label_weight=weight)) for weight in ((0., 1.) if lab.quick else (0., 0.1, 0.5, 1.))}
+    steps = {weight: [arm.step(rate, seed) for seed in size.seeds] for weight, arm in arms.items()}
+    for each in steps.values():
+        lab.start(each)
+    for weight, each in steps.items():
+        yield row_of('', 'views of the store', lab.results(each), label_weight=weight)
+
+
+def judge_label_weight(rows: Sequence[Row]) -> tuple[str, str]:
+    means = {dict(row.facts)['label_weight']: row.mean for row in rows}
+    best = max(weight for weight, mean in means.items() if mean == max(means.values()))
+    gain = max(means.values()) - means[0.]
+    effect = f'labels add at most {gain:+.1f} points (label_weight={best:g}) to {means[0.]:.1f}'
+    return effect, 'does not hold' if gain > noise_of(rows) else 'holds'
+
+
+LABEL_WEIGHT = Claim(
+    name='label_weight',
+    title='No labels are needed',
+    question='Does a student learn more if the labels\' loss is added to the teacher\'s?',
+    published='The recipe of the paper has no label loss at all; no number for one that has is published.',
+    setting='As the student of 0.26 M parameters in the first claim, 40 epochs from the store of 8 views, with '
+            '`label_weight` as the share of the label loss; 1 is the labels alone, on the same 8 views.',
+    rows=label_weight_rows, judge=judge_label_weight, draw=draw('label_weight', 'label_weight', log=False))
+
+
+# ---------------------------------------------------------------- K
+def topk_rows(lab: Lab) -> Iterator[Row]:
+    size = Size.of(lab)
+    store = size.store(title='dense store of Lite2', views=2 if lab.quick else 4, topk=CLASSES)
+    lab.start([store])
+    rate = size.stored_rate(lab)
+    steps = {topk: Arm(f'dense store, top {topk}', size.base.with_(
+        store=store, topk=None if topk == CLASSES else topk)).step(rate, 0)
+        for topk in ((5, CLASSES) if lab.quick else (1, 3, 5, 10, 50, CLASSES))}
+    lab.start(list(steps.values()))
+    for topk, step in steps.items():
+        yield row_of('', 'from one store', lab.results([step]), K=topk,
+                     **{'bytes per view': make_codec('compact', topk, CLASSES).record_bytes})
+
+
+def judge_topk(rows: Sequence[Row]) -> tuple[str, str]:
+    means = {dict(row.facts)['K']: row.mean for row in rows}
+    dense, few = means[CLASSES], means.get(10, means[min(means)])
+    effect = (f'K = 10 is {few - dense:+.1f} points from all 1,000 classes ({dense:.1f}), '
+              f'K = {min(means)} {means[min(means)] - dense:+.1f}')
+    return effect, 'does not hold' if dense - few > noise_of(rows) else 'holds'
+
+
+TOPK = Claim(
+    name='topk',
+    title='A few classes of a view are enough',
+    question='How many of the teacher\'s classes does a store need?',
+    published='IN-1k: K = 5 to 100 give 83.7, 200 and 500 give 83.9, all 1,000 give 83.7; IN-21k: K = 5 gives 83.9, '
+              '100 gives 84.1, all give 84.3 (figure 5).',
+    setting='One store of 4 views with all 1,000 classes; each student reads the K most probable (`topk=` of '
+            '`LoadTeacherLogits`), and the rest joins the tail. One seed. Bytes: of a store that is saved with this K '
+            'and the codec `compact`.',
+    rows=topk_rows, judge=judge_topk, draw=draw('K', 'K, classes read of each view'))
+
+
+# ---------------------------------------------------------------- views
+def views_rows(lab: Lab) -> Iterator[Row]:
+    size = Size.of(lab)
+    store, rate, epochs = size.store(), size.stored_rate(lab), max(1, size.pretraining // 2)
+    base = size.base.with_(epochs=epochs, tests=1)
+    counts = [1, 2, 4, 8] if size.views == 8 else [1, 2]
+    steps = {count: Arm(f'{count} views', base.with_(store=store, views=count)).step(rate, 0) for count in counts}
+    fresh = Arm('teacher beside the student', base.with_(online=teacher_model(LITE2))).step(rate, 0)
+    lab.start([*steps.values(), fresh])
+    for count, step in steps.items():
+        found = lab.results([step])
+        yield row_of('', 'stored', found, views=count, **{'core seconds': round(found[0]['cpu_seconds'])})
+    found = lab.results([fresh])
+    yield row_of('', 'fresh views, teacher beside the student', found,
+                 **{'core seconds': round(found[0]['cpu_seconds'])})
+
+
+def judge_views(rows: Sequence[Row]) -> tuple[str, str]:
+    stored, fresh = [row for row in rows if row.name == 'stored'], rows[-1]
+    most = stored[-1]
+    cost = dict(fresh.facts)['core seconds'] / max(dict(most.facts)['core seconds'], 1)
+    effect = (f'{dict(most.facts)["views"]} stored views {most.mean:.1f}, one {stored[0].mean:.1f}, fresh views '
+              f'{fresh.mean:.1f} at {cost:.1f} times the time')
+    return effect, 'does not hold' if fresh.mean - most.mean > noise_of(rows) else 'holds'
+
+
+VIEWS = Claim(
+    name='views',
+    title='A few stored views are enough',
+    question='A store has so many views and no more; does a student miss the fresh ones?',
+    published='The paper stores a view for each of 90 epochs, and gives no number for fewer. A teacher beside the '
+              'student takes 1.7 to 2.4 times the GPU hours (table 3).',
+    setting='20 epochs that read 1, 2, 4 or 8 stored views in turn; against a view of its own in each epoch, about '
+            'which the teacher is asked beside the student. One seed. Core seconds: of the training alone.',
+    rows=views_rows, judge=judge_views, draw=draw('views', 'stored views'))
+
+
+# ---------------------------------------------------------------- data scale
+def data_scale_rows(lab: Lab) -> Iterator[Row]:
+    size = Size.of(lab)
+    stored, labels = Arm('store', size.base.with_(store=size.store())), Arm('labels', size.base)
+    lab.start([*stored.tries(size.rates), *labels.tries(size.rates)])
+    rates = {arm.name: lab.best(lambda rate, arm=arm: arm.step(rate, 0), size.rates) for arm in (stored, labels)}
+    names = {'store': STORED, 'labels': 'all labels of the share'}
+    steps = {}
+    for share in ((0.5, 1.) if lab.quick else (0.1, 0.25, 0.5, 1.)):
+        for arm in (stored, labels):
+            part = Arm(f'{arm.name} of {share:.0%}', arm.training.with_(epochs=round(size.pretraining / share)),
+                       share=share) if share < 1 else arm
+            steps[arm.name, share] = part.step(rates[arm.name], 0)
+    lab.start(list(steps.values()))
+    for (name, share), step in steps.items():
+        yield row_of('', names[name], lab.results([step]), photos=round(share * size.pool))
+
+
+def judge_data_scale(rows: Sequence[Row]) -> tuple[str, str]:
+    stored = {dict(row.facts)['photos']: row.mean for row in rows if row.name == STORED}
+    labels = {dict(row.facts)['photos']: row.mean for row in rows if row.name != STORED}
+    gains = {photos: mean - labels[photos] for photos, mean in stored.items()}
+    effect = 'store over labels: ' + ', '.join(f'{gain:+.1f} with {photos:,} photos' for photos, gain in gains.items())
+    return effect, verdict(gains.values(), rows)
+
+
+DATA_SCALE = Claim(
+    name='data_scale',
+    title='Distillation gains at every size of the data',
+    question='Is a store worth more or less where there are fewer photos?',
+    published='5M, 280 to 1,400 million images of IN-21k seen: distilled 78.3 to 80.7, plain 77.2 to 79.6; 21M: 82.3 '
+              'to 84.8 and 81.5 to 83.8 (figure 4).',
+    setting='10, 25, 50 and 100 % of the photos (`share=` of the dataset), from a store of 8 views without labels, '
+            'and from their labels on fresh views; each as many images in all as 40 epochs over all photos. One seed.',
+    rows=data_scale_rows, judge=judge_data_scale, draw=draw('photos', 'photos of the pool'))

@@ -1,0 +1,100 @@
+"""Tasks handed out to Ray actors, one each at a time. Where actors run, and when they come back, is Ray's business."""
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from mmtinyvit.errors import UserError, user_sentence
+
+__all__ = ['Failed', 'hand_out']
+
+TRIES = 3  # of a task that fails for its own sake
+LOSSES = 10  # of a task whose actors are lost, and of actors that are lost before one of them is ready
+HOPELESS = 20  # failures with no success between them
+
+Task = TypeVar('Task')
+
+
+class Failed(NamedTuple):
+    """A task that was given up, and why."""
+    task: Any
+    reason: str
+
+
+def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, Task], Any],
+             done: Callable[[Task, Any], Iterable[Task]], log: Callable[[str], None]) -> list[Failed]:
+    """Gives each actor that is ready a task, until all tasks are done or given up.
+
+    An actor takes part as soon as Ray has found room for it, and again when Ray has restarted it. The task of an actor
+    that is lost goes to another one. A task that fails goes to the end of the line, three times in all.
+
+    Args:
+        actors: Handles of actors, with ``max_restarts=-1`` and a method ``start()``, which is called before any task
+            and after each restart.
+        tasks: What can be done at once.
+        call: Starts a task on an actor; returns Ray's reference to the result.
+        done: Called with each task and its result; returns the tasks that have become possible.
+        log: Called with a sentence about each failure and loss.
+
+    Raises:
+        UserError: An actor cannot start, actors are lost before any is ready, or nothing but failures comes back.
+    """
+    import ray
+    line, idle, failed = deque(tasks), deque(), []
+    failures, losses, lost_at_start, in_a_row = Counter(), Counter(), 0, 0
+    running = {actor.start.remote(): (actor, None) for actor in actors}
+
+    def give_up(task: Task, reason: str) -> None:
+        log(f'Given up: {task}: {reason}')
+        failed.append(Failed(task, reason))
+
+    while line or any(task is not None for _, task in running.values()):
+        finished, _ = ray.wait(list(running), num_returns=1)
+        # all that are finished by now: one wait looks through all references
+        finished += ray.wait([ref for ref in running if ref not in finished], num_returns=max(len(running) - 1, 1),
+                             timeout=0)[0] if len(running) > 1 else []
+        for reference in finished:
+            actor, task = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayActorError as error:
+                log(f'An actor was lost ({_first_line(error)}); Ray starts it again.')
+                running[actor.start.remote()] = actor, None
+                if task is None:
+                    lost_at_start += 1
+                    if lost_at_start > LOSSES:
+                        raise UserError(f'{lost_at_start} actors died before they were ready ({_first_line(error)}): '
+                                        'look at their logs, and at the memory of the machines.') from error
+                else:
+                    losses[task] += 1
+                    if losses[task] < LOSSES:
+                        line.appendleft(task)
+                    else:
+                        give_up(task, f'{LOSSES} actors were lost at it, the last one with {_first_line(error)}')
+                continue
+            except ray.exceptions.RayTaskError as error:
+                reason = user_sentence(error.cause) if isinstance(error.cause, UserError) else str(error)
+                if task is None:
+                    raise UserError(f'An actor cannot start: {reason}') from error
+                in_a_row += 1
+                if in_a_row >= HOPELESS:
+                    raise UserError(f'{HOPELESS} units failed in a row, the last one with: {reason}') from error
+                failures[task] += 1
+                if failures[task] < TRIES:
+                    log(f'Failed, and will be tried again: {task}: {reason}')
+                    line.append(task)
+                else:
+                    give_up(task, reason)
+            else:
+                lost_at_start = 0
+                if task is not None:
+                    in_a_row = 0
+                    line.extend(done(task, result))
+            idle.append(actor)
+        while line and idle:
+            actor, task = idle.popleft(), line.popleft()
+            running[call(actor, task)] = actor, task
+    return failed
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

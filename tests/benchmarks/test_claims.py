@@ -1,0 +1,183 @@
+"""The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is theirs."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / 'benchmarks'))
+from claims import CLAIMS, RESULTS  # noqa: E402
+from evidence.claim import Claim, Row, load_result, measure, row_of, verdict  # noqa: E402
+from evidence.lab import Lab, Pending  # noqa: E402
+from evidence.page import write_page  # noqa: E402
+from evidence.recipes import Training  # noqa: E402
+from evidence.step import Step  # noqa: E402
+
+from mmtinyvit.errors import UserError  # noqa: E402
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Random photos in the folders of Imagenette: ten classes, four to learn from and two to judge by."""
+    root, rng = tmp_path_factory.mktemp('data'), np.random.default_rng(0)
+    for split, count in (('train', 4), ('val', 2)):
+        for i in range(10 * count):
+            path = root / f'imagenette96/{split}/n{i % 10:02d}/{i:03d}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture
+def lab(data, tmp_path):
+    return Lab(tmp_path / 'steps', data, quick=True)
+
+
+def training(seed: int = 0, **settings) -> Step:
+    return Training(5, 1e-3, seed=seed, student='tiny', **settings).step('labels')
+
+
+# ---------------------------------------------------------------- steps
+def test_a_step_is_known_by_its_settings():
+    assert training().key == training().key != training(1).key
+    assert training().key == Training(5, 1e-3, student='tiny').step('another title').key
+    first = training(start=training())
+    assert first.needs == (training(), ) and first.key != training(start=training(1)).key  # and by what it starts from
+
+
+def test_a_finished_step_is_not_repeated(lab):
+    result = lab.results([training()])[0]
+    assert result['images'] == 5 * 40 and [row['epoch'] for row in result['curve']] == [1, 2, 3, 4, 5]
+    written = training().folder(lab.root) / 'result.json'
+    written.write_text(json.dumps(result | dict(top1=12.5)))
+    again = Lab(lab.root, lab.data, quick=True)
+    assert again.results([training()])[0]['top1'] == 12.5
+    idle = Lab(lab.root, lab.data, run=False)
+    assert idle.results([training()])[0]['top1'] == 12.5
+    with pytest.raises(Pending):
+        idle.results([training(1)])
+
+
+def test_a_killed_training_goes_on(lab, data, tmp_path):
+    """SIGKILL in the middle; it ends with the weights of one that was left alone."""
+    folder = training().prepare(tmp_path, data)
+    command = [sys.executable, str(ROOT / 'benchmarks/claims.py'), '--step', str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'))
+    while not list(folder.glob('work/epoch_[1-4].pth')):
+        assert process.poll() is None
+        time.sleep(.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / 'result.json').exists()
+    resumed = Lab(tmp_path, data, quick=True).results([training()])[0]
+    assert len(list((folder / 'work').glob('*/vis_data/scalars.json'))) == 2
+    unbroken = lab.results([training()])[0]
+    assert resumed['curve'][-1] == unbroken['curve'][-1] and resumed['cpu_seconds'] > 0
+    assert len(list((folder / 'spent').iterdir())) == 2  # the time of both processes
+    weights = [torch.load(training().folder(root) / 'last.pth', weights_only=False)['state_dict']
+               for root in (tmp_path, lab.root)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def test_a_training_that_was_killed_before_its_last_test(lab):
+    whole = lab.results([training()])[0]
+    folder = training().folder(lab.root)
+    (folder / 'result.json').unlink()
+    for log in folder.glob('work/*/vis_data/scalars.json'):
+        log.unlink()
+    again = Lab(lab.root, lab.data, quick=True).results([training()])[0]
+    assert again['curve'] == whole['curve'][-1:] and again['top1'] == whole['top1']
+
+
+def test_a_training_starts_from_another(lab):
+    finetuned = training(start=training(), new_head=True)
+    lab.results([finetuned])
+    assert training().result(lab.root) is not None  # it was made first
+
+
+def test_the_best_learning_rate(lab):
+    for rate, choosing in ((1e-3, 10.), (3e-3, 30.), (1e-2, 20.)):
+        folder = Training(5, rate).step('x').prepare(lab.root, lab.data)
+        (folder / 'result.json').write_text(json.dumps(dict(choosing=choosing, top1=-choosing)))
+    assert lab.best(lambda rate: Training(5, rate).step('x'), (1e-3, 3e-3, 1e-2)) == 3e-3
+
+
+def test_a_step_that_fails_names_its_log(data, tmp_path):
+    lab = Lab(tmp_path, data, jobs=1)
+    broken = Training(1, 1e-3, student='tiny', subset=(('share', 2.), )).step('broken')
+    with pytest.raises(UserError, match='broken, rate 0.001, seed 0 failed: see .*log.txt'):
+        lab.results([broken])
+    assert 'share=2.0' in (broken.folder(tmp_path) / 'log.txt').read_text()
+
+
+# ---------------------------------------------------------------- results
+def claim_of(rows) -> Claim:
+    return Claim('made_up', 'Made up', 'Why?', 'nothing', 'Here.', rows, lambda rows: ('+1', 'holds'),
+                 lambda rows, axes: axes.plot([row.mean for row in rows], label='x'))
+
+
+def test_rows_are_written_as_they_come(lab, tmp_path):
+    def rows(lab):
+        yield Row('a', 'first', 10, (1., 3.), (('K', 5), ))
+        yield row_of('a', 'second', lab.results([training(), training(1)]), before=7)
+
+    claim = claim_of(rows)
+    assert not measure(claim, Lab(lab.root, lab.data, run=False), tmp_path)  # nothing may be run
+    found = load_result(tmp_path, 'made_up')
+    assert (found['complete'], found['verdict'], len(found['rows'])) == (False, 'not finished', 1)
+    assert measure(claim, lab, tmp_path)
+    found = load_result(tmp_path, 'made_up')
+    first, second = found['rows']
+    assert (first.mean, first.spread, dict(first.facts)) == (2., pytest.approx(2**.5), dict(K=5))
+    assert second.images == 207 and len(second.top1) == 2 and found['steps'] == 2
+    pages = []
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        write_page([claim], tmp_path, tmp_path / name)
+        pages.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob('*.*'))})
+    assert pages[0] == pages[1] and list(pages[0]) == ['evidence.md', 'claim_made_up.svg']
+    page = pages[0]['evidence.md'].decode()
+    assert '| [Made up](#made-up) | nothing | +1 | holds |' in page
+    assert '| first | 5 | 10 | 2.0 ± 1.4 | 2 |' in page and 'claims.py made_up' in page
+
+
+def test_verdicts():
+    rows = [Row('', 'x', 1, (70., 72.)), Row('', 'y', 1, (60., ))]  # a deviation of 1.4
+    assert verdict([2., 3.], rows) == 'holds'
+    assert verdict([2., 1.], rows) == verdict([-1., 5.], rows) == 'not visible at this size'
+    assert verdict([5., -2.], rows) == 'does not hold'
+    assert verdict([1.1], rows[1:]) == 'holds'  # one seed: 1 point
+
+
+def test_the_page_is_that_of_the_results(tmp_path):
+    """It cannot drift: `python benchmarks/claims.py --page` writes it anew."""
+    write_page(list(CLAIMS.values()), RESULTS, tmp_path)
+    docs = ROOT / 'docs/en'
+    assert (tmp_path / 'evidence.md').read_text() == (docs / 'evidence.md').read_text()
+    assert {p.name for p in tmp_path.glob('images/*')} == {p.name for p in docs.glob('images/claim_*')}
+
+
+# ---------------------------------------------------------------- with real photos
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', CLAIMS)
+def test_a_claim_in_miniature(name, tmp_path_factory):
+    root = os.environ.get('MMTINYVIT_DATA')
+    if not root:
+        pytest.skip('MMTINYVIT_DATA is not set')
+    work = tmp_path_factory.getbasetemp() / 'claims'  # what claims share is made once
+    assert measure(CLAIMS[name], Lab(work / 'steps', Path(root), quick=True), work)
+    found = load_result(work, name)
+    assert found['complete'] and found['quick'] and found['verdict'] != 'not finished'
+    assert all(0 <= top1 <= 100 and row.images > 0 for row in found['rows'] for top1 in row.top1)
+    (work / 'docs').mkdir(exist_ok=True)
+    write_page([CLAIMS[name]], work, work / 'docs')
+    assert found['effect'] in (work / 'docs/evidence.md').read_text()
