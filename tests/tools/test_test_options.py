@@ -78,11 +78,11 @@ def test_mirror_images(tested, network, photos):
     assert tested('--tta', **chosen)['accuracy/top1'] == pytest.approx(plain)
 
 
-@pytest.mark.parametrize('flags', [(), ('--tta', )])
-def test_pictures(tested, photos, tmp_path, flags):
-    """One for each photo, of the pixels that were tested and in their colours, but for the text in a corner."""
-    tested('--show-dir', tmp_path / 'pictures', '--interval', '2', *flags)
-    files = sorted(photos.glob('*/*.png'))[::2]
+@pytest.mark.parametrize(('interval', 'flags'), [(2, ()), (7, ()), (1, ('--tta', ))])
+def test_pictures(tested, photos, tmp_path, interval, flags):
+    """Of each n-th photo, of the pixels that were tested and in their colours, but for the text in a corner."""
+    tested('--show-dir', tmp_path / 'pictures', '--interval', interval, *flags)
+    files = sorted(photos.glob('*/*.png'))[::interval]
     drawn = sorted((tmp_path / 'pictures').iterdir())
     assert [path.name for path in drawn] == [f'{path.parent.name}_{path.name}_0.png' for path in files]
     for path, photo in zip(drawn, files, strict=True):

@@ -32,13 +32,14 @@ class VisualizationHook(MMPretrainVisualizationHook):
         self.swap = getattr(unwrap_model(runner.model).data_preprocessor, 'to_rgb', False)
 
     def before_val(self, runner: Runner) -> None:
-        self._note_labels(runner, runner.val_loop)
+        self._begin(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        self._note_labels(runner, runner.test_loop)
+        self._begin(runner, runner.test_loop)
 
-    def _note_labels(self, runner: Runner, loop: BaseLoop) -> None:
-        mapped = any(isinstance(metric, MappedAccuracy) for metric in loop.evaluator.metrics)
+    def _begin(self, runner: Runner, loop: BaseLoop) -> None:
+        self.seen = 0  # images
+        mapped = self.enable and any(isinstance(metric, MappedAccuracy) for metric in loop.evaluator.metrics)
         if mapped and len(label_names(loop.dataloader.dataset) or ()) != num_outputs(unwrap_model(runner.model)):
             self.draw_args['draw_gt'] = False
 
@@ -46,11 +47,11 @@ class VisualizationHook(MMPretrainVisualizationHook):
                       step: int = 0) -> None:
         if not self.enable:
             return
-        images, size = data_batch['inputs'], len(data_samples)
+        images, start = data_batch['inputs'], self.seen
+        self.seen += len(data_samples)  # the last batch may be smaller
         if len(images) and isinstance(data_batch['data_samples'][0], Sequence):  # one batch for each augmentation
             images = images[0]
-        start = size * batch_idx
-        for number in range(math.ceil(start / self.interval) * self.interval, start + size, self.interval):
+        for number in range(math.ceil(start / self.interval) * self.interval, self.seen, self.interval):
             image, sample = images[number - start], data_samples[number - start]
             image = (image.flip(0) if self.swap else image).permute(1, 2, 0).cpu().numpy().astype('uint8')  # (H, W, 3)
             name = '_'.join(Path(sample.img_path).parts[-2:]) if 'img_path' in sample else str(number)
