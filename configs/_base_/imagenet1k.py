@@ -66,7 +66,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='VisualizationHook', enable=False),
+    visualization=dict(type='mmtinyvit.VisualizationHook', enable=False),
     host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -53,7 +53,7 @@ default_scope = 'mmpretrain'
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=1),
-    visualization=dict(type='VisualizationHook', enable=False),
+    visualization=dict(type='mmtinyvit.VisualizationHook', enable=False),
     host_memory=dict(type='mmtinyvit.HostMemoryHook'))
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 load_from = None

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import huggingface_hub.constants
+import matplotlib.pyplot as plt
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
@@ -18,12 +19,21 @@ from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.engine.runner import Runner, TeacherRunner
 from mmtinyvit.errors import UserError
 
-__all__ = ['build_dataset', 'build_runner', 'check_data', 'load_config', 'use_checkpoint']
+__all__ = ['augment_test', 'build_dataset', 'build_runner', 'check_data', 'draw_results', 'load_config',
+           'use_checkpoint']
 
 PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
          {'test_dataloader', 'test_cfg', 'test_evaluator'})  # each whole or absent
 LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as tools/dist_train.sh does'), slurm=('SLURM_PROCID', 'srun'),
                  mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
+VISUALIZERS = dict(VisualizationHook='UniversalVisualizer', DetVisualizationHook='DetLocalVisualizer',
+                   SegVisualizationHook='SegLocalVisualizer')
+WITHOUT_WINDOWS = ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template')  # of matplotlib
+MERGING = dict(  # the predictions of several augmentations, by the library of the model
+    mmpretrain=dict(type='AverageClsScoreTTA'),
+    mmdet=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)),
+    mmseg=dict(type='SegTTAModel'))
+UNFLIPPED = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')  # mmdet's boxes
 
 
 # ---------------------------------------------------------------- configs
@@ -100,6 +110,74 @@ def build_dataset(cfg: Config) -> Any:
     check_data(cfg, name)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return DATASETS.build(cfg[name].dataset)
+
+
+# ---------------------------------------------------------------- tests
+def draw_results(cfg: Config, show: bool, folder: str | None, interval: int, wait_time: float) -> None:
+    """Have the predictions of a test drawn, by the hook of its library.
+
+    Args:
+        cfg: Of a classifier, or for mmdet or mmseg; its hook ``visualization`` is switched on.
+        show: In windows.
+        folder: Into files in this folder; for mmdet it lies within the folder of the run.
+        interval: Every n-th image, of a classifier.
+        wait_time: How many seconds a window stays.
+
+    Raises:
+        UserError: The config has no such hook, or nothing can be shown on this machine.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or dict(type='')
+    kind = hook['type'].rpartition('.')[2]
+    if kind not in VISUALIZERS:
+        raise UserError(f'{cfg.filename} has no hook that draws: add visualization=dict(type='
+                        "'mmtinyvit.VisualizationHook') to its default_hooks (for mmdet DetVisualizationHook, for "
+                        'mmseg SegVisualizationHook).')
+    if show and plt.get_backend().lower() in WITHOUT_WINDOWS:
+        raise UserError('--show needs a display, and there is none: write files with --show-dir.')
+    cfg.visualizer = cfg.get('visualizer') or dict(type=VISUALIZERS[kind])
+    hook.update(show=show, wait_time=wait_time)
+    if kind == 'VisualizationHook':
+        hook.update(type='mmtinyvit.VisualizationHook', enable=True, out_dir=folder, interval=interval)
+    elif kind == 'DetVisualizationHook':
+        hook.update(draw=True, test_out_dir=folder)
+    else:
+        hook.update(draw=True)
+        cfg.visualizer.setdefault('vis_backends', [dict(type='LocalVisBackend')])
+        if folder:
+            cfg.visualizer.update(save_dir=folder)
+
+
+def augment_test(cfg: Config) -> None:
+    """Test on each image and its mirror image, and merge what the model says; or as ``tta_pipeline`` and ``tta_model``.
+
+    Raises:
+        UserError: Predictions of this kind cannot be merged.
+    """
+    library = cfg.get('default_scope', 'mmpretrain')
+    if library not in MERGING and not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
+        raise UserError(f'--tta knows no default for default_scope={library!r}: add tta_model and tta_pipeline to '
+                        f'{cfg.filename}.')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if 'pipeline' not in dataset:
+        raise UserError(f'--tta changes the pipeline of a test, and {dataset.type} has none of its own: test its parts '
+                        'one by one.')
+    pipeline = cfg.get('tta_pipeline')
+    if not pipeline:  # labels are not mirrored: they are read behind the flip
+        steps = [dict(step) for step in dataset.pipeline]
+        first = next((i for i, step in enumerate(steps) if step['type'].endswith('LoadAnnotations')), len(steps) - 1)
+        if library == 'mmdet':
+            steps[-1].update(meta_keys=UNFLIPPED)
+        flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
+        pipeline = [*steps[:first], dict(type='TestTimeAug', transforms=[flips, *([step] for step in steps[first:])])]
+    merging = dict(cfg.get('tta_model') or MERGING[library])
+    if merging['type'].endswith('DetTTAModel') and 'mask_head' in {*cfg.model, *(cfg.model.get('roi_head') or ())}:
+        raise UserError(f'mmdet merges boxes and no masks, which {cfg.model.type} finds: leave --tta out.')
+    # the model's own preprocessor comes before the config's, as without --tta
+    cfg.model = merging | dict(module=cfg.model, data_preprocessor=cfg.model.get('data_preprocessor') or cfg.get(
+        'data_preprocessor'))
+    dataset.pipeline = pipeline
 
 
 # ---------------------------------------------------------------- runners

@@ -8,6 +8,7 @@ from typing import Any
 import mmengine.runner
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from timm.utils import unwrap_model
 
 from mmtinyvit.errors import UserError
@@ -16,7 +17,7 @@ from mmtinyvit.models.checkpoints import load_checkpoint
 from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts
 from mmtinyvit.store.files import FULL, sync_folder
 
-from .hooks.start import RequireWeightsHook, starts_training
+from .hooks.start import RequireWeightsHook, fresh_parts, starts_training
 
 __all__ = ['CheckpointRunner']
 
@@ -64,13 +65,16 @@ class CheckpointRunner(mmengine.runner.Runner):
             checkpoint['meta'].pop('config', None)  # MMEngine would execute it
         model = unwrap_model(self.model)
         checkpoint['state_dict'] = unwrap_checkpoint(checkpoint['state_dict'], model.state_dict())
+        if isinstance(self.model.module if is_model_wrapper(self.model) else self.model, BaseTTAModel):
+            # tests the averages, which are the state_dict: a hook would exchange them for its copy of the wrapped model
+            self._hooks = [hook for hook in self.hooks if not isinstance(hook, EMAHook)]
         averaging = [hook for hook in self.hooks if isinstance(hook, EMAHook)]
         for hook in self.hooks:
             if hook not in averaging:
                 hook.after_load_checkpoint(self, checkpoint)
         if not any(isinstance(hook, RequireWeightsHook) for hook in self.hooks):
             with self._naming_what_may_be_fresh():
-                fill_module(model, checkpoint['state_dict'], filename)
+                fill_module(model, checkpoint['state_dict'], filename, fresh_parts(self))
         if starts_training(self):  # from the averages, which are the state_dict; the others may have another head
             checkpoint.pop('ema_state_dict', None)
         for hook in averaging:

@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from timm.utils import unwrap_model
+from torch import nn
 
 from mmtinyvit.datasets.transforms import MapLabel
 from mmtinyvit.datasets.view_dataset import find_pipeline
@@ -13,7 +14,8 @@ from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import describe_class, require_classes
 
-__all__ = ['check_labels', 'check_mixed_labels', 'check_outputs', 'label_names', 'map_labels', 'training_outputs']
+__all__ = ['check_labels', 'check_mixed_labels', 'check_outputs', 'label_names', 'map_labels', 'num_outputs',
+           'training_outputs']
 
 _SHOWN = 20  # classes in a line of the log
 
@@ -104,6 +106,12 @@ def check_mixed_labels(dataset: Any, num_classes: int) -> None:
         raise UserError(f'The images are of {found} classes, and num_classes={num_classes} of the data preprocessor is '
                         'too small to mix their labels: set num_classes=None there if no label is read, or list the '
                         'images with --labels none.')
+
+
+def num_outputs(model: nn.Module) -> int | None:
+    """The classes of a classifier, of mmpretrain or timm; None if the model is another kind of network."""
+    classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+    return classes or getattr(getattr(model, 'model', None), 'num_classes', None)
 
 
 def check_outputs(dataset: Any, outputs: int | None) -> None:

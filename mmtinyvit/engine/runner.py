@@ -15,7 +15,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import build_teacher
 
 from .checkpoint_runner import CheckpointRunner
-from .label_check import check_outputs
+from .label_check import check_outputs, num_outputs
 
 __all__ = ['Runner', 'TeacherRunner']
 
@@ -59,8 +59,9 @@ class Runner(CheckpointRunner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         loop = super().build_train_loop(loop)
-        if getattr(unwrap_model(self.model), 'reads_labels', True):
-            check_outputs(loop.dataloader.dataset, self._outputs())
+        model = unwrap_model(self.model)
+        if getattr(model, 'reads_labels', True):
+            check_outputs(loop.dataloader.dataset, num_outputs(model))
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -72,7 +73,7 @@ class Runner(CheckpointRunner):
     def build_evaluator(self, evaluator: Evaluator | dict | list) -> Evaluator:
         """As MMEngine's; refuses an accuracy among more classes than there are, which would end the first epoch."""
         evaluator = super().build_evaluator(evaluator)
-        outputs = self._outputs()
+        outputs = num_outputs(unwrap_model(self.model))
         for metric in evaluator.metrics:
             if isinstance(metric, Accuracy) and not all(
                     isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk):
@@ -83,14 +84,8 @@ class Runner(CheckpointRunner):
 
     def _checked(self, loop: BaseLoop) -> BaseLoop:
         if isinstance(loop, ValLoop | TestLoop) and any(isinstance(m, Accuracy) for m in loop.evaluator.metrics):
-            check_outputs(loop.dataloader.dataset, self._outputs())
+            check_outputs(loop.dataloader.dataset, num_outputs(unwrap_model(self.model)))
         return loop
-
-    def _outputs(self) -> int | None:
-        """The classes of a classifier; None if the model is another kind of network."""
-        model = unwrap_model(self.model)
-        classes = getattr(getattr(model, 'head', None), 'num_classes', None)
-        return classes or getattr(getattr(model, 'model', None), 'num_classes', None)
 
 
 class TeacherRunner(Runner):

@@ -38,7 +38,7 @@ from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.folders import open_folder
 from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
-from .label_check import check_labels, check_mixed_labels
+from .label_check import check_labels, check_mixed_labels, num_outputs
 from .teacher import Teacher
 
 __all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part',
@@ -189,8 +189,7 @@ class StoreCheck:
                             'take mmtinyvit.DistillClassifier or DistillTimmClassifier, or DeiTDistillClassifier with '
                             'alpha above 0 and no teacher, as the model; a model of your own that reads the record '
                             'says so by its attribute reads_record = True.')
-        head = getattr(model, 'head', None)
-        classes = getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
+        classes = num_outputs(model)
         if classes not in (None, manifest.num_classes):
             raise UserError(f'The student has {classes} classes and the store {place} has {manifest.num_classes}: set '
                             f'num_classes={manifest.num_classes} in the head, or set store= to another store.')

@@ -1,4 +1,5 @@
 """The rule that a checkpoint fills a module, or is refused: half a network trains without a word."""
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -6,7 +7,9 @@ from itertools import chain
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
+from mmpretrain.models import TimmClassifier
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
 
@@ -43,6 +46,9 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         for part in module.modules():
             hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes)))
         found = module.load_state_dict(state_dict, strict=False)
+    if isinstance(module, TimmClassifier):  # whose checkpoints leave out the name of the network within
+        for names in (shapes, found.missing_keys, found.unexpected_keys):
+            names[:] = [name.removeprefix('model.') for name in names]
     other = {line.split()[0] for line in shapes}
     shapes = [line for line in shapes if not line.startswith(tuple(fresh))]
     missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
@@ -132,6 +138,7 @@ class PretrainedMixin:
 
     It stands before MMEngine's ``BaseModule`` among the bases.
     """
+    _warned = False
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says, once; then fill the backbone from the checkpoint it names, if any."""
@@ -157,3 +164,20 @@ class PretrainedMixin:
         """Let MMEngine's log say where the weights come from."""
         if hasattr(self, '_params_init_info'):
             update_init_info(self, init_info=origin)
+
+    def keep_statistics(self) -> None:
+        """BatchNorm in eval mode, for a ``norm_eval``; warns once of statistics that no training has estimated."""
+        norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.eval()
+        initial = 0 if self._warned else sum(map(_has_initial_statistics, norms))
+        if initial:
+            self._warned = True
+            print_log(f'{type(self).__name__} has norm_eval=True, which keeps the statistics of BatchNorm, and '
+                      f'{initial} of its {len(norms)} have the initial ones, mean 0 and variance 1: start from trained '
+                      'weights (init_cfg or load_from), or set norm_eval=False.', 'current', logging.WARNING)
+
+
+def _has_initial_statistics(norm: _BatchNorm) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and not mean.is_meta and bool((mean == 0).all() and (variance == 1).all())

@@ -56,6 +56,27 @@ def test_det_inferencer_draws_its_result(trained, rectangles, tmp_path):
     assert (tmp_path / 'preds/001.json').is_file()
 
 
+def test_the_tool_merges_mirror_images_and_draws(trained, rectangles, run_tool, tmp_path):
+    refused = run_tool('test', *trained, '--work-dir', tmp_path, '--tta')
+    assert refused.sentence == 'mmdet merges boxes and no masks, which MaskRCNN finds: leave --tta out.'
+
+    cfg = detector(RETINANET, rectangles, tmp_path / 'boxes', None, TINY)
+    cfg.model.bbox_head.num_classes = 3  # of the rectangles
+    cfg.model.test_cfg.update(score_thr=0., max_per_img=5)
+    cfg.default_hooks.visualization.score_thr = 0.
+    cfg.dump(tmp_path / 'config.py')
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'weights.pth')
+    ended = run_tool('test', tmp_path / 'config.py', tmp_path / 'weights.pth', '--tta', '--show-dir', 'pictures')
+    assert ended.status == 0, ended.err
+    drawn = sorted(tmp_path.glob('boxes/*/pictures/*'))  # within the run's folder, as mmdet's tool does
+    assert [path.name for path in drawn] == ['000.png', '001.png']
+    for path in drawn:
+        picture, photo = (np.array(Image.open(each).convert('RGB'))
+                          for each in (path, rectangles / 'val2017' / path.name))
+        truth, found = np.split(picture, 2, axis=1)
+        assert truth.shape == photo.shape and (truth != photo).any() and (found != photo).any()
+
+
 # ---------------------------------------------------------------- what the tools say
 def test_no_data(run_tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

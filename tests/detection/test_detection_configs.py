@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from tiny_detection import detector
+from tiny_detection import TINY, detector
 
+from mmtinyvit.engine.checkpoint_runner import CheckpointRunner
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import config_root
 
@@ -91,3 +92,28 @@ def test_a_checkpoint_of_another_size_stops_training(rectangles, classifiers, tm
     with pytest.raises(UserError, match=r'does not fill TinyViT: of \d+ tensors 0 are missing, \d+ are of another'):
         Runner.from_cfg(cfg).train()
     assert not list(Path(tmp_path).glob('*.pth'))
+
+
+def test_statistics_that_nothing_has_estimated(rectangles, tmp_path):
+    """norm_eval keeps those of the start: from random weights that is said once, from a checkpoint it is right."""
+    def trained(folder: str, **changes) -> tuple[Runner, str]:
+        cfg = detector('detection/retinanet_tiny_vit_5m_fpn_1x_coco', rectangles, tmp_path / folder, arch=TINY, side=64)
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+        cfg.param_scheduler, cfg.auto_scale_lr.enable, cfg.train_cfg.max_epochs = [], False, 2
+        cfg.update(changes)
+        runner = CheckpointRunner.from_cfg(cfg)
+        runner.train()
+        return runner, next((tmp_path / folder).glob('*/*.log')).read_text()
+
+    runner, log = trained('random')
+    norms = [module for module in runner.model.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert all((norm.running_mean == 0).all() for norm in norms)
+    told = f'which keeps the statistics of BatchNorm, and {len(norms)} of its {len(norms)} have the initial ones'
+    assert log.count(told) == 1
+
+    for norm in norms:
+        norm.running_mean.normal_(), norm.running_var.uniform_(.5, 2.)
+    torch.save(dict(state_dict=runner.model.state_dict()), tmp_path / 'detector.pth')
+    assert 'keeps the statistics' not in trained('filled', load_from=str(tmp_path / 'detector.pth'))[1]
+    with torch.device('meta'):
+        MODELS.build(dict(type='mmtinyvit.TinyViT', arch=TINY, norm_eval=True)).train()

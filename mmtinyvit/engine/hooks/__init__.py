@@ -8,8 +8,10 @@ from .host_memory import HostMemoryHook
 from .sparse_logit_distill import SparseLogitDistillHook
 from .start import MapHeadHook, NewHeadHook, RequireWeightsHook
 from .token_cache import TokenCacheHook
+from .visualization import VisualizationHook
 
 __all__ = [
     'AverageWeightsHook', 'CacheLogitsHook', 'CheckpointHook', 'ClassNamesHook', 'EpochClockHook', 'HostMemoryHook',
-    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'SparseLogitDistillHook', 'TokenCacheHook'
+    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'SparseLogitDistillHook', 'TokenCacheHook',
+    'VisualizationHook'
 ]

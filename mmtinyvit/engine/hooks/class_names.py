@@ -8,13 +8,13 @@ from mmpretrain.models import BaseClassifier
 from mmpretrain.models.heads import MultiLabelClsHead, MultiTaskHead
 from timm.utils import unwrap_model
 
-from mmtinyvit.engine.label_check import label_names, map_labels, training_outputs
+from mmtinyvit.engine.label_check import label_names, map_labels, num_outputs, training_outputs
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.accuracies import MappedAccuracy
 from mmtinyvit.evaluation.class_map import checkpoint_classes, require_same_classes
 from mmtinyvit.registry import HOOKS
 
-from .start import HEADS, MapHeadHook, state_of
+from .start import MapHeadHook, head_tensors, state_of
 
 __all__ = ['ClassNamesHook']
 
@@ -46,8 +46,10 @@ class ClassNamesHook(Hook):
         if not isinstance(runner._train_loop, BaseLoop):
             self.outputs, self.owner = named, f'the checkpoint {runner._load_from}'
             return
+        if not named or not _has_labels(runner):
+            return
         mapped = any(isinstance(hook, MapHeadHook) for hook in runner.hooks)
-        if not named or not _has_labels(runner) or not runner._resume and (mapped or not _has_head(checkpoint, named)):
+        if not runner._resume and (mapped or not _has_head(runner, checkpoint, named)):
             return
         outputs, owner = training_outputs(runner)
         if outputs and len(outputs) == len(named):
@@ -86,7 +88,7 @@ class ClassNamesHook(Hook):
         if len(mapping) == len(metrics) or names is None:
             return
         if self.outputs is None:
-            count = _num_outputs(unwrap_model(runner.model))
+            count = num_outputs(unwrap_model(runner.model))
             if count not in (None, len(names)):
                 raise UserError(f'The images of the test are of {len(names)} classes and the model has {count}, and '
                                 f'nothing says which of them are the same: {ADVICE}.')
@@ -104,12 +106,7 @@ def _has_labels(runner: Runner) -> bool:
     return isinstance(model, BaseClassifier) and not several
 
 
-def _has_head(checkpoint: dict, classes: Sequence[str]) -> bool:
+def _has_head(runner: Runner, checkpoint: dict, classes: Sequence[str]) -> bool:
     """Whether a checkpoint has the last layer of its classes."""
     state = state_of(checkpoint)
-    return any(len(state[f'{name}.weight']) == len(classes) for name in HEADS if f'{name}.weight' in state)
-
-
-def _num_outputs(model: Any) -> int | None:
-    head = getattr(model, 'head', None)
-    return getattr(head, 'num_classes', None) or getattr(getattr(model, 'model', None), 'num_classes', None)
+    return any(len(state[name]) == len(classes) for name in head_tensors(runner.model, state))

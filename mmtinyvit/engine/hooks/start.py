@@ -1,5 +1,5 @@
 """What a training starts from: a checkpoint whose head is mapped, left out, or must fill the model."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -7,15 +7,18 @@ from mmengine.runner import BaseLoop, Runner
 from timm.utils import unwrap_model
 from torch import Tensor, nn
 
-from mmtinyvit.engine.label_check import training_outputs
+from mmtinyvit.engine.label_check import num_outputs, training_outputs
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList, checkpoint_classes, list_classes, match_classes, same_classes
 from mmtinyvit.models.weights import PRETRAINED, fill_module
 from mmtinyvit.registry import HOOKS
 
-__all__ = ['HEADS', 'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'map_rows', 'starts_training', 'state_of']
+__all__ = [
+    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'fresh_parts', 'head_tensors', 'map_rows', 'starts_training',
+    'state_of'
+]
 
-HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain and timm; Cream
+HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain; Cream
 
 
 def starts_training(runner: Runner) -> bool:
@@ -28,10 +31,30 @@ def state_of(checkpoint: dict) -> dict[str, Tensor]:
     return next((checkpoint[name] for name in ('state_dict', 'model') if name in checkpoint), checkpoint)
 
 
-def _heads(model: nn.Module) -> tuple[str, ...]:
-    """Where a linear classifier may lie in a checkpoint for ``model``; timm calls it differently in each network."""
-    names = (getattr(getattr(model, 'model', None), 'pretrained_cfg', None) or {}).get('classifier') or ()
-    return *HEADS, *([names] if isinstance(names, str) else names)  # TimmClassifier saves without its prefix model.
+def _head_layers(model: nn.Module) -> tuple[str, ...]:
+    """Where a linear classifier lies in the checkpoints that a model takes; a network of timm is asked for its own."""
+    network = getattr(unwrap_model(model), 'model', None)
+    if not hasattr(network, 'get_classifier'):
+        return HEADS
+    heads = network.get_classifier()
+    inside = {part for head in (heads if isinstance(heads, tuple | list) else [heads]) for part in head.modules()}
+    return tuple(name for name, part in network.named_modules() if part in inside
+                 and isinstance(part, nn.Linear | nn.Conv2d) and len(part.weight) == network.num_classes)
+
+
+def head_tensors(model: nn.Module, state: Collection[str]) -> list[str]:
+    """Names of the tensors in a checkpoint for ``model`` that have a row for each class."""
+    return [f'{layer}.{kind}' for layer in _head_layers(model) for kind in ('weight', 'bias')
+            if f'{layer}.{kind}' in state]
+
+
+def fresh_parts(runner: Runner) -> tuple[str, ...]:
+    """Prefixes of what may start anew: what :class:`RequireWeightsHook` names, and the head with a new head."""
+    if not starts_training(runner):
+        return ()
+    named = next((hook.fresh for hook in runner.hooks if isinstance(hook, RequireWeightsHook)), ())
+    new = any(isinstance(hook, NewHeadHook) for hook in runner.hooks)
+    return named + tuple(f'{layer}.' for layer in _head_layers(runner.model) if new)
 
 
 def _names_weights(config: object) -> bool:
@@ -75,13 +98,11 @@ class MapHeadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = state_of(checkpoint)
-        model = unwrap_model(runner.model)
-        names = [name for name in _heads(model) if f'{name}.weight' in state]
-        if runner._resume or not names:
+        names = head_tensors(runner.model, state)
+        wanted = num_outputs(unwrap_model(runner.model))
+        if runner._resume or not names or wanted is None:
             return
-        weight, bias = f'{names[0]}.weight', f'{names[0]}.bias'
-        wanted = model.head.num_classes if names[0] in HEADS else len(model.model.get_parameter(weight))
-        found = len(state[weight])
+        found = len(state[names[0]])
         named = checkpoint_classes(checkpoint.get('meta') or {}, checkpoint.get('teacher_store'))
         learnt = training_outputs(runner)[0] if starts_training(runner) else None
         source, target = _choose(self.source, named, found), _choose(self.target, learnt, wanted)
@@ -94,7 +115,7 @@ class MapHeadHook(Hook):
             raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}, which '
                             'MapHeadHook cannot map (to start with a new head, replace it by mmtinyvit.NewHeadHook in '
                             f'custom_hooks): {error}') from error
-        for name in (weight, bias):
+        for name in names:
             state[name] = map_rows(state[name], index)
         matched = int((index >= 0).sum())
         runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset, '
@@ -118,17 +139,18 @@ def _layout(layout: ClassList | None, rows: int, argument: str) -> ClassList:
 class NewHeadHook(Hook):
     """After loading a checkpoint to start training from, before the model takes it: leave its classifier out.
 
-    For a linear probe, or another set of classes. Does nothing in a test or on resuming.
+    For a linear probe, or another set of classes. The head may then start anew. Does nothing in a test or on resuming.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not starts_training(runner):
             return
         state = state_of(checkpoint)
-        for name in filter(lambda name: f'{name}.weight' in state, _heads(unwrap_model(runner.model))):
-            runner.logger.info(f'The checkpoint\'s head of {len(state[f"{name}.weight"]):,} classes is left out')
-            del state[f'{name}.weight']
-            state.pop(f'{name}.bias', None)
+        names = head_tensors(runner.model, state)
+        if names:
+            runner.logger.info(f"The checkpoint's head of {len(state[names[0]]):,} classes is left out")
+        for name in names:
+            del state[name]
 
 
 @HOOKS.register_module()
@@ -139,7 +161,8 @@ class RequireWeightsHook(Hook):
     :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
-        fresh: Prefixes of the parameters that may start anew, for example ``('head.', )``.
+        fresh: Prefixes of the parameters that may start anew, for example ``('neck.', )``. With :class:`NewHeadHook`
+            the head is one of them.
         unused: Prefixes of what the checkpoint may hold beyond the model, for example what only pretraining needs.
     """
     priority = 'LOW'
@@ -156,11 +179,12 @@ class RequireWeightsHook(Hook):
         state = {name: value for name, value in state_of(checkpoint).items()
                  if not (starts and name.startswith(self.unused))}
         source = str(runner._load_from or f'that {runner.work_dir}/last_checkpoint names')
+        fresh = fresh_parts(runner)
         try:
-            filled = fill_module(model, state, source, self.fresh if starts else ())
+            filled = fill_module(model, state, source, fresh)
         except UserError as error:
             raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
-                            f'custom_hooks, which is {self.fresh}.') from error
+                            f'custom_hooks, which is {fresh}.') from error
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:

@@ -62,10 +62,16 @@ class ConvNorm(nn.Module):
         return self.bn(self.conv(x))
 
     def fuse(self) -> None:
-        """Fold the norm into the convolution for good, for inference."""
-        if isinstance(self.bn, _BatchNorm):
+        """Fold the norm into the convolution for good, for inference; other layers in their places stay as they are."""
+        foldable = _is_plain(self.conv, nn.Conv2d) and _is_plain(self.bn, nn.BatchNorm2d, nn.SyncBatchNorm)
+        if foldable and self.bn.running_mean is not None:
             self.conv = fuse_conv_bn_eval(self.conv.eval(), self.bn.eval())
             self.bn = nn.Identity()
+
+
+def _is_plain(module: nn.Module, *types: type[nn.Module]) -> bool:
+    """Whether ``module`` computes what one of the ``types`` does: no subclass, no hook and no pruning changes that."""
+    return type(module) in types and not module._forward_pre_hooks and not module._forward_hooks
 
 
 class PatchEmbed(nn.Module):
@@ -78,8 +84,9 @@ class PatchEmbed(nn.Module):
         self.conv2 = ConvNorm(out_channels // 2, out_channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        # in channels-last memory (B, C, H, W) maps and (B, H, W, C) tokens are views of one another
-        x = x.contiguous(memory_format=torch.channels_last)  # (B, 3, 4 H, 4 W)
+        # in channels-last memory (B, C, H, W) maps and (B, H, W, C) tokens are views of one another; torch.vmap knows
+        # contiguous() without a memory format alone
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # (B, 3, 4 H, 4 W)
         return self.conv2(self.act(self.conv1(x)))  # (B, C, H, W)
 
 
@@ -129,6 +136,14 @@ def window_offsets(window_size: int) -> Tensor:
     return offsets.reshape(window_size**2, -1)
 
 
+@torch.fx.wrap  # one node of a graph, since how much there is to pad depends on the input
+def fill_windows(x: Tensor, window_size: int) -> Tensor:
+    """Pad tokens ``(B, H, W, C)`` with zeros on the right and at the bottom, up to whole windows."""
+    _, H, W, _ = x.shape
+    right, bottom = -W % window_size, -H % window_size
+    return F.pad(x, (0, 0, 0, right, 0, bottom)) if right or bottom else x
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside square windows, with one learnt bias per head and offset.
 
@@ -161,8 +176,7 @@ class WindowAttention(nn.Module):
         """Attend in every window of the tokens ``x`` ``(B, H, W, C)``; the output has the same shape."""
         _, H, W, C = x.shape
         w = self.window_size
-        if H % w or W % w:
-            x = F.pad(x, (0, 0, 0, -W % w, 0, -H % w))
+        x = fill_windows(x, w)
         x = x.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3)  # (B, rows, columns, w, w, C)
         windows = x.shape[:3]
         x = self.norm(x.reshape(-1, w * w, C))  # (B * rows * columns, N, C)
@@ -263,12 +277,12 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         mlp_ratio: Hidden width of an MLP over its width, instead of the arch's 4.
         mbconv_expand_ratio: Hidden width of an inverted bottleneck over its width, instead of the arch's 4.
         drop_path_rate: Stochastic depth: 0 in the first block, rising linearly to this in the last.
-        out_indices: Stages to output. Later stages are not built.
+        out_indices: Stages to output, in this order. Later stages are not built.
         gap_before_output: Output pooled and normalised vectors ``(B, C)``, as a linear classification head takes them;
             if False, the plain maps ``(B, C, H, W)``.
         frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages with the norms of their
             outputs; so the number of stages freezes everything, for a linear probe.
-        norm_eval: Keep BatchNorm in eval mode while training.
+        norm_eval: Keep BatchNorm in eval mode while training, with the statistics of a checkpoint.
         with_cp: Recompute each block in the backward pass instead of keeping its intermediates.
         init_cfg: Initialisation of MMEngine. By default linear layers get a truncated normal of std 0.02, and
             convolutions PyTorch's own initialisation. ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
@@ -336,19 +350,19 @@ class TinyViT(PretrainedMixin, BaseBackbone):
             x: Images ``(B, in_channels, H, W)``.
 
         Returns:
-            One tensor per output stage, in the order of the stages: ``(B, C)`` if ``gap_before_output``, else
+            One tensor per entry of ``out_indices``, in their order: ``(B, C)`` if ``gap_before_output``, else
             ``(B, C, ceil(H/s), ceil(W/s))``, contiguous.
         """
-        outs = []
+        outs = {}
         x = self.patch_embed(x)  # (B, C, ceil(H/4), ceil(W/4))
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices and self.gap_before_output:
-                outs.append(getattr(self, f'norm{i}')(x.mean((2, 3))))  # (B, C)
+                outs[i] = getattr(self, f'norm{i}')(x.mean((2, 3)))  # (B, C)
             elif i in self.out_indices:
                 # in plain NCHW memory: mmcv's RoIAlign takes any other for it, and silently mixes up pixels
-                outs.append(x.contiguous())
-        return tuple(outs)
+                outs[i] = x.contiguous()
+        return tuple(outs[i] for i in self.out_indices)
 
     def load_pretrained(self, checkpoint: str, prefix: str | None = None) -> None:
         found, place = find_tiny_vit(read_state_dict(checkpoint), checkpoint, prefix)
@@ -361,15 +375,14 @@ class TinyViT(PretrainedMixin, BaseBackbone):
         if mode:
             self._freeze()
             if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                self.keep_statistics()
         return self
 
     def fuse(self) -> 'TinyViT':
         """Fold every BatchNorm into its convolution, in place and for good: for inference, not for training.
 
-        The state dict changes its keys with it, so load checkpoints before.
+        Layers that were exchanged, hooked, pruned or parametrised stay as they are. The state dict changes its keys
+        with it, so load checkpoints before.
         """
         for module in self.modules():
             if isinstance(module, ConvNorm):

@@ -97,15 +97,15 @@ class DownMobile(nn.Module):
         super().__init__()
         hidden, second = in_channels * expand, out_channels * second_expand
         self.conv1 = ConvNorm(in_channels, hidden, 3, 2, groups=in_channels)
-        self.act1 = DynamicReLU(hidden, token_dims)
         self.shuffle1 = shuffle(in_channels if groups > 1 else 1)
+        self.act1 = DynamicReLU(hidden, token_dims)
         self.conv2 = ConvNorm(hidden, out_channels, groups=groups)
         self.conv3 = ConvNorm(out_channels, second, 3, groups=out_channels)
-        self.act2 = DynamicReLU(second, token_dims)
         self.shuffle2 = shuffle(out_channels if groups > 1 else 1)
+        self.act2 = DynamicReLU(second, token_dims)
         self.conv4 = ConvNorm(second, out_channels, groups=groups)
 
     def forward(self, x: Tensor, token: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` and token ``(B, D)`` to a map ``(B, C', ceil(H / 2), ceil(W / 2))``."""
-        out = self.conv2(self.shuffle1(self.act1(self.conv1(x), token)))
-        return out + self.conv4(self.shuffle2(self.act2(self.conv3(out), token)))
+        out = self.conv2(self.act1(self.shuffle1(self.conv1(x)), token))
+        return out + self.conv4(self.act2(self.shuffle2(self.conv3(out)), token))

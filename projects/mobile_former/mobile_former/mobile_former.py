@@ -10,7 +10,6 @@ from operator import mul
 import torch.nn.functional as F
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit import ConvNorm
@@ -43,7 +42,7 @@ class MobileFormer(PretrainedMixin, BaseBackbone):
             ``MobileFormerClsHead`` takes: the last map, and the tokens after a last look at it.
         frozen_stages: -1 freezes nothing, 0 the stem, n the tokens and all up to the n-th of the four
             strides, so 4 everything, for a linear probe.
-        norm_eval: Keep BatchNorm in eval mode while training.
+        norm_eval: Keep BatchNorm in eval mode while training, with the statistics of a checkpoint.
         init_cfg: Initialisation of MMEngine, on top of the original's.
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` must fill every tensor.
 
@@ -102,7 +101,7 @@ class MobileFormer(PretrainedMixin, BaseBackbone):
         tokens = self.tokens.weight.expand(x.shape[0], -1, -1)
         x = F.relu6(self.stem(x))
         for i, block in enumerate(self.blocks, start=1):
-            if isinstance(block, LiteMobile):
+            if i == 1:  # the lite one, by its place: another module may stand there
                 x = block(x)
             else:
                 x, tokens = block(x, tokens)
@@ -127,9 +126,7 @@ class MobileFormer(PretrainedMixin, BaseBackbone):
         if mode:
             self._freeze()
             if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                self.keep_statistics()
         return self
 
     def fuse(self) -> 'MobileFormer':

@@ -22,6 +22,10 @@ GOLDEN = {  # logits of the original code, weights and image by tests/hash_fill.
         shape=[1, 1000], mean=0.03527225933183912, std=1.0540429246341112, absmax=3.428753983821269,
         first=[-1.380894400037705, 1.2206544860471995, 1.072701481664331, 0.8723295988439248],
         last=[-1.1490907566448159, 0.13176362066002054, -0.6810022357013222, -0.26270944884994607]),
+    '26m': dict(
+        shape=[1, 1000], mean=0.027693802753073704, std=1.0540741574326296, absmax=3.364266094444288,
+        first=[-0.9541833992986133, 0.30305869625967097, 0.8670641378884469, 1.4788227197588335],
+        last=[-0.8245837574453372, 0.5377248618781089, 0.8327108131803159, -0.6247642388646644]),
 }
 TINY = dict(stem=8, token_dims=16, num_tokens=3, head_channels=32, blocks=[
     ('lite', 2, 8, 2), ('mobile', 2, 8), ('down', 2, 12, 2, 2), ('down', 2, 16, 2, 2), ('mobile', 2, 16),
@@ -85,6 +89,17 @@ def test_images_do_not_see_each_other():
     with torch.no_grad():
         apart = torch.cat([model(each[None]) for each in images])
         torch.testing.assert_close(model(images), apart, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_block_may_be_exchanged():
+    """Whatever takes a map and gives one may stand there, as a wrapper around the block does."""
+    model = MobileFormer('294m', out_indices=(3, 0)).eval()
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images)
+        model.blocks[0] = nn.Sequential(model.blocks[0])
+        for ours, expected in zip(model(images), before, strict=True):
+            assert torch.equal(ours, expected)
 
 
 def test_a_group_hears_the_others():

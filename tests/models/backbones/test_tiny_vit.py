@@ -129,6 +129,15 @@ def test_later_stages_are_not_built(tiny):
     assert [map_.shape for map_ in maps] == [(1, 8, 8, 8), (1, 16, 4, 4)]
 
 
+def test_outputs_come_in_the_order_of_out_indices(tiny):
+    for options in (dict(), dict(gap_before_output=False)):
+        rising, falling = tiny(out_indices=(0, 3), **options).eval(), tiny(out_indices=(3, 0), **options).eval()
+        falling.load_state_dict(rising.state_dict())
+        images = torch.randn(1, 3, 32, 32)
+        for ours, expected in zip(falling(images), reversed(rising(images)), strict=True):
+            assert torch.equal(ours, expected)
+
+
 def test_several_pooled_outputs(tiny):
     outs = tiny(out_indices=(2, 3)).eval()(torch.randn(5, 3, 32, 32))
     assert [out.shape for out in outs] == [(5, 24), (5, 32)]

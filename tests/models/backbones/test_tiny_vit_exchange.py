@@ -5,10 +5,14 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import save
+from timm.layers import BatchNormAct2d
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parameters_to_vector, prune
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm
+from torchvision.ops import FrozenBatchNorm2d
 
 SIZE = (45, 70)  # no window fills these maps
 
@@ -93,26 +97,104 @@ def test_adapters_around_linear_layers_compute_and_learn(model, images, name):
     assert adapter.down.weight.grad.abs().sum() > 0 and adapter.up.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('name, other', [
-    ('stages.0.blocks.0.conv2.bn', lambda: nn.GroupNorm(4, 32)),
-    ('stages.2.downsample.conv2.bn', lambda: nn.GroupNorm(4, 24)),
-    ('stages.1.blocks.0.local_conv', nn.Identity),
-    ('stages.0.blocks.0.conv2.conv', lambda: nn.Conv2d(32, 32, 5, padding=2, groups=32)),
-    ('stages.0.blocks.0.act1', nn.ReLU),
-    ('stages.2.blocks.0.mlp.act', nn.ReLU),
-    ('stages.2.blocks.0.mlp.norm', nn.Identity),
-    ('stages.2.blocks.0.attn', nn.Identity),
-    ('stages.2.blocks.0', nn.Identity),
-])
-def test_any_part_may_be_exchanged(model, images, name, other):
+def put(name: str, make):
+    """An exchange: ``make(layer)`` takes the place of the layer of that name."""
+
+    def exchange(model: nn.Module) -> nn.Module:
+        part = make(model.get_submodule(name))
+        model.set_submodule(name, part)
+        return part
+
+    return exchange
+
+
+def change(name: str, how):
+    """An exchange: ``how(layer)`` changes what the layer of that name computes with."""
+
+    def exchange(model: nn.Module) -> nn.Module:
+        layer = model.get_submodule(name)
+        how(layer)
+        return layer
+
+    return exchange
+
+
+def share(name: str, other: str):
+    """An exchange: one layer stands in both places."""
+    return lambda model: put(name, lambda _: model.get_submodule(other))(model)
+
+
+class LowRankConv(nn.Module):
+    """The adapter of a convolution."""
+
+    def __init__(self, layer: nn.Conv2d):
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Conv2d(layer.in_channels, 2, 3, padding=1, bias=False)
+        self.up = nn.Conv2d(2, layer.out_channels, 1, bias=False)
+
+    def forward(self, x):
+        return self.layer(x) + self.up(self.down(x))
+
+
+class DoubledConv(nn.Conv2d):
+    """A convolution that does more than a convolution."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+CONV, NORM = 'stages.0.blocks.0.conv2.conv', 'stages.0.blocks.0.conv2.bn'  # 32 channels, depthwise
+EXCHANGES = {
+    'an adapter of a convolution': put(CONV, LowRankConv),
+    'an adapter of query, key and value': put('stages.1.blocks.0.attn.qkv', LowRank),
+    'another convolution': put(CONV, lambda _: nn.Conv2d(32, 32, 5, padding=2, groups=32)),
+    'a kind of convolution': put(CONV, lambda _: DoubledConv(32, 32, 3, padding=1)),
+    'group norm': put(NORM, lambda _: nn.GroupNorm(4, 32)),
+    'instance norm': put('stages.2.downsample.conv2.bn', lambda _: nn.InstanceNorm2d(24, affine=True)),
+    'batch norm without statistics': put(NORM, lambda _: nn.BatchNorm2d(32, track_running_stats=False)),
+    'batch norm with an activation': put(NORM, lambda _: BatchNormAct2d(32)),
+    'frozen batch norm': put(NORM, lambda _: FrozenBatchNorm2d(32)),
+    'no norm': put(NORM, lambda _: nn.Identity()),
+    'root mean square norm': put('stages.2.blocks.0.mlp.norm', lambda _: nn.RMSNorm(24)),
+    'another activation': put('stages.0.blocks.0.act1', lambda _: nn.PReLU()),
+    'another activation of an MLP': put('stages.2.blocks.0.mlp.act', lambda _: nn.SiLU()),
+    'another stem': put('patch_embed', lambda _: nn.Conv2d(3, 8, 4, stride=4, padding=2)),
+    'another down-sampling': put('stages.1.downsample', lambda _: nn.Conv2d(8, 16, 2, stride=2)),
+    'another MLP': put('stages.1.blocks.0.mlp', lambda _: nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16))),
+    'no attention': put('stages.2.blocks.0.attn', lambda _: nn.Identity()),
+    'no local convolution': put('stages.1.blocks.0.local_conv', lambda _: nn.Identity()),
+    'no block': put('stages.2.blocks.0', lambda _: nn.Identity()),
+    'a pruned convolution': change(CONV, lambda layer: prune.l1_unstructured(layer, 'weight', amount=.5)),
+    'a pruned linear layer': change('stages.1.blocks.0.mlp.fc1', lambda layer: prune.ln_structured(
+        layer, 'weight', amount=.5, n=2, dim=0)),
+    'a parametrised convolution': change(CONV, spectral_norm),
+    'a parametrised linear layer': change('stages.1.blocks.0.attn.proj', spectral_norm),
+    'a hook that changes a norm': change(NORM, lambda norm: norm.register_forward_hook(lambda _, __, out: 2 * out)),
+    'a shared linear layer': share('stages.2.blocks.0.mlp.fc1', 'stages.2.blocks.1.mlp.fc1'),
+    'a shared convolution': share('stages.2.blocks.0.local_conv.conv', 'stages.2.blocks.1.local_conv.conv'),
+    'a shared norm': share('stages.2.blocks.0.local_conv.bn', 'stages.2.blocks.1.local_conv.bn'),
+    'a shared block': share('stages.2.blocks.0', 'stages.2.blocks.1'),
+}
+NEED_A_NORM = ('frozen batch norm', 'no norm', 'a shared norm')
+
+
+@pytest.mark.parametrize('kind', EXCHANGES)
+def test_any_part_may_be_exchanged(model, images, kind):
+    """It is called and learns, whatever the form; and folding the norms afterwards changes nothing."""
+    if kind in NEED_A_NORM and not isinstance(model.get_submodule(NORM), nn.BatchNorm2d):
+        pytest.skip('the norms are folded away')
     before = outputs(model, images)
-    part = other()
+    part = EXCHANGES[kind](model)
+    after = outputs(model, images)
+    assert after.shape == before.shape and (after - before).abs().max() > 1e-4
     called = []
-    part.register_forward_hook(lambda *_: called.append(1))
-    model.set_submodule(name, part)
-    assert (outputs(model, images) - before).abs().max() > 1e-4
+    hook = part.register_forward_hook(lambda *_: called.append(1))
     sum(out.square().sum() for out in model(images)).backward()
-    assert called and all(p.grad is not None for p in part.parameters())
+    hook.remove()
+    assert called and all(p.grad is not None for p in part.parameters() if p.requires_grad)
+    expected = outputs(model.eval(), images)
+    torch.testing.assert_close(outputs(model.fuse(), images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dynamic_quantisation(tiny, images):
@@ -122,36 +204,6 @@ def test_dynamic_quantisation(tiny, images):
     assert not [part for part in quantised.modules() if type(part) is nn.Linear]
     off = (outputs(quantised, images) - expected).norm() / expected.norm()
     assert 0 < off < .05
-
-
-def test_pruned_weights_do_not_count(model, images):
-    block = model.stages[1].blocks[0]
-    layers = [block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2, block.local_conv.conv]
-    before = outputs(model, images)
-    for layer in layers:
-        prune.l1_unstructured(layer, 'weight', amount=.5)
-    pruned = outputs(model, images)
-    assert (pruned - before).abs().max() > 1e-4
-    for layer in layers:
-        prune.remove(layer, 'weight')
-        assert (layer.weight == 0).float().mean() == pytest.approx(.5, abs=.01)
-    torch.testing.assert_close(outputs(model, images), pruned)
-
-
-def test_a_parametrised_weight_learns(model, images):
-    layer = model.stages[1].blocks[0].mlp.fc1
-    weight_norm(layer)
-    sum(out.square().sum() for out in model(images)).backward()
-    assert all(p.grad is not None for p in layer.parametrizations.parameters())
-
-
-def test_a_layer_may_be_shared(tiny, images):
-    model = tiny().eval()
-    first, second = model.stages[2].blocks
-    first.mlp.fc1 = second.mlp.fc1
-    shared = outputs(model, images)
-    first.mlp.fc1 = copy.deepcopy(second.mlp.fc1)
-    assert torch.equal(outputs(model, images), shared)
 
 
 def test_copies_and_pickles_compute_the_same(model, images):
@@ -208,15 +260,77 @@ def test_averaged_weights_compute_what_their_tensors_say(tiny, images):
     assert torch.equal(outputs(averaged, images), outputs(loaded, images))
 
 
-def test_a_batch_of_none(tiny):
-    assert tiny().eval()(torch.zeros(0, 3, *SIZE))[0].shape == (0, 32)
+def test_a_batch_of_none(model):
+    outs = model(torch.zeros(0, 3, *SIZE))
+    assert [out.shape for out in outs] == [(0, 16, 6, 9), (0, 32, 2, 3)]
+    sum(out.sum() for out in outs).backward()
+    for values in (model.state_dict().values(), (p.grad for p in model.parameters() if p.grad is not None)):
+        assert all(value.isfinite().all() for value in values)
 
 
-def test_second_derivatives(tiny):
-    model, images = tiny().eval().double(), torch.randn(1, 3, 32, 32, dtype=torch.float64, requires_grad=True)
-    slope, = torch.autograd.grad(model(images)[0].sum(), images, create_graph=True)
+def test_a_batch_that_batch_norm_refuses_leaves_finite_statistics(tiny):
+    model = tiny().train()
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        model(torch.randn(1, 3, 8, 8))
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_second_derivatives(model):
+    model, images = model.double(), torch.randn(2, 3, 32, 32, dtype=torch.float64, requires_grad=True)
+    slope, = torch.autograd.grad(sum(out.square().sum() for out in model(images)), images, create_graph=True)
     slope.square().sum().backward()
     assert images.grad.abs().sum() > 0
+
+
+def test_gradients_of_each_image_by_vmap(tiny, images):
+    model = tiny().eval()
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters, image):
+        return torch.func.functional_call(model, parameters, (image[None], ))[0].square().sum()
+
+    found = torch.vmap(torch.func.grad(loss), (None, 0))(parameters, images)
+    for i, image in enumerate(images):
+        for name, expected in torch.func.grad(loss)(parameters, image).items():
+            torch.testing.assert_close(found[name][i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_graph_of_torch_fx_serves_every_size(model, images):
+    graph = torch.fx.symbolic_trace(model)
+    for batch in (images, torch.randn(3, 3, 64, 64)):
+        assert torch.equal(outputs(graph, batch), outputs(model, batch))
+
+
+def test_sharded_parameters_get_the_same_gradients(tiny, images, tmp_path):
+    plain, sharded = tiny().train(), tiny().train()
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/rendezvous', rank=0, world_size=1)
+    try:
+        mesh = dist.init_device_mesh('cpu', (1, ))
+        for stage in sharded.stages:
+            for block in stage.blocks:
+                fully_shard(block, mesh=mesh)
+        fully_shard(sharded, mesh=mesh)
+        for model in (plain, sharded):
+            model(images)[0].square().sum().backward()
+        for ours, expected in zip(sharded.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad.full_tensor(), expected.grad)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_lbfgs(tiny, images):
+    model = tiny().train()
+    optimizer, losses = torch.optim.LBFGS(model.parameters(), lr=.1, max_iter=3), []
+
+    def step():
+        optimizer.zero_grad()
+        loss = model(images)[0].sub(1).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    optimizer.step(step)
+    assert losses[-1] < losses[0]
 
 
 def test_an_ensemble_by_vmap(tiny):
