@@ -278,6 +278,19 @@ def test_gpus_of_a_wrapper_are_a_number():
     assert ended.returncode == 2 and ended.stderr.startswith('Usage: ')
 
 
+def test_names_that_are_set_too_late(child, tmp_path, capsys):
+    """What inherits from a config cannot change a name that the config has used."""
+    (tmp_path / 'base.py').write_text(
+        "epochs = 20\nfolder = 'data'\ntrain_cfg = dict(by_epoch=True, max_epochs=epochs)\nvis = dict(place=folder)\n")
+    (tmp_path / 'late.py').write_text(
+        "_base_ = 'base.py'\nepochs = 2\nfolder = 'mine'\nown = 3\nwork_dir = f'{folder}/{own}'\n")
+    cfg = read_config(tmp_path / 'late.py')
+    assert cfg.train_cfg.max_epochs == 20
+    said = capsys.readouterr().err
+    assert said == f'Warning: epochs of {tmp_path}/late.py changes nothing: its _base_ has used it already, so set what ' \
+                   'is made of it.\n'
+
+
 def test_a_base_that_is_not_there(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text("_base_ = 'imagenette/data.py'\n")

@@ -117,20 +117,3 @@ def test_a_head_that_was_forgotten(photos, tmp_path, distilled):
     # a test needs the head, even where training would start with a new one
     with pytest.raises(UserError, match='does not fill'):
         runner(photos, tmp_path, [NEW, REQUIRE | dict(fresh=['head.'])], cfg=model(7)).load_or_resume()
-
-
-@pytest.mark.parametrize('name, head', [('mobilenetv3_small_050', 'classifier'), ('resnet18', 'fc')])
-def test_the_head_of_a_timm_student(photos, tmp_path, caplog, name, head):
-    """timm calls it differently in each network, and TimmClassifier saves it without its own prefix."""
-    init_default_scope('mmpretrain')
-    large = MODELS.build(dict(type='TimmClassifier', model_name=name, num_classes=1000)).state_dict()
-    assert f'{head}.weight' in large
-    torch.save(dict(state_dict=large, meta=dict(dataset_meta=dict(classes=[f'c{i}' for i in range(997)] + [
-        'class_0', 'class_1', 'class_2']))), tmp_path / 'distilled.pth')
-    small = dict(type='TimmClassifier', model_name=name, num_classes=3)
-    mapped = runner(photos, tmp_path, [MAP, REQUIRE], cfg=small)
-    mapped.train()
-    assert torch.equal(mapped.model.state_dict()[f'{head}.weight'], large[f'{head}.weight'][-3:])
-    runner(photos, tmp_path, [NEW, REQUIRE | dict(fresh=(f'model.{head}.', ))], cfg=small).train()
-    with pytest.raises(UserError, match=rf'model\.{head}\.weight'):
-        runner(photos, tmp_path, [NEW, REQUIRE | dict(fresh=('head.', ))], cfg=small).train()
