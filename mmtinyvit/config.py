@@ -76,13 +76,14 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
             advice += (f", where _base_ is a path relative to its file; the library's are in {config_root()}, as in "
                        f"_base_ = '{config_root()}/demo/distill.py'")
         raise UserError(f'The config {path} cannot be read ({type(error).__name__}: {reason}): {advice}.') from error
+    text = cfg.text  # of all files
     # the runner formats the config's text several times; without yapf that costs milliseconds instead of seconds
     cfg = Config(_with_names(cfg.to_dict()), filename=cfg.filename, format_python_code=False)
     warnings = [f'{name} of {cfg.filename} is a name that nothing reads (did you mean {close}?).'
                 for name, value in cfg.items() if isinstance(value, dict | list) and not name.endswith('_pipeline')
                 for close in _close(name, READ_NAMES)]
     warnings += [f'{name} of {cfg.filename} changes nothing: its _base_ has used it already, so set what is made of it.'
-                 for name in _set_too_late(path, cfg.text)]
+                 for name in _set_too_late(path, text)]
     for key, value in (options or {}).items():
         warnings += _set_option(cfg, key, value)
     warnings += [f'{name} of optim_wrapper.paramwise_cfg is a name that nothing reads (did you mean {close}?).'
@@ -134,7 +135,7 @@ def _set_too_late(path: Path, text: str) -> list[str]:
     tree = ast.parse(path.read_text('utf-8'))
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     names = [target.id for line in tree.body if isinstance(line, ast.Assign) for target in line.targets
-             if isinstance(target, ast.Name) and target.id not in used | READ_NAMES]
+             if isinstance(target, ast.Name) and target.id not in used | READ_NAMES | {'_base_'}]
     return [name for name in dict.fromkeys(names)
             if len(re.findall(rf'^{name} *=', text, re.MULTILINE)) > names.count(name)]
 

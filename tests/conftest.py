@@ -1,11 +1,9 @@
 import functools
 import gc
 import logging
-import os
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import mmengine.config.utils
@@ -16,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from object_storage import ObjectStorage, object_storage
+from processes import TOOLS, tool_environment
 from tiny_flow import saving, teacher, write_photos
 
 # For every base config of another library MMEngine reads all of its metafiles, half a second each time: once is enough.
@@ -23,7 +22,6 @@ mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 # pytest runs a process per core; and sums are added in the order of the tools' own processes.
 torch.set_num_threads(1)
 
-TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
 
 class Ended(NamedTuple):
@@ -97,14 +95,6 @@ def start_tool():
         return subprocess.Popen(command, env=tool_environment(), text=True, **popen)
 
     return start
-
-
-def tool_environment() -> dict[str, str]:
-    """One thread per process, so that 1 and 2 processes add in the same order; the tests' folder for custom imports."""
-    paths = [str(TOOLS.parent), str(TOOLS.parent / 'tests')]
-    if os.environ.get('PYTHONPATH'):
-        paths.append(os.environ['PYTHONPATH'])
-    return os.environ | dict(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
 
 
 @pytest.fixture(scope='session')

@@ -12,7 +12,9 @@ from mmengine.utils import import_modules_from_strings
 
 from mmtinyvit.cli.runner import build_runner
 
-__all__ = ['CLEAN', 'in_ranks', 'measure', 'train_in_turn']
+__all__ = ['CLEAN', 'TOOLS', 'in_ranks', 'measure', 'tool_environment', 'train_in_turn']
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
 # PyTorch's gradients do not work in a plain fork of a process that has exported or compiled a network.
 CLEAN = multiprocessing.get_context('forkserver')
@@ -56,3 +58,11 @@ def measure(cfg: Config, out: Path) -> None:
     metrics = runner.test()
     if runner.rank == 0:
         out.write_text(json.dumps(metrics))
+
+
+def tool_environment() -> dict[str, str]:
+    """One thread per process, so that 1 and 2 processes add in the same order; the tests' folder for custom imports."""
+    paths = [str(TOOLS.parent), str(TOOLS.parent / 'tests')]
+    if os.environ.get('PYTHONPATH'):
+        paths.append(os.environ['PYTHONPATH'])
+    return os.environ | dict(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')

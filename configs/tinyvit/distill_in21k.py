@@ -60,12 +60,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file='images.index',
         source=data_source,
-        pipeline=[
-            dict(type='mmtinyvit.LoadImage'),
-            replay,
-            dict(type='mmtinyvit.LoadTeacherLogits'),  # reads the store
-            dict(type='mmtinyvit.PackViewInputs'),
-        ]))
+        pipeline=[*train_pipeline[:-1], dict(type='mmtinyvit.LoadTeacherLogits'), train_pipeline[-1]]))
 test_evaluator = val_evaluator = dict(  # 21,841 classes are judged on the 1,000 through the class map
     _delete_=True, type='mmtinyvit.MappedAccuracy', num_classes=num_classes, topk=(1, 5))
 

@@ -287,8 +287,8 @@ def test_names_that_are_set_too_late(child, tmp_path, capsys):
     cfg = read_config(tmp_path / 'late.py')
     assert cfg.train_cfg.max_epochs == 20
     said = capsys.readouterr().err
-    assert said == f'Warning: epochs of {tmp_path}/late.py changes nothing: its _base_ has used it already, so set what ' \
-                   'is made of it.\n'
+    assert said == (f'Warning: epochs of {tmp_path}/late.py changes nothing: its _base_ has used it already, so set '
+                    'what is made of it.\n')
 
 
 def test_a_base_that_is_not_there(tmp_path):

@@ -113,7 +113,7 @@ def test_more_than_the_cluster_has(save):
     assert save('--gpus-per-actor', 1, '--actors', 2).sentence == (
         'The Ray cluster has 0 GPUs, and 2 actors with 1 each need 2: start more nodes, or ask for fewer with --actors '
         'or --gpus-per-actor.')
-    assert 'has 1 CPUs, and 1 actors with 64 each need 64' in save('--cpus-per-actor', 64).sentence
+    assert ' CPUs, and 1 actors with 64 each need 64' in save('--cpus-per-actor', 64).sentence
 
 
 def test_no_cluster(run_tool, tmp_path, photos, teacher_checkpoint):

@@ -3,9 +3,8 @@ import os
 import subprocess
 import sys
 
-from conftest import TOOLS, tool_environment
 from mmengine.config import Config
-from processes import in_ranks, train_in_turn
+from processes import TOOLS, in_ranks, tool_environment, train_in_turn
 from tiny_flow import distilling, recorded
 
 from mmtinyvit.store.admin.copying import copy_store

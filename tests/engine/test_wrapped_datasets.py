@@ -93,7 +93,8 @@ def test_records_come_by_the_batch(make, wrappers, photos, saved_store, monkeypa
     read_in_batches(dataset)
     asked = []
     read = LogitStore.read
-    monkeypatch.setattr(LogitStore, 'read', lambda self, view, keys: asked.append(len(keys)) or read(self, view, keys))
+    monkeypatch.setattr(LogitStore, 'read', lambda self, view, keys, *more: asked.append(len(keys)) or read(
+        self, view, keys, *more))
     found = next(iter(DataLoader(dataset, batch_sampler=[indices], collate_fn=list)))
     assert asked == [4]
     for sample, same in zip(found, expected, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tool_environment
+from processes import tool_environment
 from tiny_flow import contents, saving
 
 from mmtinyvit.store.admin.copying import copy_store

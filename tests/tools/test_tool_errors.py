@@ -1,4 +1,5 @@
 """Bad input to the tools: status 1, one sentence, no traceback, and nothing half-written."""
+import gc
 import os
 import runpy
 import shutil
@@ -206,6 +207,7 @@ def small_disk(tmp_path):
     if not mounted:
         pytest.skip('mounting a small file system needs root')
     yield folder
+    gc.collect()  # what an exception's frames hold is still mapped
     subprocess.run(['umount', str(folder)], check=True)
 
 
