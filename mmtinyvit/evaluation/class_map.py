@@ -270,5 +270,6 @@ def checkpoint_classes(meta: Mapping[str, Any], teacher_store: Mapping[str, Any]
     have the classes of the images, does not say what the teacher's are called; what it knows of its store does.
     """
     store = meta.get('teacher_store', teacher_store)
-    classes = (meta.get('dataset_meta') or {} if store is None else store).get('classes')
-    return tuple(map(str, classes)) if classes else None
+    said = meta.get('dataset_meta') if store is None else store
+    classes = said.get('classes') if isinstance(said, Mapping) else None
+    return tuple(map(str, classes)) if classes and isinstance(classes, list | tuple) else None

@@ -182,8 +182,8 @@ CONTAINERS = ('state_dict_ema', 'state_dict', 'model', 'model_ema', 'student', '
 
 
 def open_containers(checkpoint: Mapping) -> Mapping:
-    """What a checkpoint has in the first of :data:`CONTAINERS`, at any depth, or itself; logs which of several."""
-    while found := [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping)]:
+    """What a checkpoint has in the first of :data:`CONTAINERS` with content, at any depth, or itself; says which."""
+    while found := [name for name in CONTAINERS if isinstance(checkpoint.get(name), Mapping) and checkpoint[name]]:
         if len(found) > 1:
             print_log(f'The checkpoint has {" and ".join(found)}: {found[0]} is taken', logger='current')
         checkpoint = checkpoint[found[0]]

@@ -97,10 +97,12 @@ def load_checkpoint(source: str | Path, map_location: Any = 'cpu') -> dict:
     """
     content = _content(str(source), map_location)
     tensors = open_containers(content) if isinstance(content, Mapping) else {}
-    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in tensors.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
     others = {name: value for name, value in content.items() if not isinstance(value, Tensor)}
+    if not isinstance(others.get('meta', {}), Mapping):  # of another program
+        del others['meta']
     return others | dict(state_dict=tensors)
 
 

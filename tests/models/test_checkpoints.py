@@ -17,6 +17,7 @@ from mmengine.runner.checkpoint import load_checkpoint as mmengine_load
 from torch import nn
 
 from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import checkpoint_classes
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import fetch_weights, load_checkpoint, read_checkpoint, read_state_dict
 from mmtinyvit.models.weights import fill_module, fill_part
@@ -276,3 +277,13 @@ def test_pickles_are_no_checkpoints():
     with pytest.raises(UserError, match='is no checkpoint'):
         read_state_dict('weights.pth')
     assert not Path('executed').exists()
+
+
+@pytest.mark.parametrize('around', [
+    dict(meta='of another program'), dict(meta=dict(dataset_meta='pets')),
+    dict(meta=dict(dataset_meta=dict(classes='cat'))),
+    dict(state_dict_ema={}), {0: torch.zeros(1)}], ids=['meta', 'dataset_meta', 'classes', 'empty', 'number'])
+def test_what_other_programs_keep_beside_the_tensors(tmp_path, around):
+    torch.save(around | dict(state_dict=dict(weight=torch.ones(2))), tmp_path / 'other.pth')
+    tensors, meta = read_checkpoint(tmp_path / 'other.pth')
+    assert list(tensors) == ['weight'] and checkpoint_classes(meta) is None
