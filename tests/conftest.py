@@ -2,6 +2,7 @@ import functools
 import gc
 import logging
 import runpy
+import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from tiny_flow import saving, teacher, write_photos
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 # pytest runs a process per core; and sums are added in the order of the tools' own processes.
 torch.set_num_threads(1)
+# A script in the background ignores Ctrl-C, and so would the tools that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 

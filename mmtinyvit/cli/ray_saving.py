@@ -162,7 +162,7 @@ class RaySaving:
         reasons = {unit: reason for task, reason in failed for unit in task}
         reasons |= {unit: f'{needed} is not saved, to which it is relative'
                     for needed, groups in self.waiting.items() for group in groups for unit in group}
-        return reasons
+        return {unit: reasons[unit] for unit in sorted(reasons, key=lambda unit: (unit.view, unit.shard))}
 
 
 def save_with_ray(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
