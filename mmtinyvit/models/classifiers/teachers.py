@@ -46,6 +46,9 @@ def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: b
         names = checkpoint_classes(meta) or names
     else:
         fill_teacher(model, config, random_teacher)
+        for place, _, settings in pretrained_parts(model):
+            if place in ('', 'head.'):
+                names = checkpoint_classes(read_checkpoint(settings['checkpoint'])[1]) or names
         if isinstance(model, TimmClassifier) and config.get('pretrained'):
             names = _timm_classes(model.model)
     model = revert_sync_batchnorm(model)

@@ -35,6 +35,15 @@ def test_whole_models(teacher_checkpoint, plain):
     assert_filled(build_teacher(teacher() | pretrained(teacher_checkpoint)), plain)
 
 
+def test_the_names_of_the_classes_come_with_the_weights(tmp_path, plain):
+    names = tuple(f'class {i}' for i in range(CLASSES))
+    torch.save(dict(state_dict=plain, meta=dict(dataset_meta=dict(classes=names))), tmp_path / 'named.pth')
+    head = teacher()['head'] | pretrained(tmp_path / 'named.pth', prefix='head.')
+    assert build_teacher(teacher(), str(tmp_path / 'named.pth')).class_names == names
+    assert build_teacher(teacher() | pretrained(tmp_path / 'named.pth')).class_names == names
+    assert build_teacher(with_backbone(**pretrained(tmp_path / 'named.pth')) | dict(head=head)).class_names == names
+
+
 @pytest.mark.parametrize('config', [teacher(), TIMM, TIMM | dict(pretrained=False)])
 def test_no_source(config):
     with pytest.raises(UserError, match=r'teacher \w+ has no weights for (\d+) of its \1 tensors .*--random-teacher'):
