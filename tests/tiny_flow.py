@@ -56,6 +56,14 @@ def photo_dataset(root: Path, store: Path | None = None, **pipeline) -> dict:
     return dict(type='mmtinyvit.ImageFolder', data_prefix=str(root), pipeline=view_pipeline(root, store, **pipeline))
 
 
+def labelled_loader(photos) -> dict:
+    """For a validation or test: the photos, whose three classes are the first of the teacher's."""
+    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32),
+                dict(type='mmtinyvit.MapLabel', index=[0, 1, 2]), dict(type='PackInputs')]
+    return dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
+
+
 def runtime(work_dir: Path) -> dict:
     """What every run here shares."""
     return dict(

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from tiny_flow import distilling, photo_dataset
+from tiny_flow import distilling, labelled_loader
 
 from mmtinyvit.config import READ_NAMES, RUNNER_NAMES, read_config
 from mmtinyvit.errors import UserError
@@ -21,11 +21,8 @@ def config(tmp_path_factory, photos, saved_store):
     """A training with validation, as a file."""
     folder = tmp_path_factory.mktemp('config')
     cfg = distilling(photos, saved_store, folder / 'work', batch_size=7, epochs=1)
-    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32),
-                dict(type='mmtinyvit.MapLabel', index=[0, 1, 2]), dict(type='PackInputs')]
-    loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                  collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
-    cfg.merge_from_dict(dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type='Accuracy')))
+    cfg.merge_from_dict(dict(
+        val_dataloader=labelled_loader(photos), val_cfg=dict(), val_evaluator=dict(type='Accuracy')))
     cfg.dump(folder / 'train.py')
     return folder / 'train.py'
 

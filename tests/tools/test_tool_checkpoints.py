@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_flow import distilling, photo_dataset, saving
+from tiny_flow import distilling, labelled_loader, saving
 
 from mmtinyvit.store import LogitStore
 
@@ -29,11 +29,8 @@ def save_config(tmp_path, photos):
 def train_config(tmp_path, photos, saved_store):
     """Trains, and tests with the training's images."""
     cfg = distilling(photos, saved_store, tmp_path / 'work', epochs=1, batch_size=7)
-    pipeline = [dict(type='mmtinyvit.LoadImage'), dict(type='Resize', scale=32),
-                dict(type='mmtinyvit.MapLabel', index=[0, 1, 2]), dict(type='PackInputs')]
-    loader = dict(batch_size=7, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                  collate_fn=dict(type='default_collate'), dataset=photo_dataset(photos) | dict(pipeline=pipeline))
-    cfg.merge_from_dict(dict(test_dataloader=loader, test_cfg=dict(), test_evaluator=dict(type='Accuracy')))
+    cfg.merge_from_dict(dict(
+        test_dataloader=labelled_loader(photos), test_cfg=dict(), test_evaluator=dict(type='Accuracy')))
     cfg.dump('train.py')
     return 'train.py'
 
