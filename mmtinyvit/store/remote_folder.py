@@ -72,7 +72,9 @@ class RemoteFolder:
                 found = system.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        return {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
+        files = {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
+        # Not the folder itself, as which s3fs lists what a console made, or a store that appears at this moment.
+        return {file: size for file, size in files.items() if file and not file.endswith('/')}
 
     def head(self, file: str, size: int) -> bytes:
         with self._talking(f'read {self.where(file)}') as (system, path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import s3fs
 from store_teacher import KEYS, TOPK, dense, manifest, sparsify
 from store_teacher import contents as files
 
@@ -130,6 +131,28 @@ def test_something_else_there(tmp_path, bucket):
 
 
 # ---------------------------------------------------------------- folders
+def test_a_folder_that_the_console_made(tmp_path, bucket, whole):
+    """Object stores have no folders, and their consoles put an empty object where a person makes one."""
+    fsspec.filesystem('s3').pipe_file(f'{bucket}/store/', b'')
+    write(PartWriter(f'{bucket}/store', manifest(), KEYS))
+    assert contents(f'{bucket}/store', tmp_path / 'back') == whole
+
+
+def test_another_job_creates_the_store_while_it_is_looked_for(tmp_path, bucket, whole, monkeypatch):
+    """s3fs asks about a folder in which it found nothing, and by then there may be something."""
+    info = s3fs.S3FileSystem._info
+
+    async def late(self, path, *args, **kwargs):
+        await self._pipe_file(f'{path}/manifest.json.another-job.tmp', b'')
+        return await info(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, '_info', late)
+    writer = PartWriter(f'{bucket}/store', manifest(), KEYS)
+    monkeypatch.undo()
+    write(writer)
+    assert LogitStore(f'{bucket}/store').complete_views() == list(VIEWS)
+
+
 def test_folders_of_their_own_are_merged(tmp_path, whole):
     for part in range(3):
         writer = PartWriter(tmp_path / str(part), manifest(), KEYS)
