@@ -10,11 +10,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from timm.utils import unwrap_model
+from torch import nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import load_checkpoint
-from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts
+from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts, timm_as_init_cfg
 from mmtinyvit.store.files import FULL, sync_folder
 
 from .hooks.start import RequireWeightsHook, fresh_parts, starts_training
@@ -30,6 +31,10 @@ class CheckpointRunner(mmengine.runner.Runner):
 
     What of a model may start anew is named by :class:`.RequireWeightsHook`; without it, nothing may.
     """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """As MMEngine; the files that a config names for timm's networks are read like all others."""
+        return super().build_model(timm_as_init_cfg(model))
 
     def load_or_resume(self) -> None:
         """As MMEngine. Raises :class:`UserError` if ``last_checkpoint`` names a file that is not there."""

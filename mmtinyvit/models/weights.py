@@ -1,14 +1,15 @@
 """The rule that a checkpoint fills a module, or is refused: half a network trains without a word."""
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit, update_init_info
 from mmpretrain.models import TimmClassifier
-from torch import Tensor, nn
+from torch import Tensor, isfinite, isnan, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmtinyvit.errors import UserError
@@ -16,7 +17,8 @@ from mmtinyvit.errors import UserError
 from .checkpoint_keys import convert_vit_state_dict, unwrap_checkpoint
 from .checkpoints import read_checkpoint, read_state_dict
 
-__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_parts']
+__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_parts',
+           'timm_as_init_cfg']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
@@ -25,32 +27,40 @@ SHOWN = 12  # names of each kind in an error; all of them go to the log
 def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str, fresh: Iterable[str] = ()) -> int:
     """Load ``state_dict`` into ``module`` and make sure that nothing was left as it was.
 
+    Weights that are NaN or infinite are taken, with a warning that names them: some networks have parameters that they
+    never use.
+
     Args:
         module: May rename tensors on loading, as :class:`.TinyViT` does.
         state_dict: The tensors; their names are unwrapped by
             :func:`~mmtinyvit.models.checkpoint_keys.unwrap_checkpoint`.
         source: Where they come from, for the error.
-        fresh: Prefixes of what may be missing, or of another shape: parts that start anew.
+        fresh: Prefixes of what may be missing, or of another shape or kind: parts that start anew.
 
     Returns:
         int: How many tensors of the module were filled.
 
     Raises:
-        UserError: Tensors are missing, unknown or of another shape; names them. BatchNorm's ``num_batches_tracked``
-            does not count.
+        UserError: Tensors are missing, unknown, of another shape, or of another kind, as integers for fractions; names
+            them. BatchNorm's ``num_batches_tracked`` does not count.
     """
     shapes: list[str] = []
+    kinds: list[str] = []
     state_dict = unwrap_checkpoint(state_dict, module.state_dict())
     # each runs behind the hooks of its module that rename tensors
     with ExitStack() as hooks:
         for part in module.modules():
-            hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_other_shapes, shapes)))
+            hooks.enter_context(part.register_load_state_dict_pre_hook(partial(_leave_out_others, shapes, kinds)))
         found = module.load_state_dict(state_dict, strict=False)
     if isinstance(module, TimmClassifier):  # whose checkpoints leave out the name of the network within
-        for names in (shapes, found.missing_keys, found.unexpected_keys):
+        for names in (shapes, kinds, found.missing_keys, found.unexpected_keys):
             names[:] = [name.removeprefix('model.') for name in names]
-    other = {line.split()[0] for line in shapes}
-    shapes = [line for line in shapes if not line.startswith(tuple(fresh))]
+    other = {line.split()[0] for line in shapes + kinds}
+    shapes, kinds = ([line for line in lines if not line.startswith(tuple(fresh))] for lines in (shapes, kinds))
+    if kinds:
+        raise UserError(f'The checkpoint {source} has integers where {type(module).__name__} has fractions, or the '
+                        f'reverse: {", ".join(kinds[:SHOWN])}; give the weights as they were before they were '
+                        'quantised.')
     missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
     unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')]
     unfilled = [name for name in missing if not name.startswith(tuple(fresh))]
@@ -62,6 +72,7 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         raise UserError(f'The checkpoint {source} does not fill {type(module).__name__}: of {len(names)} tensors '
                         f'{_count(unfilled, "missing")}, {_count(shapes, "of another shape")}, and '
                         f'{_count(unknown, "unknown")}; give the checkpoint of the same network.')
+    _warn_of_no_numbers(module, other.union(missing), source)
     return len(names) - len(other.union(missing))
 
 
@@ -86,8 +97,11 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None, fresh
     Raises:
         UserError: As :func:`fill_module`.
     """
+    tensors = read_checkpoint(checkpoint)[0]
+    if hasattr(part, 'timm_model') and not any('timm_model.' in name for name in tensors):
+        part = part.timm_model  # a TIMMBackbone around the network whose file this is
     own = part.state_dict()
-    tensors = unwrap_checkpoint(read_checkpoint(checkpoint)[0], own)
+    tensors = unwrap_checkpoint(tensors, own)
     if to_ours := getattr(part, '_checkpoint_filter', None):  # other layouts of a classifier
         to_ours(tensors, '')
     wanted = f'{prefix.removesuffix(".")}.' if prefix else ''
@@ -96,6 +110,28 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None, fresh
     found = {name.removeprefix(place): value for name, value in tensors.items()
              if name in children or name.startswith(tuple(f'{child}.' for child in children))}
     return fill_module(part, found, checkpoint, fresh)
+
+
+def timm_as_init_cfg(config: Any) -> Any:
+    """A model's config that names the files for timm's networks as MMEngine does, at any depth.
+
+    timm reads ``checkpoint_path`` while the network is built, and raises bare errors. As an ``init_cfg`` of type
+    ``Pretrained`` the file is read and taken like all others. NumPy's files, which timm alone understands, stay.
+    """
+    if isinstance(config, list | tuple):
+        return type(config)(map(timm_as_init_cfg, config))
+    if not isinstance(config, Mapping):
+        return config
+    config = type(config)({name: timm_as_init_cfg(value) for name, value in config.items()})
+    checkpoint = config.get('checkpoint_path')
+    if 'model_name' in config and checkpoint and not str(checkpoint).lower().endswith(('.npz', '.npy')):
+        del config['checkpoint_path']
+        own = config.get('init_cfg') or []
+        own = [own] if isinstance(own, Mapping) else list(own)
+        if not any(settings['type'] in PRETRAINED for settings in own):  # which would be loaded over it
+            own.append(dict(type='Pretrained', checkpoint=str(checkpoint)))
+        config['init_cfg'] = own
+    return config
 
 
 def pretrained_parts(module: nn.Module, place: str = '') -> Iterator[tuple[str, nn.Module, Mapping]]:
@@ -119,13 +155,35 @@ def _init_settings(module: nn.Module) -> list[Mapping]:
     return [found] if isinstance(found, Mapping) else list(found or ())
 
 
-def _leave_out_other_shapes(shapes: list[str], module: nn.Module, state_dict: dict, prefix: str, *_) -> None:
-    """Before loading one module: take out tensors of another shape than its own, and note both shapes."""
+def _leave_out_others(shapes: list[str], kinds: list[str], module: nn.Module, state_dict: dict, prefix: str,
+                      *_) -> None:
+    """Before loading one module: take out tensors of another shape or kind than its own, and note both."""
     for name, own in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
         given = state_dict.get(prefix + name)
-        if isinstance(given, Tensor) and own.ndim and given.shape != own.shape:
+        if not isinstance(given, Tensor):
+            continue
+        if own.ndim and given.shape != own.shape:
             shapes.append(f'{prefix}{name} is {list(given.shape)} instead of {list(own.shape)}')
             del state_dict[prefix + name]
+        elif _kind(given) != _kind(own) and name != 'num_batches_tracked':
+            kinds.append(f'{prefix}{name} is {given.dtype} instead of {own.dtype}'.replace('torch.', ''))
+            del state_dict[prefix + name]
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def _warn_of_no_numbers(module: nn.Module, unfilled: Collection[str], source: str) -> None:
+    """Name the parameters that are NaN or infinite, and the buffers that are NaN: masks may have infinities."""
+    values = chain(((name, value, isfinite) for name, value in module.named_parameters()),
+                   ((name, value, lambda value: ~isnan(value)) for name, value in module.named_buffers()))
+    found = [name for name, value, sound in values if value.is_floating_point() and not value.is_meta
+             and name not in unfilled and not sound(value).all()]
+    if found:
+        print_log(f'The checkpoint {source} has NaN or infinite weights: {", ".join(found[:SHOWN])}'
+                  f'{", ..." * (len(found) > SHOWN)} of {type(module).__name__}; what is computed with them is NaN, '
+                  'too. If its training diverged, take an earlier checkpoint.', 'current', logging.WARNING)
 
 
 def _count(names: list[str], what: str) -> str:

@@ -58,9 +58,10 @@ def fresh_parts(runner: Runner) -> tuple[str, ...]:
 
 
 def _names_weights(config: object) -> bool:
-    """Whether a model's config has an ``init_cfg`` of type ``Pretrained`` at any depth."""
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained``, or what timm reads, at any depth."""
     if isinstance(config, Mapping):
-        return config.get('type') in PRETRAINED or any(map(_names_weights, config.values()))
+        return (config.get('type') in PRETRAINED or any(map(config.get, ('pretrained', 'checkpoint_path')))
+                or any(map(_names_weights, config.values())))
     return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
