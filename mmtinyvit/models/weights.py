@@ -1,7 +1,9 @@
 """The rule that a checkpoint fills a module, or is refused: half a network trains without a word."""
 import logging
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -17,14 +19,25 @@ from mmtinyvit.errors import UserError
 from .checkpoint_keys import convert_vit_state_dict, unwrap_checkpoint
 from .checkpoints import read_checkpoint, read_state_dict
 
-__all__ = ['PRETRAINED', 'PretrainedMixin', 'fill_module', 'fill_part', 'fill_vit', 'pretrained_parts',
-           'timm_as_init_cfg']
+__all__ = ['PRETRAINED', 'PretrainedMixin', 'UnfilledError', 'fill_module', 'fill_part', 'fill_vit',
+           'pretrained_parts', 'starts_anew', 'timm_as_init_cfg']
 
 PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 SHOWN = 12  # names of each kind in an error; all of them go to the log
+SUGGESTED = 6  # patterns for `fresh`: more are no sentence
 
 
-def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str, fresh: Iterable[str] = ()) -> int:
+class UnfilledError(UserError):
+    """A checkpoint does not fill a module.
+
+    Attributes:
+        fresh: What ``fresh`` would have to name so that it does; empty if that cannot help, or would be much.
+    """
+    fresh: tuple[str, ...] = ()
+
+
+def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str, fresh: Iterable[str] = (),
+                is_part: bool = False) -> int:
     """Load ``state_dict`` into ``module`` and make sure that nothing was left as it was.
 
     Weights that are NaN or infinite are taken, with a warning that names them: some networks have parameters that they
@@ -35,14 +48,17 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         state_dict: The tensors; their names are unwrapped by
             :func:`~mmtinyvit.models.checkpoint_keys.unwrap_checkpoint`.
         source: Where they come from, for the error.
-        fresh: Prefixes of what may be missing, or of another shape or kind: parts that start anew.
+        fresh: What may be missing, or of another shape or kind: parts that start anew, see :func:`starts_anew`.
+        is_part: Whether the tensors may be of more than the module; then those that none of its children has a name
+            for do not count.
 
     Returns:
         int: How many tensors of the module were filled.
 
     Raises:
-        UserError: Tensors are missing, unknown, of another shape, or of another kind, as integers for fractions; names
-            them. BatchNorm's ``num_batches_tracked`` does not count.
+        UnfilledError: Tensors are missing, unknown or of another shape; names them. Buffers of integers may be missing:
+            they count, as ``num_batches_tracked`` of BatchNorm, or are indices that the constructor computes.
+        UserError: Tensors are of another kind, as integers for fractions.
     """
     shapes: list[str] = []
     kinds: list[str] = []
@@ -56,24 +72,51 @@ def fill_module(module: nn.Module, state_dict: Mapping[str, Tensor], source: str
         for names in (shapes, kinds, found.missing_keys, found.unexpected_keys):
             names[:] = [name.removeprefix('model.') for name in names]
     other = {line.split()[0] for line in shapes + kinds}
-    shapes, kinds = ([line for line in lines if not line.startswith(tuple(fresh))] for lines in (shapes, kinds))
+    shapes, kinds = ([line for line in lines if not starts_anew(line.split()[0], fresh)] for lines in (shapes, kinds))
     if kinds:
         raise UserError(f'The checkpoint {source} has integers where {type(module).__name__} has fractions, or the '
                         f'reverse: {", ".join(kinds[:SHOWN])}; give the weights as they were before they were '
                         'quantised.')
-    missing = [name for name in found.missing_keys if not name.endswith('num_batches_tracked') and name not in other]
-    unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')]
-    unfilled = [name for name in missing if not name.startswith(tuple(fresh))]
-    names = [name for name in module.state_dict() if not name.endswith('num_batches_tracked')]
+    own = module.state_dict()
+    names = [name for name, value in own.items() if value.is_floating_point() or value.is_complex()]
+    missing = [name for name in found.missing_keys if name in names and name not in other]
+    children = {name.split('.')[0] for name in own}
+    unknown = [name for name in found.unexpected_keys if not name.endswith('num_batches_tracked')
+               and (name.split('.')[0] in children or not is_part)]
+    unfilled = [name for name in missing if not starts_anew(name, fresh)]
     if unfilled or unknown or shapes:
         for title, found in (('Missing', unfilled), ('Unknown', unknown), ('Other shapes', shapes)):
             if found:
                 print_log(f'{title} in {source}: {", ".join(found)}', logger='current')
-        raise UserError(f'The checkpoint {source} does not fill {type(module).__name__}: of {len(names)} tensors '
-                        f'{_count(unfilled, "missing")}, {_count(shapes, "of another shape")}, and '
-                        f'{_count(unknown, "unknown")}; give the checkpoint of the same network.')
+        error = UnfilledError(f'The checkpoint {source} does not fill {type(module).__name__}: of {len(names)} tensors '
+                              f'{_count(unfilled, "missing")}, {_count(shapes, "of another shape")}, and '
+                              f'{_count(unknown, "unknown")}; give the checkpoint of the same network.')
+        if not unknown:
+            error.fresh = _modules_of([*unfilled, *(line.split()[0] for line in shapes)], names)
+        raise error
     _warn_of_no_numbers(module, other.union(missing), source)
     return len(names) - len(other.union(missing))
+
+
+def starts_anew(name: str, fresh: Iterable[str]) -> bool:
+    """Whether ``fresh`` names a tensor: by how its name begins, where ``*`` stands for anything."""
+    return any(fnmatchcase(name, f'{pattern}*') for pattern in fresh)
+
+
+def _modules_of(names: Collection[str], own: Collection[str]) -> tuple[str, ...]:
+    """What ``fresh`` would say of some tensors of a network: the largest modules that have no others, if they are few.
+
+    Blocks that differ in their number alone are one pattern, such as ``layer4.*.conv2.conv_offset.``.
+    """
+    found = {}
+    for name in names:
+        parts = name.split('.')
+        heads = ['.'.join(parts[:i]) + '.' for i in range(1, len(parts))]
+        whole = next((head for head in heads if {other for other in own if other.startswith(head)} <= {*names}), name)
+        found[re.sub(r'\.\d+(?=\.)', '.*', whole)] = None
+    others = set(own) - set(names)
+    few = len(found) <= SUGGESTED and not any(starts_anew(other, found) for other in others)
+    return tuple(found) if few else ()
 
 
 def fill_vit(vit: nn.Module, checkpoint: str, optional: tuple[str, ...], fresh: Iterable[str]) -> int:
@@ -106,10 +149,8 @@ def fill_part(part: nn.Module, checkpoint: str, prefix: str | None = None, fresh
         to_ours(tensors, '')
     wanted = f'{prefix.removesuffix(".")}.' if prefix else ''
     place = next((place for place in (wanted, '', 'backbone.') if any(place + name in tensors for name in own)), wanted)
-    children = tuple(dict.fromkeys(f'{place}{name.split(".")[0]}' for name in own))
-    found = {name.removeprefix(place): value for name, value in tensors.items()
-             if name in children or name.startswith(tuple(f'{child}.' for child in children))}
-    return fill_module(part, found, checkpoint, fresh)
+    found = {name.removeprefix(place): value for name, value in tensors.items() if name.startswith(place)}
+    return fill_module(part, found, checkpoint, fresh, is_part=True)
 
 
 def timm_as_init_cfg(config: Any) -> Any:

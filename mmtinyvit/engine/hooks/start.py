@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from mmtinyvit.engine.label_check import num_outputs, training_outputs
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList, checkpoint_classes, list_classes, match_classes, same_classes
-from mmtinyvit.models.weights import PRETRAINED, fill_module
+from mmtinyvit.models.weights import PRETRAINED, UnfilledError, fill_module
 from mmtinyvit.registry import HOOKS
 
 __all__ = [
-    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'fresh_parts', 'head_tensors', 'map_rows', 'starts_training',
-    'state_of'
+    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'fresh_parts', 'head_tensors', 'how_to_start_anew', 'map_rows',
+    'starts_training', 'state_of'
 ]
 
 HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain; Cream
@@ -55,6 +55,13 @@ def fresh_parts(runner: Runner) -> tuple[str, ...]:
     named = next((hook.fresh for hook in runner.hooks if isinstance(hook, RequireWeightsHook)), ())
     new = any(isinstance(hook, NewHeadHook) for hook in runner.hooks)
     return named + tuple(f'{layer}.' for layer in _head_layers(runner.model) if new)
+
+
+def how_to_start_anew(error: UnfilledError, place: str = '') -> str:
+    """What to say after ``error`` of the part of a model under ``place``, where a training begins."""
+    named = ', '.join(repr(place + pattern) for pattern in error.fresh)
+    example = f', here with {named}' if named else ''
+    return f'What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in custom_hooks{example}.'
 
 
 def _names_weights(config: object) -> bool:
@@ -162,8 +169,8 @@ class RequireWeightsHook(Hook):
     :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
-        fresh: Prefixes of the parameters that may start anew, for example ``('neck.', )``. With :class:`NewHeadHook`
-            the head is one of them.
+        fresh: How the names of the parameters begin that may start anew, for example ``('neck.', )``, or with ``*`` for
+            anything ``('backbone.layer4.*.conv2.conv_offset.', )``. With :class:`NewHeadHook` the head is one of them.
         unused: Prefixes of what the checkpoint may hold beyond the model, for example what only pretraining needs.
     """
     priority = 'LOW'
@@ -183,9 +190,8 @@ class RequireWeightsHook(Hook):
         fresh = fresh_parts(runner)
         try:
             filled = fill_module(model, state, source, fresh)
-        except UserError as error:
-            raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
-                            f'custom_hooks, which is {fresh}.') from error
+        except UnfilledError as error:
+            raise UserError(f'{error} {how_to_start_anew(error)}') from error
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:
