@@ -32,7 +32,7 @@ from mmtinyvit.datasets.mixing import PairedSampler
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import ClassList, list_classes, require_same_classes, spell_classes
+from mmtinyvit.evaluation.class_map import LAYOUTS, ClassList, list_classes, require_same_classes, spell_classes
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, MissingShard, PartWriter, StoreError, diff_fingerprints
 from mmtinyvit.store.admin.summary import is_replayable
 from mmtinyvit.store.folders import open_folder
@@ -41,8 +41,8 @@ from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 from .label_check import check_labels, check_mixed_labels, num_outputs
 from .teacher import Teacher
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'open_part',
-           'request_manifest', 'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'join_store', 'listed_keys', 'note_class_names',
+           'open_part', 'request_manifest', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
@@ -93,6 +93,21 @@ def _teacher_classes(teacher: Teacher, num_classes: int, given: ClassList | None
         require_same_classes(known, names, 'The teacher is of {ours} by its checkpoint, and of {theirs} by classes= of '
                              'the saving', 'correct it, or leave it out.')
     return names
+
+
+def note_class_names(request: dict[str, Any], manifest: Manifest, place: Place) -> None:
+    """Say so if a store that records are saved into has no names of the teacher's classes, and what to do."""
+    if manifest.class_names:
+        return
+    if request['fingerprints'].get('class_names'):
+        print_log(f'The store {place} was begun without names of its {manifest.num_classes:,} classes, and stays '
+                  'without: what is saved now is the same, but name them where the store is read (--classes of '
+                  'tools/logit_store.py, mmtinyvit.MapLabel in a pipeline), or save into a new store.', 'current')
+        return
+    layout = next((name for name, layout in LAYOUTS.items() if layout.num_classes == manifest.num_classes), None)
+    print_log(f'The store {place} has no names of its {manifest.num_classes:,} classes, so labels are compared with '
+              "them by number alone: to keep names, set classes= of the saving to a label layout or a file with a name "
+              f"a line, such as classes={layout or 'classes.txt'!r}, before the store is begun.", 'current')
 
 
 @contextmanager

@@ -64,13 +64,23 @@ def stats(args: argparse.Namespace) -> None:
 
 
 def label_index(args: argparse.Namespace) -> list[int] | dict[str, str] | None:
-    """What ``--label-index`` says: numbers in the order of the labels, or the teacher's classes by folder."""
+    """What ``--label-index`` says: numbers in the order of the labels, or the teacher's classes by folder.
+
+    One argument that is the name of a file stands for its lines.
+    """
     given = args.label_index or []
+    if len(given) == 1 and not given[0].isdecimal() and Path(given[0]).is_file():
+        try:
+            given = Path(given[0]).read_text().split('\n')
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f'--label-index {given[0]} cannot be read ({getattr(error, "strerror", None) or error}): '
+                            'name a text with a number or FOLDER=CLASS a line.') from error
+        given = [line.strip() for line in given if line.strip()]
     if all(map(str.isdecimal, given)):
         return list(map(int, given)) or None
     if wrong := [item for item in given if '=' not in item]:
         raise UserError(f'--label-index {wrong[0]} says no class of a folder: write it as fish=tench, or give a number '
-                        'for each label.')
+                        'for each label, as in --label-index 0 569, or a file with one of these a line.')
     return dict(item.split('=', 1) for item in given)
 
 

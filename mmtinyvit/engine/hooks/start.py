@@ -7,9 +7,19 @@ from mmengine.runner import BaseLoop, Runner
 from timm.utils import unwrap_model
 from torch import Tensor, nn
 
+from mmtinyvit.config import nearest
 from mmtinyvit.engine.label_check import num_outputs, training_outputs
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import ClassList, checkpoint_classes, list_classes, match_classes, same_classes
+from mmtinyvit.evaluation.class_map import (
+    ClassList,
+    checkpoint_classes,
+    list_classes,
+    match_classes,
+    require_classes,
+    same_classes,
+    spell_classes,
+    spell_matches,
+)
 from mmtinyvit.models.weights import PRETRAINED, UnfilledError, fill_module
 from mmtinyvit.registry import HOOKS
 
@@ -98,11 +108,15 @@ class MapHeadHook(Hook):
         source: Layout of the checkpoint's head: its name, or a file with a synset per line, see
             :func:`.class_map.synsets`; by default the classes that the checkpoint names, or the layout with as many.
         target: Layout of the model's head, likewise; by default the classes that the training names.
+        index: The checkpoint's class, by name or synset, of classes of the model that are called otherwise, such as
+            ``dict(fish='tench')``. The others are found by their own names.
     """
 
-    def __init__(self, source: str | int | None = None, target: str | int | None = None) -> None:
+    def __init__(self, source: str | int | None = None, target: str | int | None = None,
+                 index: Mapping[str, str] | None = None) -> None:
         self.source = source
         self.target = target
+        self.index = dict(index or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = state_of(checkpoint)
@@ -114,11 +128,13 @@ class MapHeadHook(Hook):
         named = checkpoint_classes(checkpoint.get('meta') or {}, checkpoint.get('teacher_store'))
         learnt = training_outputs(runner)[0] if starts_training(runner) else None
         source, target = _choose(self.source, named, found), _choose(self.target, learnt, wanted)
-        if found == wanted and (source is None or target is None or same_classes(source, target)):
+        if found == wanted and not self.index and (source is None or target is None or same_classes(source, target)):
             return
         try:
-            source, target = _layout(source, found, 'source'), _layout(target, wanted, 'target')
-            index = torch.from_numpy(match_classes(source, target))
+            source, target = (list_classes(_layout(*layout)) for layout in (
+                (source, found, 'source'), (target, wanted, 'target')))
+            renamed = self._renamed(source, target)
+            index = torch.from_numpy(match_classes(source, renamed, several=bool(self.index)))
         except UserError as error:
             raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}, which '
                             'MapHeadHook cannot map (to start with a new head, replace it by mmtinyvit.NewHeadHook in '
@@ -126,8 +142,20 @@ class MapHeadHook(Hook):
         for name in names:
             state[name] = map_rows(state[name], index)
         matched = int((index >= 0).sum())
-        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset, '
-                           f'{wanted - matched:,} set to the mean row')
+        lost = [name for name, number in zip(target, index.tolist(), strict=True) if number < 0]
+        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset or '
+                           f'name ({spell_matches(target, index.tolist(), source)}), {len(lost):,} set to the mean row'
+                           + (f': {spell_classes(lost)}' if lost else ''))
+
+    def _renamed(self, source: Sequence[str], target: Sequence[str]) -> list[str]:
+        """``target`` with what ``index`` calls its classes. Raises :class:`UserError` if that is in neither list."""
+        if unknown := sorted(self.index.keys() - set(target)):
+            raise UserError(f'its index names {unknown[0]}, and the model has {spell_classes(target)}'
+                            f'{nearest(unknown[0], target)}: correct it.')
+        named = list(self.index.values())
+        require_classes(source, named, 'the checkpoint has {ours}, and its index names {theirs}', 'correct it.',
+                        several=True)
+        return [self.index.get(name, name) for name in target]
 
 
 def _choose(layout: ClassList | None, names: Sequence[str] | None, rows: int) -> ClassList | None:

@@ -18,7 +18,7 @@ from mmtinyvit.store.folders import is_url
 from ..record_rule import RecordRule
 from ..runner import TeacherRunner
 from ..saving_progress import SavingProgress
-from ..store_check import check_canaries, join_store, open_part, request_manifest
+from ..store_check import check_canaries, join_store, note_class_names, open_part, request_manifest
 from ..teacher import Teacher
 from ..unit_saver import UnitSaver, group_units, share_of
 
@@ -139,6 +139,7 @@ class SaveLogitsLoop(BaseLoop):
         else:
             opened = open_part(self.store_path, request, self.teacher, self.views)
         with opened as writer:
+            note_class_names(request, writer.manifest, self.store_path)
             store = LogitStore(self.store_path)
             done = store.complete_views()
             if done:  # going on with a store: the libraries must still make the same pixels
