@@ -41,7 +41,7 @@ def test_folders_and_index_agree_on_what_is_an_image(root):
     (root / 'train/b/up').symlink_to('..')
     index_images(root / 'train', root / 'train.index')
     indexed = IndexedImages(str(root / 'train.index'), data_root=str(root / 'train'), pipeline=[])
-    with mock.patch('mmtinyvit.datasets.image_datasets.print_log') as log:
+    with mock.patch('mmtinyvit.datasets.image_folders.print_log') as log:
         found = ImageFolder(data_root=str(root), data_prefix='train')
     assert found.CLASSES == indexed.CLASSES == ('a', 'b')
     keys = ['a/3.png', 'a/deep/2.png', 'b/1.png', 'b/5.WEBP', 'b/6.jfif', 'b/7.tiff']
