@@ -12,7 +12,7 @@ from ..registry import DATASETS
 from ..store.folders import is_url
 from .images.data_root import DataRoot, is_hidden
 from .images.listing import IMAGE_SUFFIXES, count_ending
-from .named_samples import NamedSamples, require_folder
+from .named_samples import NamedSamples, note_order_of_numbers, require_folder
 
 __all__ = ['ImageFolder', 'ImageNet']
 
@@ -110,9 +110,12 @@ class ImageFolder(_Folders, CustomDataset):
 
     def _find_samples(self) -> list[tuple[str, int]]:
         samples = super()._find_samples()
-        if self.with_label and set(self.CLASSES) == set(self.folder_to_idx):
+        if self.with_label and tuple(self.CLASSES) != tuple(self.folder_to_idx) and (
+                set(self.CLASSES) == set(self.folder_to_idx)):
             numbers = {label: self.CLASSES.index(name) for name, label in self.folder_to_idx.items()}
             samples = [(path, numbers[label]) for path, label in samples]
+        elif self.with_label:
+            note_order_of_numbers(list(self.folder_to_idx), self.img_prefix)
         return samples
 
 

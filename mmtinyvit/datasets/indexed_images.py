@@ -13,7 +13,7 @@ from .images.index import ImageIndex
 from .images.members import require_size
 from .images.remote_bytes import remote_size
 from .images.remote_index import local_index
-from .named_samples import NamedSamples, require_folder
+from .named_samples import NamedSamples, note_order_of_numbers, require_folder
 
 __all__ = ['IndexedImages']
 
@@ -57,6 +57,7 @@ class IndexedImages(NamedSamples, BaseDataset):
                             f'{self.num_classes} are expected: write it again with --classes, or change num_classes.')
         if self.index.classes:
             self._metainfo.setdefault('classes', self.index.classes)
+            note_order_of_numbers(self.index.classes, self.ann_file)
         self._name_classes()
         self._positions = range(len(self.index))
         if self._indices is not None:

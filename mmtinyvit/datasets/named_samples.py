@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 import numpy as np
+from mmengine.logging import print_log
 
 from ..errors import UserError
 from ..store.keys import key_hash
@@ -11,7 +12,7 @@ from .transforms import MapLabel
 from .view_dataset import load_batch, load_sample
 from .views import iter_transforms
 
-__all__ = ['NamedSamples', 'require_folder']
+__all__ = ['NamedSamples', 'note_order_of_numbers', 'require_folder']
 
 
 def require_folder(path: str, source: str) -> None:
@@ -21,6 +22,20 @@ def require_folder(path: str, source: str) -> None:
     if '://' not in path and not os.path.isdir(path):
         advice = source or 'change data_root in the config.'
         raise UserError(f'The image folder {os.path.normpath(path)} does not exist: {advice}')
+
+
+def note_order_of_numbers(classes: Sequence[str], place: str) -> None:
+    """Say so if classes are called by numbers and are in the order of text, in which 10 comes before 2.
+
+    Comparisons by name do not care. Whoever gives classes by number would be wrong by a few labels.
+    """
+    if not all(map(str.isdecimal, classes)) or [*classes] != sorted(classes) or [*classes] == sorted(classes, key=int):
+        return
+    wrong = [f'{name} is label {label}' for label, name in enumerate(classes) if int(name) != label]
+    print_log(f'The classes of {place} are called by numbers, and numbered in the order of text: '
+              f'{", ".join(wrong[:3])}{", ..." * (len(wrong) > 3)}. Give classes by number (MapLabel, MappedAccuracy, '
+              '--label-index, a teacher without class names) in this order; metainfo=dict(classes=[...]) of '
+              'mmtinyvit.ImageFolder, or --classes of the image index, sets another.', 'current')
 
 
 def _listed(path: str) -> np.ndarray:

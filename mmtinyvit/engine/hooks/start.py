@@ -116,7 +116,7 @@ class MapHeadHook(Hook):
                  index: Mapping[str, str] | None = None) -> None:
         self.source = source
         self.target = target
-        self.index = dict(index or {})
+        self.index = {str(name): str(its) for name, its in (index or {}).items()}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = state_of(checkpoint)
