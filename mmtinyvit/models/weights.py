@@ -108,13 +108,12 @@ def _modules_of(names: Collection[str], own: Collection[str]) -> tuple[str, ...]
 
     Blocks that differ in their number alone are one pattern, such as ``layer4.*.conv2.conv_offset.``.
     """
-    found = {}
-    for name in names:
+    found, others = {}, set(own) - set(names)
+    for name in names if others else ():  # where all is missing, it is another network
         parts = name.split('.')
-        heads = ['.'.join(parts[:i]) + '.' for i in range(1, len(parts))]
-        whole = next((head for head in heads if {other for other in own if other.startswith(head)} <= {*names}), name)
+        heads = ('.'.join(parts[:i]) + '.' for i in range(1, len(parts)))
+        whole = next((head for head in heads if not any(other.startswith(head) for other in others)), name)
         found[re.sub(r'\.\d+(?=\.)', '.*', whole)] = None
-    others = set(own) - set(names)
     few = len(found) <= SUGGESTED and not any(starts_anew(other, found) for other in others)
     return tuple(found) if few else ()
 

@@ -69,16 +69,16 @@ def fresh_parts(runner: Runner) -> tuple[str, ...]:
 
 def how_to_start_anew(error: UnfilledError, place: str = '') -> str:
     """What to say after ``error`` of the part of a model under ``place``, where a training begins."""
-    named = ', '.join(repr(place + pattern) for pattern in error.fresh)
-    example = f', here with {named}' if named else ''
+    named = [place + pattern for pattern in error.fresh]
+    example = f', here fresh={named}' if named else ''
     return f'What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in custom_hooks{example}.'
 
 
 def _names_weights(config: object) -> bool:
-    """Whether a model's config has an ``init_cfg`` of type ``Pretrained``, or what timm reads, at any depth."""
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained``, or what timm reads, but for its teacher."""
     if isinstance(config, Mapping):
         return (config.get('type') in PRETRAINED or any(map(config.get, ('pretrained', 'checkpoint_path')))
-                or any(map(_names_weights, config.values())))
+                or any(_names_weights(value) for name, value in config.items() if name != 'teacher'))
     return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
@@ -143,9 +143,10 @@ class MapHeadHook(Hook):
             state[name] = map_rows(state[name], index)
         matched = int((index >= 0).sum())
         lost = [name for name, number in zip(target, index.tolist(), strict=True) if number < 0]
+        without = f' ({spell_classes(lost)})' if lost else ''
         runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset or '
-                           f'name ({spell_matches(target, index.tolist(), source)}), {len(lost):,} set to the mean row'
-                           + (f': {spell_classes(lost)}' if lost else ''))
+                           f'name, {len(lost):,} set to the mean row{without}: '
+                           f'{spell_matches(target, index.tolist(), source)}')
 
     def _renamed(self, source: Sequence[str], target: Sequence[str]) -> list[str]:
         """``target`` with what ``index`` calls its classes. Raises :class:`UserError` if that is in neither list."""
