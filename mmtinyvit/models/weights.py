@@ -156,22 +156,35 @@ def timm_as_init_cfg(config: Any) -> Any:
     """A model's config that names the files for timm's networks as MMEngine does, at any depth.
 
     timm reads ``checkpoint_path`` while the network is built, and raises bare errors. As an ``init_cfg`` of type
-    ``Pretrained`` the file is read and taken like all others. NumPy's files, which timm alone understands, stay.
+    ``Pretrained`` the file is read and taken like all others. The ``file`` of a ``pretrained_cfg``, which timm fits to
+    another head, stays, but is read here first. NumPy's files, which timm alone understands, stay.
+
+    Raises:
+        UserError: Such a ``file`` cannot be had, is damaged or would run code.
     """
     if isinstance(config, list | tuple):
         return type(config)(map(timm_as_init_cfg, config))
     if not isinstance(config, Mapping):
         return config
     config = type(config)({name: timm_as_init_cfg(value) for name, value in config.items()})
-    checkpoint = config.get('checkpoint_path')
-    if 'model_name' in config and checkpoint and not str(checkpoint).lower().endswith(('.npz', '.npy')):
-        del config['checkpoint_path']
+    if 'model_name' not in config:
+        return config
+    for name in ('pretrained_cfg', 'pretrained_cfg_overlay'):
+        settings = config.get(name)
+        if config.get('pretrained') and isinstance(settings, Mapping) and _of_torch(settings.get('file')):
+            read_checkpoint(settings['file'])
+    if _of_torch(config.get('checkpoint_path')):
+        checkpoint = str(config.pop('checkpoint_path'))
         own = config.get('init_cfg') or []
         own = [own] if isinstance(own, Mapping) else list(own)
         if not any(settings['type'] in PRETRAINED for settings in own):  # which would be loaded over it
-            own.append(dict(type='Pretrained', checkpoint=str(checkpoint)))
+            own.append(dict(type='Pretrained', checkpoint=checkpoint))
         config['init_cfg'] = own
     return config
+
+
+def _of_torch(path: Any) -> bool:
+    return bool(path) and not str(path).lower().endswith(('.npz', '.npy'))
 
 
 def pretrained_parts(module: nn.Module, place: str = '') -> Iterator[tuple[str, nn.Module, Mapping]]:
