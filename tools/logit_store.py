@@ -29,7 +29,8 @@ from mmtinyvit.store.admin.import_cream import KEY_FORMS
 def add_label_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--label-index', nargs='+', metavar='FOLDER=CLASS',
                         help="the teacher's class, by name or synset, of each folder that is called otherwise: "
-                             "fish=tench; or the number of the teacher's class of each label, in order")
+                             "fish=tench; or the number of the teacher's class of each label, in order; or a file with "
+                             'one of these a line')
 
 
 def add_class_names(parser: argparse.ArgumentParser) -> None:

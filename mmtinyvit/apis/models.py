@@ -35,7 +35,7 @@ PLAIN = {  # the type that has the same parameters and no teacher
     'DistillTimmClassifier': 'mmpretrain.TimmClassifier',
 }
 TRAINING = {'train_cfg', 'teacher', 'distill', 'label_weight', 'alpha'}  # of the classifier
-LOADING = {'init_cfg', 'pretrained'}  # of any part
+LOADING = {'init_cfg', 'pretrained', 'checkpoint_path'}  # of any part
 NORMALISATION = ('mean', 'std', 'to_rgb', 'num_classes', 'pad_size_divisor', 'pad_value', 'input_size')
 # Which classes of others may be built. mmpretrain's registry also has some that fetch foreign code and run it.
 TRUSTED = re.compile(r'mmpretrain\.models\.(backbones|classifiers|heads|losses|necks|utils\.data_preprocessor)\b|'

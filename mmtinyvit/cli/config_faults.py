@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import shorten
 from traceback import walk_tb
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ['config_fault']
 
 LIBRARIES = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'timm', 'torch', 'torchvision', 'numpy', 'logging',
              'multiprocessing', 'huggingface_hub')
+LONGEST = 400  # characters of an error that is quoted; some list every tensor
 BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 RUNNER = 'mmengine.runner.runner'
 SETTINGS = {  # which setting the methods of a runner work on
@@ -148,7 +150,8 @@ def _unknown(kind: Any, where: str, registry: Registry) -> str:
 
 
 def _raised(error: Exception, frame: FrameType, message: str) -> str:
-    return f'{type(error).__name__} in {_library(frame)}, {Path(frame.f_code.co_filename).name}: {message}'
+    place = f'{_library(frame)}, {Path(frame.f_code.co_filename).name}'
+    return f'{type(error).__name__} in {place}: {shorten(message, LONGEST, placeholder=" ...")}'
 
 
 def _module(frame: FrameType) -> str:

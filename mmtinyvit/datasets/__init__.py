@@ -1,6 +1,7 @@
 """Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""
-from .image_datasets import ImageFolder, ImageNet, IndexedImages
+from .image_folders import ImageFolder, ImageNet
 from .imagenet_v2 import ImageNetV2
+from .indexed_images import IndexedImages
 from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
 from .mixing import PairedSampler, draw_mix, partners_of_view
 from .repeated import RepeatAugSampler, RepeatedViews

@@ -1,7 +1,7 @@
 """ImageNet-V2: ten new test images for each class of ImageNet-1K, in folders that are named by numbers."""
 from ..errors import UserError
 from ..registry import DATASETS
-from .image_datasets import ImageNet
+from .image_folders import ImageNet
 
 __all__ = ['ImageNetV2']
 

@@ -190,7 +190,8 @@ class MapLabel(BaseTransform):
     def __init__(self, index: Sequence[int] | Mapping[str, str] | None = None,
                  target: ClassList | None = None) -> None:
         self.classes = None if target is None else list_classes(target)
-        self.names = dict(index or {}) if index is None or isinstance(index, Mapping) else None
+        named = index is None or isinstance(index, Mapping)
+        self.names = {str(name): str(its) for name, its in (index or {}).items()} if named else None
         self.index: list[int] | None = list(index) if self.names is None else None
         if self.names is not None and self.classes is None:
             raise UserError("MapLabel finds classes by their names among the teacher's: set target, for example to "

@@ -10,14 +10,15 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from timm.utils import unwrap_model
+from torch import nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import load_checkpoint
-from mmtinyvit.models.weights import fill_module, fill_part, pretrained_parts
+from mmtinyvit.models.weights import UnfilledError, fill_module, fill_part, pretrained_parts, timm_as_init_cfg
 from mmtinyvit.store.files import FULL, sync_folder
 
-from .hooks.start import RequireWeightsHook, fresh_parts, starts_training
+from .hooks.start import RequireWeightsHook, fresh_parts, how_to_start_anew, starts_training
 
 __all__ = ['CheckpointRunner']
 
@@ -30,6 +31,10 @@ class CheckpointRunner(mmengine.runner.Runner):
 
     What of a model may start anew is named by :class:`.RequireWeightsHook`; without it, nothing may.
     """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """As MMEngine; the files that a config names for timm's networks are read like all others."""
+        return super().build_model(timm_as_init_cfg(model))
 
     def load_or_resume(self) -> None:
         """As MMEngine. Raises :class:`UserError` if ``last_checkpoint`` names a file that is not there."""
@@ -96,19 +101,18 @@ class CheckpointRunner(mmengine.runner.Runner):
         fresh = next((hook.fresh for hook in self.hooks if isinstance(hook, RequireWeightsHook)), ())
         for place, part, settings in pretrained_parts(unwrap_model(self.model)):
             if part.init_weights.__module__.startswith(('mmengine.', 'mmpretrain.')):
-                own = [name.removeprefix(place) for name in fresh if name.startswith(place)]
-                with self._naming_what_may_be_fresh():
+                own = [name.removeprefix(place) for name in fresh if name.startswith((place, '*'))]
+                with self._naming_what_may_be_fresh(place):
                     fill_part(part, settings['checkpoint'], settings.get('prefix'), own)
 
     @contextmanager
-    def _naming_what_may_be_fresh(self) -> Iterator[None]:
+    def _naming_what_may_be_fresh(self, place: str = '') -> Iterator[None]:
         try:
             yield
-        except UserError as error:
+        except UnfilledError as error:
             if not starts_training(self):
                 raise
-            raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
-                            'custom_hooks.') from error
+            raise UserError(f'{error} {how_to_start_anew(error, place)}') from error
 
     def _check_resumable(self, checkpoint: dict, filename: str) -> None:
         needed = [name for name in TRAINING_STATE if self.param_schedulers is not None or name != 'param_schedulers']

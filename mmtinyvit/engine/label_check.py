@@ -12,12 +12,10 @@ from mmtinyvit.datasets.transforms import MapLabel
 from mmtinyvit.datasets.view_dataset import find_pipeline
 from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import describe_class, require_classes
+from mmtinyvit.evaluation.class_map import require_classes, spell_matches
 
 __all__ = ['check_labels', 'check_mixed_labels', 'check_outputs', 'label_names', 'map_labels', 'num_outputs',
            'training_outputs']
-
-_SHOWN = 20  # classes in a line of the log
 
 
 def label_names(dataset: Any) -> tuple[str, ...] | None:
@@ -47,10 +45,8 @@ def map_labels(dataset: Any, classes: Sequence[str], images: str, owner: str) ->
     if (index == np.arange(len(index))).all():
         return
     find_pipeline(dataset).transforms.insert(-1, MapLabel(index.tolist(), classes))
-    pairs = [f'{name}: {number} ({describe_class(classes[number])})' for name, number in zip(names, index, strict=True)]
-    more = f' and {len(pairs) - _SHOWN:,} more' if len(pairs) > _SHOWN else ''
     print_log(f'The labels of {images} are mapped by name to the {len(classes):,} classes that {owner} has: '
-              f'{", ".join(pairs[:_SHOWN])}{more}', 'current')
+              f'{spell_matches(names, index, classes)}', 'current')
 
 
 def training_outputs(runner: Runner) -> tuple[tuple[str, ...] | None, str]:

@@ -16,6 +16,7 @@ from mmtinyvit.models.classifiers import build_teacher
 
 from .checkpoint_runner import CheckpointRunner
 from .label_check import check_outputs, num_outputs
+from .workers import quiet_workers
 
 __all__ = ['Runner', 'TeacherRunner']
 
@@ -50,7 +51,8 @@ class Runner(CheckpointRunner):
             if idle:
                 print_log(f'A loader has num_workers=0, so that its {" and ".join(idle)} mean nothing.', 'current')
             dataloader = {name: value for name, value in dataloader.items() if name not in idle}
-        loader = CheckpointRunner.build_dataloader(dataloader, *args, **kwargs)
+        built = CheckpointRunner.build_dataloader(dataloader, *args, **kwargs)
+        loader = quiet_workers(built) if isinstance(dataloader, dict) else built
         if hasattr(loader.dataset, '__len__') and not len(loader):
             raise UserError(f'The {len(loader.dataset)} samples of {type(loader.dataset).__name__} are fewer than one '
                             f'batch of {loader.batch_size}, and drop_last leaves none: set a smaller batch_size, or '

@@ -28,6 +28,7 @@ from mmtinyvit.store import Record, key_hash
 from mmtinyvit.store.layout import is_canary
 
 from .record_rule import RecordRule, sparsify
+from .workers import quiet_workers
 
 __all__ = ['Teacher', 'teacher_identity']
 
@@ -85,8 +86,9 @@ class Teacher:
                 num_workers: int = 0) -> Iterator[tuple[np.ndarray, Batch]]:
         """Load and replay one view of the samples at ``positions``; yields positions and batch, in order."""
         parts = [positions[i:i + batch_size] for i in range(0, len(positions), batch_size)]
-        loader = DataLoader(self.dataset, batch_sampler=[self.items(view, part) for part in parts],
-                            num_workers=num_workers if len(parts) > num_workers else 0, collate_fn=self.collate)
+        loader = quiet_workers(DataLoader(
+            self.dataset, batch_sampler=[self.items(view, part) for part in parts],
+            num_workers=num_workers if len(parts) > num_workers else 0, collate_fn=self.collate))
         yield from zip(parts, loader, strict=True)
 
     def select(self, batch: Batch, rows: Sequence[int]) -> Batch:

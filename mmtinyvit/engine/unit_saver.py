@@ -1,5 +1,4 @@
 """UnitSaver: units of work go through a teacher, and each comes out as what its record is made into."""
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from mmtinyvit.datasets import ViewsAtOnce
 from mmtinyvit.store import Manifest, Record, Unit
 
 from .teacher import Teacher
+from .workers import quiet_workers
 
 __all__ = ['Finish', 'UnitSaver', 'group_units', 'share_of']
 
@@ -57,10 +57,10 @@ class UnitSaver:
     def __init__(self, teacher: Teacher, manifest: Manifest, batch_size: int, num_workers: int = 0) -> None:
         self.teacher, self.manifest = teacher, manifest
         self._batches = _Batches(teacher, batch_size)
-        self._loader = DataLoader(
+        self._loader = quiet_workers(DataLoader(
             ViewsAtOnce(teacher.dataset), batch_sampler=self._batches, num_workers=num_workers,
             persistent_workers=num_workers > 0, collate_fn=teacher.collate_views,
-            pin_memory=torch.cuda.is_available(), worker_init_fn=_lose_quietly)
+            pin_memory=torch.cuda.is_available()))
 
     def save_units(self, groups: Iterable[Sequence[Unit]], finish: Finish,
                    count: Callable[[int], None] = lambda views: None) -> Iterator[tuple[Unit, Any]]:
@@ -99,15 +99,6 @@ class UnitSaver:
         """What ``finish`` makes of one unit; with ``partial(pack_unit, manifest)``, the bytes of its shard."""
         (_, result), = self.save_units([[unit]], finish)
         return result
-
-
-def _lose_quietly(worker: int) -> None:
-    """In a worker: no traceback where Ctrl-C ends the process that a batch is just handed over to."""
-    def hook(kind: type[BaseException], *rest: Any) -> None:
-        if not issubclass(kind, ConnectionError):
-            sys.__excepthook__(kind, *rest)
-
-    sys.excepthook = hook
 
 
 @dataclass

@@ -57,7 +57,7 @@ class MappedAccuracy(BaseMetric):
         self.named = index is None or isinstance(index, Mapping)
         self.head = list_classes(num_classes) if self.named or not isinstance(num_classes, int) else None
         self.num_classes = num_classes if self.head is None else len(self.head)
-        self.names = dict(index or {}) if self.named else {}
+        self.names = {str(name): str(its) for name, its in (index or {}).items()} if self.named else {}
         self.target = None if target is None else list_classes(target)
         self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
         self._index = self._absent = None

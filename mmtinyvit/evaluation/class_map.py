@@ -20,7 +20,7 @@ from ..errors import UserError
 
 __all__ = ['LAYOUTS', 'ClassList', 'LabelLayout', 'checkpoint_classes', 'class_names', 'describe_class', 'find_classes',
            'is_synset', 'layout_with', 'list_classes', 'match_classes', 'require_classes', 'require_same_classes',
-           'same_classes', 'short_name', 'spell_classes', 'synsets', 'to_synsets']
+           'same_classes', 'short_name', 'spell_classes', 'spell_matches', 'synsets', 'to_synsets']
 
 ClassList = str | int | os.PathLike | Sequence[str]  # a layout, see `synsets`, or the names themselves
 
@@ -50,6 +50,7 @@ LAYOUTS = {
 }
 _KNOWN = ', '.join(f'{name} ({layout.num_classes})' for name, layout in LAYOUTS.items())
 _LIST_FILE = 'a file with one class per line in label order'
+_SHOWN = 20  # matches in a line of the log
 _SYNSET = re.compile(r'n\d{8}')
 
 
@@ -192,17 +193,18 @@ def to_synsets(names: Sequence[str]) -> tuple[str, ...]:
     return known if same else tuple(names)
 
 
-def match_classes(source: ClassList = 'fall11', target: ClassList = 'in1k') -> np.ndarray:
+def match_classes(source: ClassList = 'fall11', target: ClassList = 'in1k', several: bool = False) -> np.ndarray:
     """:func:`find_classes`, where there must be something to find.
 
     Args:
         source: Layout of a head, as for :func:`synsets`, or the names of its classes.
         target: Layout that is wanted; likewise.
+        several: As for :func:`find_classes`.
 
     Raises:
         UserError: A layout is not known, see :func:`synsets`, or the two have no class in common.
     """
-    index = find_classes(source, target)
+    index = find_classes(source, target, several)
     if index.max() < 0:
         names = [layout if isinstance(layout, str | int | os.PathLike) else spell_classes(layout)
                  for layout in (source, target)]
@@ -260,6 +262,20 @@ def spell_classes(names: Sequence[str]) -> str:
     names = list(map(str, names))
     shown = ', '.join(name if len(name) <= 40 else f'{name[:37]}...' for name in names[:3])
     return f'{len(names):,} class{"es" * (len(names) != 1)} ({shown}{", ..." if len(names) > 3 else ""})'
+
+
+def spell_matches(names: Sequence[str], index: Sequence[int], classes: Sequence[str]) -> str:
+    """``'cat: 281 (tabby, tabby cat), dog: 207 (golden retriever) and 8 more'``, for a line of the log.
+
+    Args:
+        names: Classes.
+        index: The number of each among ``classes``; those with -1 are left out.
+        classes: Names in order.
+    """
+    pairs = [f'{name}: {number} ({describe_class(classes[number])})' for name, number in zip(names, index, strict=True)
+             if number >= 0]
+    more = f' and {len(pairs) - _SHOWN:,} more' if len(pairs) > _SHOWN else ''
+    return ', '.join(pairs[:_SHOWN]) + more
 
 
 def checkpoint_classes(meta: Mapping[str, Any], teacher_store: Mapping[str, Any] | None = None

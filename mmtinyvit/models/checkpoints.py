@@ -20,7 +20,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import class_names
@@ -93,13 +93,15 @@ def load_checkpoint(source: str | Path, map_location: Any = 'cpu') -> dict:
         tensors.
 
     Raises:
-        UserError: It cannot be had, is damaged, holds more than :data:`HARMLESS` things, or holds no state dict.
+        UserError: It cannot be had, is damaged, holds more than :data:`HARMLESS` things, or holds no state dict of
+            plain tensors.
     """
     content = _content(str(source), map_location)
     tensors = open_containers(content) if isinstance(content, Mapping) else {}
     tensors = {name: value for name, value in tensors.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f'{source} holds no state dict: give a checkpoint of a model.')
+    _require_plain(tensors, source)
     others = {name: value for name, value in content.items() if not isinstance(value, Tensor)}
     if not isinstance(others.get('meta', {}), Mapping):  # of another program
         del others['meta']
@@ -179,10 +181,27 @@ def _load(path: str | Path, name: str, map_location: Any) -> Any:
                             'that type with torch.serialization.add_safe_globals in a module of custom_imports.'
                             ) from error
         empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
-        said = ' '.join(str(error).rpartition('WeightsUnpickler error:')[2].split())[:120]
+        said = ' '.join(str(error).rpartition('WeightsUnpickler error:')[2].split()).partition('. ')[0][:120]
         reason = 'it is empty' if empty else said or type(error).__name__
         raise UserError(f'{name} is no checkpoint of tensors and plain values, or it is damaged ({reason}): get it '
                         'again.') from error
+
+
+def _require_plain(tensors: Mapping[str, Any], source: str | Path) -> None:
+    """Raises :class:`UserError` if a tensor is of a kind that no module of dense parameters can take."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            continue
+        kind, way = next(((kind, way) for odd, kind, way in (
+            (value.is_nested, 'nested', 'one tensor for each of its parts'),
+            (value.is_quantized, 'quantised', 'its dequantize(), or the network before it was quantised'),
+            (value.is_meta, 'on the meta device, without values', 'a network that has weights'),
+            (value.layout is not torch.strided, 'sparse', 'its to_dense()'),
+            (type(value) not in (Tensor, nn.Parameter), f'a {type(value).__name__}', 'a plain tensor')) if odd),
+            (None, None))
+        if kind:
+            raise UserError(f'The tensor {name} of {source} is {kind}, and networks here have plain, dense ones: save '
+                            f'{way}.')
 
 
 @CheckpointLoader.register_scheme(
@@ -195,4 +214,6 @@ def load_from_mmtinyvit(source: str, map_location: Any = None) -> Any:
     """
     content = _content(source, map_location)
     tensors = open_containers(content) if isinstance(content, Mapping) else content
+    if isinstance(tensors, Mapping):
+        _require_plain(tensors, source)
     return content if tensors is content else dict(content, state_dict=tensors)

@@ -161,6 +161,14 @@ def test_the_pipeline_of_higher_resolution():
     assert seen == [(2, 3, 384, 384)]
 
 
+def test_a_plain_config_names_no_file_of_this_machine():
+    loader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
+    plain = plain_config(Config(dict(test_dataloader=loader, model=dict(
+        type='TimmClassifier', model_name='test_resnet', pretrained=True, checkpoint_path='/here/net.pth',
+        init_cfg=dict(type='Pretrained', checkpoint='/here/net.pth')))))
+    assert plain['model'].keys() == {'type', 'model_name', 'data_preprocessor'}
+
+
 def test_no_teacher_comes_along():
     for name in entries():
         plain = plain_config(mmtinyvit.get_config(name)) if 'distill' in name and '-tiny' in name else None

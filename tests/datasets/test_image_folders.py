@@ -7,7 +7,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from mmtinyvit.datasets import ImageFolder, ImageNet, IndexedImages
+from mmtinyvit.datasets import ImageFolder, ImageNet, IndexedImages, MapLabel
 from mmtinyvit.datasets.images.scan import index_images
 from mmtinyvit.errors import UserError
 
@@ -41,7 +41,7 @@ def test_folders_and_index_agree_on_what_is_an_image(root):
     (root / 'train/b/up').symlink_to('..')
     index_images(root / 'train', root / 'train.index')
     indexed = IndexedImages(str(root / 'train.index'), data_root=str(root / 'train'), pipeline=[])
-    with mock.patch('mmtinyvit.datasets.image_datasets.print_log') as log:
+    with mock.patch('mmtinyvit.datasets.image_folders.print_log') as log:
         found = ImageFolder(data_root=str(root), data_prefix='train')
     assert found.CLASSES == indexed.CLASSES == ('a', 'b')
     keys = ['a/3.png', 'a/deep/2.png', 'b/1.png', 'b/5.WEBP', 'b/6.jfif', 'b/7.tiff']
@@ -162,3 +162,47 @@ def test_a_list_of_samples_to_keep(forty, make):
 def test_a_share_that_makes_no_sense(forty, share):
     with pytest.raises(UserError, match=f'share={share} of a dataset must be more than 0 and at most 1'):
         folder(forty, share=share)
+
+
+# ---------------------------------------------------------------- folders that are called by numbers
+@pytest.fixture
+def numbered(root):
+    """Folders 0 to 11, whose order as text is 0, 1, 10, 11, 2, ..."""
+    for number in range(12):
+        folder = root / f'numbers/{number}'
+        folder.mkdir(parents=True)
+        (folder / 'x.png').write_bytes((root / 'train/a/3.png').read_bytes())
+    return root / 'numbers'
+
+
+def labels(dataset) -> dict[str, int]:
+    return {info['sample_key'].split('/')[0]: int(info['gt_label'])
+            for info in map(dataset.get_data_info, range(len(dataset)))}
+
+
+@pytest.mark.parametrize('classes, said', [
+    (None, True), ([f'animal {number}' for number in range(12)], True), (list(map(str, range(12))), False)])
+def test_the_order_of_numbers_is_said_where_it_is_that_of_text(numbered, classes, said):
+    """Further names go by the order of the folders, too; the folders' own names set another one."""
+    index_images(numbered, numbered / 'images.index', classes if classes and not said else None)
+    options = {} if classes is None else dict(metainfo=dict(classes=classes))
+    for build in (lambda: ImageFolder(data_root=str(numbered), **options),
+                  lambda: IndexedImages(data_root=str(numbered), pipeline=[], **options)):
+        with mock.patch('mmtinyvit.datasets.named_samples.print_log') as log:
+            dataset = build()
+            dataset.full_init()
+        order = sorted(map(str, range(12))) if said else list(map(str, range(12)))
+        assert labels(dataset) == {name: label for label, name in enumerate(order)}
+        texts = [call.args[0] for call in log.call_args_list]
+        assert len(texts) == said
+        assert all('in the order of text: 10 is label 2, 11 is label 3, 2 is label 4, .... Give' in text
+                   for text in texts)
+
+
+@pytest.mark.parametrize('key', [10, '10'])
+def test_a_number_as_a_name_is_a_name(numbered, key):
+    """Whether a config writes it as a number or as a text."""
+    index = {number if isinstance(key, int) else str(number): f'animal {number}' for number in range(12)}
+    mapped = MapLabel(index, target=[f'animal {number}' for number in range(12)])
+    dataset = ImageFolder(data_root=str(numbered), pipeline=[mapped])
+    assert [dataset[i]['gt_label'] for i in range(12)] == list(map(int, sorted(map(str, range(12)))))

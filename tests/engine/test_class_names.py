@@ -88,6 +88,23 @@ def test_names_of_another_number(photos, teacher_checkpoint, tmp_path):
         Runner.from_cfg(saving(photos, tmp_path / 'store', tmp_path, teacher_checkpoint, classes='in1k')).test()
 
 
+def test_a_store_without_names_says_so(photos, teacher_checkpoint, tmp_path):
+    """Once where nobody names the classes, and where they are named too late; never where the store has names."""
+    def log_of(place: str, views: tuple[int, int], **settings) -> str:
+        work = tmp_path / f'work_{place}_{views[1]}'
+        cfg = saving(photos, tmp_path / place, work, teacher_checkpoint, views=views, **settings)
+        cfg.experiment_name = work.name
+        Runner.from_cfg(cfg).test()
+        return next(work.glob('*/*.log')).read_text()
+
+    first, late = log_of('nameless', (0, 1)), log_of('nameless', (0, 2), classes=TEACHERS)
+    assert first.count(f'The store {tmp_path}/nameless has no names of its 12 classes, ') == 1
+    assert "set classes= of the saving to a label layout or a file with a name a line, such as classes='c" in first
+    assert late.count(f'The store {tmp_path}/nameless was begun without names of its 12 classes, and stays') == 1
+    assert LogitStore(tmp_path / 'nameless').manifest.class_names is None
+    assert 'names of its' not in log_of('named', (0, 1), classes=TEACHERS) + log_of('named', (0, 2))
+
+
 def test_stores_of_other_classes_are_not_mixed(photos, named_store, teacher_checkpoint, tmp_path):
     Runner.from_cfg(saving(photos, tmp_path / 'other', tmp_path / 'save', teacher_checkpoint,
                            classes=TEACHERS[::-1])).test()

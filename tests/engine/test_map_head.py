@@ -55,8 +55,38 @@ def test_head_is_mapped_before_the_model_takes_it(photos, tmp_path, found, wante
     assert_mapped(runner.model.head.fc, state, index)
     assert int((index >= 0).sum()) == matched
     log = next((tmp_path / 'work').glob('*/*.log')).read_text()
-    assert (f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset, '
+    assert (f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset or name, '
             f'{wanted - matched:,} set to the mean row') in log
+    assert f' and {matched - 20:,} more\n' in log
+    if found == 21841 and wanted == 1000:
+        assert '1 set to the mean row (1 class (n04399382)): n01440764: ' in log
+
+
+OWN = ['fish', 'tabby', 'cart']
+
+
+@pytest.mark.parametrize('index', [dict(fish='tench'), dict(fish='n01440764', cart='tabby cat')])
+def test_classes_that_are_called_otherwise(photos, tmp_path, index):
+    state = trained(1000)
+    runner = finetuning(photos, tmp_path, 3, state, target=str(tmp_path / 'own.txt'), index=index)
+    (tmp_path / 'own.txt').write_text('\n'.join(OWN))
+    runner.train()
+    rows = torch.tensor([0, 281, 281 if 'cart' in index else -1])
+    assert_mapped(runner.model.head.fc, state, rows)
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    said = ': fish: 0 (tench, Tinca tinca), tabby: 281 (tabby, tabby cat)'
+    assert (f' 0 set to the mean row{said}, cart: 281 (tabby, tabby cat)\n' if 'cart' in index else
+            f' 1 set to the mean row (1 class (cart)){said}\n') in log
+
+
+@pytest.mark.parametrize('index, says', [
+    (dict(fihs='tench'), r'its index names fihs, and the model has 3 classes .*\(did you mean fish\?\): correct it'),
+    (dict(fish='no such fish'), '1 class .no such fish. cannot be told among the former: correct it')])
+def test_an_index_of_classes_that_are_not_there(photos, tmp_path, index, says):
+    (tmp_path / 'own.txt').write_text('\n'.join(OWN))
+    runner = finetuning(photos, tmp_path, 3, trained(1000), target=str(tmp_path / 'own.txt'), index=index)
+    with pytest.raises(UserError, match=f'MapHeadHook cannot map .*{says}'):
+        runner.train()
 
 
 def test_a_layout_that_only_a_file_lists(photos, tmp_path):

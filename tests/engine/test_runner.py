@@ -1,6 +1,7 @@
 """Every checkpoint that a runner takes fills its model, and every one that it leaves behind is whole."""
 import errno
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -124,6 +125,53 @@ def test_what_init_cfg_names_fills_its_part_or_is_refused(photos, tmp_path):
         start('half.pth')
     found = start('half.pth', (REQUIRE | dict(fresh=['backbone.layer4.']), )).model.backbone
     assert torch.equal(found.layer3[0].conv1.weight, whole['backbone.layer3.0.conv1.weight'])
+
+
+VIT = dict(arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32), img_size=32, patch_size=8)
+SWIN = dict(type='mmpretrain.SwinTransformer', window_size=2, img_size=64, arch=dict(
+    embed_dims=8, depths=[1] * 4, num_heads=[1, 1, 2, 2]))
+RESNET = dict(type='mmdet.ResNet', depth=50, base_channels=8, num_stages=4, out_indices=(3, ))
+UPPER = (False, False, True, True)
+
+
+@pytest.mark.parametrize('published, backbone, fresh', [
+    (RESNET, RESNET | dict(dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=UPPER),
+     ['layer3.*.conv2.conv_offset.', 'layer4.*.conv2.conv_offset.']),
+    (RESNET, RESNET | dict(plugins=[dict(cfg=dict(type='ContextBlock', ratio=1 / 4), stages=UPPER,
+                                         position='after_conv3')]),
+     ['layer3.*.context_block.', 'layer4.*.context_block.']),
+    (dict(type='MAEViT', **VIT), dict(type='VisionTransformer', out_type='avg_featmap', **VIT), ['ln2.']),
+    (dict(type='BEiTPretrainViT', use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **VIT),
+     dict(type='BEiTViT', use_abs_pos_emb=False, use_shared_rel_pos_bias=False, use_rel_pos_bias=True,
+          out_type='avg_featmap', **VIT), ['ln2.']),
+    (SWIN, SWIN | dict(out_indices=(2, 3)), ['norm2.']),
+], ids=['deformable', 'plugins', 'MAE', 'BEiT', 'Swin'])
+def test_layers_that_published_weights_cannot_know(photos, tmp_path, published, backbone, fresh):
+    """The sentence has what to write into the config, and with it the training starts from all other weights."""
+    init_default_scope('mmpretrain')
+    torch.manual_seed(1)
+    state = {f'backbone.{name}': value for name, value in MODELS.build(published).state_dict().items()}
+    torch.save(state | {'head.fc.weight': torch.ones(3, 4)}, tmp_path / 'published.pth')
+    backbone = backbone | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'published.pth'),
+                                             prefix='backbone.'))
+
+    def start(*hooks: dict) -> Runner:
+        runner = build_runner(config(photos, tmp_path / 'work', hooks=hooks, model=dict(
+            type='ImageClassifier', backbone=backbone, head=dict(type='LinearClsHead', num_classes=3, in_channels=16))))
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        runner._init_model_weights()
+        return runner
+
+    fresh = [f'backbone.{name}' for name in fresh]
+    with pytest.raises(UserError, match=re.escape(f'RequireWeightsHook in custom_hooks, here fresh={fresh}.')):
+        start()
+    found = start(REQUIRE | dict(fresh=fresh)).model.state_dict()
+    for name, value in state.items():
+        if name in found and 'running' not in name:
+            assert torch.equal(found[name], value), name
+    if 'backbone.rel_pos_bias.relative_position_bias_table' in state:  # one for all blocks, which becomes one for each
+        assert torch.equal(found['backbone.layers.1.attn.relative_position_bias_table'],
+                           state['backbone.rel_pos_bias.relative_position_bias_table'])
 
 
 def test_wrappers_are_taken_off_before_the_hooks_see_them(photos, tmp_path, trained):

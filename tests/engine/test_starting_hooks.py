@@ -1,4 +1,7 @@
 """What finetuning and probing start from: all weights or none, a mapped head or a new one."""
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -6,6 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from tiny_flow import photo_dataset, runtime, student
 
+from mmtinyvit.engine.hooks import RequireWeightsHook
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import match_classes
 from mmtinyvit.models.checkpoint_keys import convert_state_dict
@@ -59,7 +63,7 @@ def test_finetuning_starts_from_every_layout(photos, tmp_path, distilled, layout
     index = torch.from_numpy(match_classes())
     assert torch.equal(started.model.head.fc.weight[index >= 0], distilled['head.fc.weight'][index[index >= 0]])
     log = next((tmp_path / 'work').glob('*/*.log')).read_text()
-    assert 'Head of 21,841 classes mapped to 1,000: 999 rows matched by synset, 1 set to the mean row' in log
+    assert 'Head of 21,841 classes mapped to 1,000: 999 rows matched by synset or name, 1 set to the mean row' in log
     assert 'tensors of ImageClassifier filled from ' in log
 
 
@@ -117,3 +121,17 @@ def test_a_head_that_was_forgotten(photos, tmp_path, distilled):
     # a test needs the head, even where training would start with a new one
     with pytest.raises(UserError, match='does not fill'):
         runner(photos, tmp_path, [NEW, REQUIRE | dict(fresh=['head.'])], cfg=model(7)).load_or_resume()
+
+
+@pytest.mark.parametrize('model, named', [
+    (dict(init_cfg=dict(type='Pretrained')), True), (dict(backbone=dict(checkpoint_path='net.pth')), True),
+    (dict(type='mmtinyvit.DistillTimmClassifier', pretrained=True), True), (dict(pretrained=False), False),
+    (dict(teacher=dict(model=dict(pretrained=True))), False)])
+def test_where_weights_are_named(model, named):
+    """By any library's setting; a teacher's are not the student's."""
+    started = partial(RequireWeightsHook().before_train, SimpleNamespace(cfg=dict(model=model)))
+    if named:
+        started()
+        return
+    with pytest.raises(UserError, match='This recipe starts from trained weights'):
+        started()

@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule, ExponentialMovingAverage
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint as mmengine_load
-from torch import nn
+from torch import Tensor, nn
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import checkpoint_classes
@@ -124,8 +124,11 @@ def test_files_of_the_older_numpy():
 
 
 # ---------------------------------------------------------------- files
-@pytest.mark.parametrize('read', [load_checkpoint, lambda source: CheckpointLoader.load_checkpoint(source)],
-                         ids=['ours', 'MMEngine'])
+READERS = pytest.mark.parametrize('read', [load_checkpoint, lambda source: CheckpointLoader.load_checkpoint(source)],
+                                  ids=['ours', 'MMEngine'])
+
+
+@READERS
 def test_files_that_cannot_be_read(read):
     torch.save(WEIGHTS, 'whole.pth')
     Path('torn.pth').write_bytes(Path('whole.pth').read_bytes()[:-100])
@@ -141,6 +144,19 @@ def test_files_that_cannot_be_read(read):
         read('nothing.pth')
     with pytest.raises(UserError, match='MMEngine knows no checkpoint torchvision://resnet51'):
         read('torchvision://resnet51')
+
+
+@READERS
+@pytest.mark.parametrize('make, says', [
+    (Tensor.to_sparse, 'is sparse, .* to_dense'), (Tensor.to_sparse_csr, 'is sparse, .* to_dense'),
+    (lambda value: torch.quantize_per_tensor(value, .1, 0, torch.qint8), 'is quantised, .* dequantize'),
+    (lambda value: value.to('meta'), 'is on the meta device, without values'),
+    (lambda value: torch.nested.nested_tensor([value, value[:1]]), 'is nested'),
+    (lambda value: torch.nested.nested_tensor([value, value[:1]], layout=torch.jagged), 'is nested')])
+def test_tensors_that_no_network_here_takes(read, make, says):
+    torch.save(dict(state_dict=WEIGHTS | dict(odd=make(torch.ones(2, 2)))), 'odd.pth')
+    with pytest.raises(UserError, match=f'The tensor odd of odd.pth {says}'):
+        read('odd.pth')
 
 
 def test_names_of_mmengines_hubs(monkeypatch):

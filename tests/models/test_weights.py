@@ -234,6 +234,36 @@ def test_fill_module_counts_and_lets_parts_start_anew():
         fill_module(model, state, 'here')
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind(dtype):
+    """PyTorch would copy them: an int8 weight without its scale, or the real part alone."""
+    model, own = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3).state_dict()
+    says = f'here has integers .* the reverse: weight is {str(dtype)[6:]} instead of float32; give the weights'
+    with pytest.raises(UserError, match=says):
+        fill_module(model, own | dict(weight=torch.ones(3).to(dtype)), 'here')
+    assert fill_module(model, own | dict(weight=torch.ones(3).to(dtype)), 'here', fresh=('weight', )) == 3
+    assert fill_module(model, own | dict(num_batches_tracked=torch.tensor(2.5)), 'here') == 4  # averaged
+    half = {name: value.to(torch.float8_e4m3fn) if value.ndim else value for name, value in own.items()}
+    assert fill_module(model, half, 'here') == 4
+
+
+class Masked(torch.nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.register_buffer('mask', torch.full((2, 2), -torch.inf))
+
+
+@pytest.mark.parametrize('changed, named', [
+    (dict(), None), (dict(weight=torch.tensor([[1., torch.nan], [0, 0]])), 'weight'),
+    (dict(bias=torch.tensor([torch.inf, 0.])), 'bias'), (dict(mask=torch.full((2, 2), torch.nan)), 'mask')])
+def test_weights_that_are_no_numbers_are_named(changed, named, tmp_path):
+    MMLogger.get_instance(f'no numbers {named}', log_file=str(tmp_path / 'log.txt'))
+    assert fill_module(Masked(), Masked().state_dict() | changed, 'here') == 3
+    said = (tmp_path / 'log.txt').read_text()
+    assert (f'The checkpoint here has NaN or infinite weights: {named} of Masked; ' in said) == bool(named)
+    assert ('WARNING' in said) == bool(named)
+
+
 def test_reading_leaves_out_what_is_no_tensor(tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1), note='hello')), tmp_path / 'weights.pth')
     assert list(read_state_dict(tmp_path / 'weights.pth')) == ['a']

@@ -12,7 +12,8 @@ from mmtinyvit.config import read_config, saving_loop
 from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, find_reader, use_store
 from mmtinyvit.datasets.view_dataset import read_in_batches
 from mmtinyvit.engine.record_rule import RecordRule
-from mmtinyvit.engine.store_check import StoreCheck, join_store, listed_keys, request_manifest
+from mmtinyvit.engine.store_check import StoreCheck
+from mmtinyvit.engine.store_request import join_store, listed_keys, note_class_names, request_manifest
 from mmtinyvit.engine.teacher import Batch, Teacher
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import ClassList
@@ -126,6 +127,7 @@ class CacheLogitsHook(StoreHook):
             f"stored ({spell_numbers(stored)}), for {len(coming) - len(stored)} the teacher {teacher['name']} "
             f"{teacher['weights_hash'][:12]} is asked; {meta.num_samples:,} samples, top {meta.topk} of "
             f'{meta.num_classes:,} classes, {meta.codec}')
+        note_class_names(self._request, meta, self._place)
         if len(stored) == len(coming):
             self.teacher = None  # its memory is the student's
 

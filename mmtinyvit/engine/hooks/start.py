@@ -7,15 +7,25 @@ from mmengine.runner import BaseLoop, Runner
 from timm.utils import unwrap_model
 from torch import Tensor, nn
 
+from mmtinyvit.config import nearest
 from mmtinyvit.engine.label_check import num_outputs, training_outputs
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import ClassList, checkpoint_classes, list_classes, match_classes, same_classes
-from mmtinyvit.models.weights import PRETRAINED, fill_module
+from mmtinyvit.evaluation.class_map import (
+    ClassList,
+    checkpoint_classes,
+    list_classes,
+    match_classes,
+    require_classes,
+    same_classes,
+    spell_classes,
+    spell_matches,
+)
+from mmtinyvit.models.weights import PRETRAINED, UnfilledError, fill_module
 from mmtinyvit.registry import HOOKS
 
 __all__ = [
-    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'fresh_parts', 'head_tensors', 'map_rows', 'starts_training',
-    'state_of'
+    'MapHeadHook', 'NewHeadHook', 'RequireWeightsHook', 'fresh_parts', 'head_tensors', 'how_to_start_anew', 'map_rows',
+    'starts_training', 'state_of'
 ]
 
 HEADS = ('head.fc', 'head')  # where a linear classifier lies: mmpretrain; Cream
@@ -57,10 +67,18 @@ def fresh_parts(runner: Runner) -> tuple[str, ...]:
     return named + tuple(f'{layer}.' for layer in _head_layers(runner.model) if new)
 
 
+def how_to_start_anew(error: UnfilledError, place: str = '') -> str:
+    """What to say after ``error`` of the part of a model under ``place``, where a training begins."""
+    named = [place + pattern for pattern in error.fresh]
+    example = f', here fresh={named}' if named else ''
+    return f'What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in custom_hooks{example}.'
+
+
 def _names_weights(config: object) -> bool:
-    """Whether a model's config has an ``init_cfg`` of type ``Pretrained`` at any depth."""
+    """Whether a model's config has an ``init_cfg`` of type ``Pretrained``, or what timm reads, but for its teacher."""
     if isinstance(config, Mapping):
-        return config.get('type') in PRETRAINED or any(map(_names_weights, config.values()))
+        return (config.get('type') in PRETRAINED or any(map(config.get, ('pretrained', 'checkpoint_path')))
+                or any(_names_weights(value) for name, value in config.items() if name != 'teacher'))
     return isinstance(config, list | tuple) and any(map(_names_weights, config))
 
 
@@ -90,11 +108,15 @@ class MapHeadHook(Hook):
         source: Layout of the checkpoint's head: its name, or a file with a synset per line, see
             :func:`.class_map.synsets`; by default the classes that the checkpoint names, or the layout with as many.
         target: Layout of the model's head, likewise; by default the classes that the training names.
+        index: The checkpoint's class, by name or synset, of classes of the model that are called otherwise, such as
+            ``dict(fish='tench')``. The others are found by their own names.
     """
 
-    def __init__(self, source: str | int | None = None, target: str | int | None = None) -> None:
+    def __init__(self, source: str | int | None = None, target: str | int | None = None,
+                 index: Mapping[str, str] | None = None) -> None:
         self.source = source
         self.target = target
+        self.index = {str(name): str(its) for name, its in (index or {}).items()}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         state = state_of(checkpoint)
@@ -106,11 +128,13 @@ class MapHeadHook(Hook):
         named = checkpoint_classes(checkpoint.get('meta') or {}, checkpoint.get('teacher_store'))
         learnt = training_outputs(runner)[0] if starts_training(runner) else None
         source, target = _choose(self.source, named, found), _choose(self.target, learnt, wanted)
-        if found == wanted and (source is None or target is None or same_classes(source, target)):
+        if found == wanted and not self.index and (source is None or target is None or same_classes(source, target)):
             return
         try:
-            source, target = _layout(source, found, 'source'), _layout(target, wanted, 'target')
-            index = torch.from_numpy(match_classes(source, target))
+            source, target = (list_classes(_layout(*layout)) for layout in (
+                (source, found, 'source'), (target, wanted, 'target')))
+            renamed = self._renamed(source, target)
+            index = torch.from_numpy(match_classes(source, renamed, several=bool(self.index)))
         except UserError as error:
             raise UserError(f'The checkpoint has a head of {found} classes and the model one of {wanted}, which '
                             'MapHeadHook cannot map (to start with a new head, replace it by mmtinyvit.NewHeadHook in '
@@ -118,8 +142,21 @@ class MapHeadHook(Hook):
         for name in names:
             state[name] = map_rows(state[name], index)
         matched = int((index >= 0).sum())
-        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset, '
-                           f'{wanted - matched:,} set to the mean row')
+        lost = [name for name, number in zip(target, index.tolist(), strict=True) if number < 0]
+        without = f' ({spell_classes(lost)})' if lost else ''
+        runner.logger.info(f'Head of {found:,} classes mapped to {wanted:,}: {matched:,} rows matched by synset or '
+                           f'name, {len(lost):,} set to the mean row{without}: '
+                           f'{spell_matches(target, index.tolist(), source)}')
+
+    def _renamed(self, source: Sequence[str], target: Sequence[str]) -> list[str]:
+        """``target`` with what ``index`` calls its classes. Raises :class:`UserError` if that is in neither list."""
+        if unknown := sorted(self.index.keys() - set(target)):
+            raise UserError(f'its index names {unknown[0]}, and the model has {spell_classes(target)}'
+                            f'{nearest(unknown[0], target)}: correct it.')
+        named = list(self.index.values())
+        require_classes(source, named, 'the checkpoint has {ours}, and its index names {theirs}', 'correct it.',
+                        several=True)
+        return [self.index.get(name, name) for name in target]
 
 
 def _choose(layout: ClassList | None, names: Sequence[str] | None, rows: int) -> ClassList | None:
@@ -161,8 +198,8 @@ class RequireWeightsHook(Hook):
     :class:`MapHeadHook`, before the model takes the checkpoint. Weights that the model's ``init_cfg`` names do, too.
 
     Args:
-        fresh: Prefixes of the parameters that may start anew, for example ``('neck.', )``. With :class:`NewHeadHook`
-            the head is one of them.
+        fresh: How the names of the parameters begin that may start anew, for example ``('neck.', )``, or with ``*`` for
+            anything ``('backbone.layer4.*.conv2.conv_offset.', )``. With :class:`NewHeadHook` the head is one of them.
         unused: Prefixes of what the checkpoint may hold beyond the model, for example what only pretraining needs.
     """
     priority = 'LOW'
@@ -182,9 +219,8 @@ class RequireWeightsHook(Hook):
         fresh = fresh_parts(runner)
         try:
             filled = fill_module(model, state, source, fresh)
-        except UserError as error:
-            raise UserError(f'{error} What may start anew is named by fresh= of mmtinyvit.RequireWeightsHook in '
-                            f'custom_hooks, which is {fresh}.') from error
+        except UnfilledError as error:
+            raise UserError(f'{error} {how_to_start_anew(error)}') from error
         runner.logger.info(f'{filled} tensors of {type(model).__name__} filled from {source}')
 
     def before_train(self, runner: Runner) -> None:

@@ -18,7 +18,8 @@ from mmtinyvit.store.folders import is_url
 from ..record_rule import RecordRule
 from ..runner import TeacherRunner
 from ..saving_progress import SavingProgress
-from ..store_check import check_canaries, join_store, open_part, request_manifest
+from ..store_check import check_canaries
+from ..store_request import join_store, note_class_names, open_part, request_manifest
 from ..teacher import Teacher
 from ..unit_saver import UnitSaver, group_units, share_of
 
@@ -125,7 +126,7 @@ class SaveLogitsLoop(BaseLoop):
         return dict(samples=saved, seconds=seconds, bytes_per_view=size)
 
     def request(self) -> dict[str, Any]:
-        """What the store is to be; see :func:`~mmtinyvit.engine.store_check.request_manifest`."""
+        """What the store is to be; see :func:`~mmtinyvit.engine.store_request.request_manifest`."""
         config = self.runner.cfg.get('model', {})
         if not (self.runner._has_loaded or isinstance(self.runner, TeacherRunner)):  # a runner of MMEngine's own
             fill_teacher(self.teacher.model, config, self.runner.cfg.get('random_teacher', False))
@@ -139,6 +140,7 @@ class SaveLogitsLoop(BaseLoop):
         else:
             opened = open_part(self.store_path, request, self.teacher, self.views)
         with opened as writer:
+            note_class_names(request, writer.manifest, self.store_path)
             store = LogitStore(self.store_path)
             done = store.complete_views()
             if done:  # going on with a store: the libraries must still make the same pixels

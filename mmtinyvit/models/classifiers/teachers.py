@@ -19,7 +19,7 @@ from mmtinyvit.store.record import check_weights
 
 from ..checkpoints import read_checkpoint
 from ..data_preprocessors import renormalise
-from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_parts
+from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_parts, timm_as_init_cfg
 
 __all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'fill_teacher']
 
@@ -38,7 +38,8 @@ def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: b
     Raises:
         UserError: A checkpoint does not fill what it is for, or some weights come from nowhere.
     """
-    model = MODELS.build(copy.deepcopy(config))
+    config = timm_as_init_cfg(copy.deepcopy(config))
+    model = MODELS.build(copy.deepcopy(config))  # building takes entries out
     names = getattr(model, 'class_names', None)  # of an ensemble
     if checkpoint is not None:
         weights, meta = read_checkpoint(checkpoint)

@@ -1,10 +1,13 @@
 """A teacher's weights come from somewhere, all of them, or somebody says that they need not."""
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 from mmengine.registry import MODELS
 from tiny_flow import CLASSES, teacher
 
+from mmtinyvit.engine.runner import Runner
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.classifiers import EnsembleClassifier, FrozenTeacher, build_teacher
 
@@ -99,3 +102,47 @@ def test_each_member_of_an_ensemble(tmp_path, teacher_checkpoint):
     torch.save(MODELS.build(ensemble).state_dict(), tmp_path / 'ensemble.pth')
     assert_filled(build_teacher(lacking, str(tmp_path / 'ensemble.pth')),
                   torch.load(tmp_path / 'ensemble.pth', weights_only=True))
+
+
+# ---------------------------------------------------------------- timm's own argument for a file
+class Malicious:
+    def __reduce__(self):
+        return Path.touch, (Path('executed'), )
+
+
+@pytest.mark.parametrize('content, words', [
+    (None, 'There is no checkpoint file.pth: check the path'), (b'', 'file.pth .*.it is empty.'),
+    (b'PK torn', 'file.pth is no checkpoint of tensors and plain values, or it is damaged'),
+    (dict(model=Malicious()), 'file.pth .* may run code'),
+    (dict(weight=torch.ones(2)), 'file.pth does not fill TimmClassifier')])
+@pytest.mark.parametrize('outer', [lambda inner: inner, lambda inner: dict(
+    type='mmtinyvit.EnsembleClassifier', teachers=[inner])])
+def test_a_checkpoint_path_that_is_no_such_checkpoint(tmp_path, monkeypatch, content, words, outer):
+    monkeypatch.chdir(tmp_path)
+    if isinstance(content, bytes):
+        Path('file.pth').write_bytes(content)
+    elif content is not None:
+        torch.save(content, 'file.pth')
+    with pytest.raises(UserError, match=words):
+        build_teacher(outer(TIMM | dict(checkpoint_path='file.pth')))
+    if 'does not fill' not in words:  # timm compares, and says it in its own words
+        with pytest.raises(UserError, match=words):
+            build_teacher(outer(TIMM | dict(pretrained=True, pretrained_cfg_overlay=dict(file='file.pth'))))
+    assert not Path('executed').exists()
+
+
+@pytest.mark.parametrize('library', ['mmpretrain', 'mmseg'])
+def test_a_checkpoint_path_of_a_backbone(tmp_path, library):
+    """As timm writes it, within parallel training, and with the classifier that the backbone lacks."""
+    network = timm.create_model('test_resnet').state_dict()
+    torch.save({f'module.{name}': value for name, value in network.items()}, tmp_path / 'timm.pth')
+    model = dict(type='ImageClassifier', head=dict(type='LinearClsHead', num_classes=3, in_channels=96), backbone=dict(
+        type=f'{library}.TIMMBackbone', model_name='test_resnet', features_only=False, pretrained=False,
+        checkpoint_path=str(tmp_path / 'timm.pth')))
+    runner = Runner(model, str(tmp_path), experiment_name=library, default_scope='mmpretrain')
+    runner._init_model_weights()
+    found = runner.model.backbone.timm_model.state_dict()
+    assert found and all(torch.equal(value, network[name]) for name, value in found.items())
+    torch.save(timm.create_model('test_vit').state_dict(), tmp_path / 'timm.pth')
+    with pytest.raises(UserError, match='timm.pth does not fill ResNet'):
+        Runner(model, str(tmp_path), experiment_name=f'{library}2', default_scope='mmpretrain')._init_model_weights()
