@@ -45,6 +45,10 @@ class Runner(CheckpointRunner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
         """As MMEngine's; without workers, nothing that only they have. Refuses a loader without a single batch."""
+        for name in ('sampler', 'batch_sampler') if isinstance(dataloader, dict) else ():
+            if isinstance(dataloader.get(name), str):
+                raise UserError(f'A loader has {name}={dataloader[name]!r}, where a dict belongs: write dict(type='
+                                f'{dataloader[name]!r}).')
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             idle = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
             if idle:
@@ -75,9 +79,9 @@ class Runner(CheckpointRunner):
         evaluator = super().build_evaluator(evaluator)
         outputs = num_outputs(unwrap_model(self.model))
         for metric in evaluator.metrics:
-            if isinstance(metric, Accuracy) and not all(
-                    isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk):
-                raise UserError(f'Accuracy cannot tell the top {", ".join(map(str, metric.topk))} of '
+            if isinstance(metric, Accuracy) and not (metric.topk and all(
+                    isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk)):
+                raise UserError(f'Accuracy cannot tell the top {", ".join(map(str, metric.topk)) or "none"} of '
                                 f'{outputs or "the"} classes: set topk of the evaluator to numbers from 1 to the '
                                 'number of classes.')
         return evaluator
