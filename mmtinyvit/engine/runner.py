@@ -19,13 +19,13 @@ from .label_check import check_outputs, num_outputs
 
 __all__ = ['Runner', 'TeacherRunner']
 
-# One line for every parameter, and what MMEngine says of its own code at each start.
-_FOR_THE_LOG_FILE = ('paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+# The lists of environment, config and hooks, a line for every parameter, and what MMEngine says of its own code.
+_FOR_THE_LOG_FILE = (f'\n{60 * "-"}\nSystem environment:', 'Config:\n', 'Hooks will be executed in the following order',
+                     'paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return not message.startswith(_FOR_THE_LOG_FILE) and (record.levelno > logging.INFO or '\n' not in message)
+    return not record.getMessage().startswith(_FOR_THE_LOG_FILE)
 
 
 class Runner(CheckpointRunner):
