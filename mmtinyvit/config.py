@@ -86,8 +86,9 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
                  for name in _set_too_late(path, text)]
     for key, value in (options or {}).items():
         warnings += _set_option(cfg, key, value)
+    wrapper = cfg.get('optim_wrapper')
     warnings += [f'{name} of optim_wrapper.paramwise_cfg is a name that nothing reads (did you mean {close}?).'
-                 for name in (cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {}
+                 for name in (isinstance(wrapper, dict) and wrapper.get('paramwise_cfg')) or {}
                  for close in _close(name, PARAMWISE)]
     scope = cfg.get('default_scope')
     if scope in OPTIONAL:

@@ -87,8 +87,10 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
 
 
 def _save(figure: Figure, out: str | Path, **options: Any) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format=Path(out).suffix[1:] or 'png', **options)
+    buffer, ending = io.BytesIO(), Path(out).suffix[1:].lower() or 'png'
+    if ending not in figure.canvas.get_supported_filetypes():
+        raise UserError(f'{out} ends with .{ending}, which is no kind of picture: write a .png or a .pdf.')
+    figure.savefig(buffer, dpi=110, format=ending, **options)
     write_file(Path(out), buffer.getvalue())
 
 

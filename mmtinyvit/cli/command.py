@@ -123,7 +123,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 def write_json(path: str | Path, results: Any) -> None:
     """Write the results into the file that ``--out`` names, or raise :class:`UserError`, which holds them."""
-    text = json.dumps(results, indent=2, default=float)  # tensors and NumPy's numbers become plain ones
+    text = json.dumps(results, indent=2, default=lambda value: value.tolist())  # tensors, NumPy's numbers and arrays
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(f'{text}\n')

@@ -13,7 +13,9 @@ from types import FrameType
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS, DefaultScope, Registry
+from timm import list_models
 from torch.utils.data import DataLoader
 
 from mmtinyvit.config import READ_NAMES, nearest
@@ -27,13 +29,12 @@ LONGEST = 400  # characters of an error that is quoted; some list every tensor
 BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 RUNNER = 'mmengine.runner.runner'
 SETTINGS = {  # which setting the methods of a runner work on
-    'build_dataloader': 'dataloader', 'build_evaluator': 'evaluator', 'build_logger': 'log_level',
-    'build_log_processor': 'log_processor', 'build_model': 'model', 'build_optim_wrapper': 'optim_wrapper',
-    'build_param_scheduler': 'param_scheduler', 'build_test_loop': 'test_cfg', 'build_train_loop': 'train_cfg',
-    'build_val_loop': 'val_cfg', 'build_visualizer': 'visualizer', 'register_custom_hooks': 'custom_hooks',
-    'register_hook': 'custom_hooks',
-    'register_default_hooks': 'default_hooks', 'scale_lr': 'auto_scale_lr', 'set_randomness': 'randomness',
-    'setup_env': 'env_cfg', 'wrap_model': 'model_wrapper_cfg'}
+    '_check_scheduler_cfg': 'param_scheduler', 'build_dataloader': 'dataloader', 'build_evaluator': 'evaluator',
+    'build_logger': 'log_level', 'build_log_processor': 'log_processor', 'build_model': 'model',
+    'build_optim_wrapper': 'optim_wrapper', 'build_param_scheduler': 'param_scheduler', 'build_test_loop': 'test_cfg',
+    'build_train_loop': 'train_cfg', 'build_val_loop': 'val_cfg', 'build_visualizer': 'visualizer',
+    'register_custom_hooks': 'custom_hooks', 'register_default_hooks': 'default_hooks', 'scale_lr': 'auto_scale_lr',
+    'set_randomness': 'randomness', 'setup_env': 'env_cfg', 'wrap_model': 'model_wrapper_cfg'}
 LOOPS = dict(EpochBasedTrainLoop='train', IterBasedTrainLoop='train', ValLoop='val', TestLoop='test')
 
 
@@ -56,7 +57,11 @@ def _of_builder(error: Exception, message: str, frames: list[FrameType]) -> str 
     settings, kind = build['cfg'], build.get('obj_type', build.get('scheduler_type'))
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', kind)
     methods = [SETTINGS.get(frame.f_code.co_name) for frame in frames[:at] if _module(frame) == RUNNER]
-    where = _place(_config(frames), settings) or next(filter(None, reversed(methods)), 'the config')
+    built = [frames[i].f_locals['cfg'] for i in reversed(builders)]
+    outer = next((part for part in built if isinstance(part, Mapping)), {})  # around what is no dict
+    where = _place(_config(frames), outer) or next(filter(None, reversed(methods)), 'the config')
+    if not isinstance(settings, Mapping):
+        return f'{where} has {settings!r} where a dict belongs: write dict(type={settings!r}, ...).'
     part = build.get('obj_cls', build.get('scheduler_cls'))
     if not inner and part is None:
         if isinstance(error, KeyError) and kind is not None:
@@ -66,6 +71,8 @@ def _of_builder(error: Exception, message: str, frames: list[FrameType]) -> str 
         return f'{where} cannot be used ({message}): correct it.'
     if text := _of_call(message, name, where, part, settings, inner):
         return text
+    if found := re.match(r'Unknown model \((.*)\)$', message):  # of timm
+        return f'timm has no model {found[1]}{nearest(found[1], list_models())}: correct {where}.'
     if type(error).__name__ in ('LocalEntryNotFoundError', 'OfflineModeIsEnabled'):
         return (f'{name} in {where} wants weights from the Hugging Face Hub, which cannot be reached, and they were '
                 'not fetched before: go online once, or set pretrained=False there and name a checkpoint.')
@@ -81,10 +88,12 @@ def _of_runner(error: Exception, message: str, frames: list[FrameType]) -> str |
         return None
     at = runners[-1]
     method, inner, values = frames[at].f_code.co_name, frames[at + 1:], frames[at].f_locals
-    where, cfg = SETTINGS.get(method), _config(frames)
+    methods = [SETTINGS.get(frames[i].f_code.co_name) for i in runners]
+    where, cfg = next(filter(None, reversed(methods)), None), _config(frames)
     if any(_module(frame).startswith('mmengine.visualization') for frame in inner):
         where = 'visualizer'
-    if method == 'call_hook' and type(values['hook']).__module__.startswith(LIBRARIES):
+    if method == 'call_hook' and any(kind.__module__.startswith(LIBRARIES) and kind is not Hook
+                                     for kind in type(values['hook']).__mro__[:-1]):
         where = f'{type(values["hook"]).__name__} in default_hooks or custom_hooks'
     if _module(frames[-1]) == 'mmengine.runner.loops':
         where = 'train_cfg'
@@ -93,6 +102,11 @@ def _of_runner(error: Exception, message: str, frames: list[FrameType]) -> str |
     optimizer = next((frame.f_locals['optimizer_cfg'] for frame in inner if 'optimizer_cfg' in frame.f_locals), None)
     if optimizer and OPTIMIZERS.get(optimizer.get('type', '')) is None:
         return _unknown(optimizer.get('type'), 'optim_wrapper.optimizer', OPTIMIZERS)
+    call = re.match(r"(\w+)\.(\w+)\(\) got an unexpected keyword argument '(\w+)'", message)
+    part = call and getattr(frames[-1].f_globals.get(call[1]), call[2], None)
+    if part and not inner and method != 'build_dataloader':  # what the runner calls itself
+        where = SETTINGS.get(call[2], where)
+        return _of_call(message, call[1] if call[2] == '__init__' else where, where, part, {call[3]: None}, inner)
     if not where or not _by_libraries(frames[at:]):
         return None
     if method == 'build_dataloader':
@@ -111,6 +125,9 @@ def _of_batch(message: str, kind: str, frames: list[FrameType]) -> str | None:
         heads = any('.heads' in module or module == 'mmtinyvit.models.classifiers.students' for module in modules)
         return (f'The head takes {found[2]} features, and the network before it gives {found[1]}: set '
                 f'in_channels={found[1]} in model.head.') if heads else None
+    if found := re.search(r'Target (-?\d+) is out of bounds', message):
+        return (f'An image of {loader} has the label {found[1]}, which is none of the classes of the model: correct '
+                'the list of images, or set num_classes of the head.')
     if 'stack expects each tensor to be equal size' in message or 'storage that is not resizable' in message:
         return (f'The images of a batch have different sizes: let the pipeline of {loader} bring all to one, with '
                 'Resize to a fixed scale or with CenterCrop, or set its batch_size to 1.')

@@ -71,7 +71,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
     if not cfg.get(loaders[0]):
         raise UserError(f'{cfg.filename} has no {loaders[0]}: name a config that has one, or add it.')
     for loader in loaders:
-        if cfg.get(loader) and not (isinstance(cfg[loader], dict) and cfg[loader].get('dataset')):
+        if cfg.get(loader) and not (isinstance(cfg[loader], dict) and isinstance(cfg[loader].get('dataset'), dict)):
             raise UserError(f'{loader} of {cfg.filename} has no dataset: add it.')
         dataset = (cfg.get(loader) or {}).get('dataset')
         while dataset and 'dataset' in dataset:
@@ -186,6 +186,8 @@ def _notice_offline(cfg: Config) -> None:
     def wanted(value: Any) -> bool:
         if isinstance(value, dict):
             return value.get('pretrained') is True or any(map(wanted, value.values()))
+        if isinstance(value, str):  # the architecture alone is fetched from there, too
+            return value.startswith(('hf_hub:', 'hf-hub:'))
         return isinstance(value, list | tuple) and any(map(wanted, value))
 
     host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname

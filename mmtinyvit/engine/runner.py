@@ -20,13 +20,13 @@ from .workers import quiet_workers
 
 __all__ = ['Runner', 'TeacherRunner']
 
-# One line for every parameter, and what MMEngine says of its own code at each start.
-_FOR_THE_LOG_FILE = ('paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+# The lists of environment, config and hooks, a line for every parameter, and what MMEngine says of its own code.
+_FOR_THE_LOG_FILE = (f'\n{60 * "-"}\nSystem environment:', 'Config:\n', 'Hooks will be executed in the following order',
+                     'paramwise_options -- ', '"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return not message.startswith(_FOR_THE_LOG_FILE) and (record.levelno > logging.INFO or '\n' not in message)
+    return not record.getMessage().startswith(_FOR_THE_LOG_FILE)
 
 
 class Runner(CheckpointRunner):
@@ -46,6 +46,10 @@ class Runner(CheckpointRunner):
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args, **kwargs) -> DataLoader:
         """As MMEngine's; without workers, nothing that only they have. Refuses a loader without a single batch."""
+        for name in ('sampler', 'batch_sampler') if isinstance(dataloader, dict) else ():
+            if isinstance(dataloader.get(name), str):
+                raise UserError(f'A loader has {name}={dataloader[name]!r}, where a dict belongs: write dict(type='
+                                f'{dataloader[name]!r}).')
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             idle = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
             if idle:
@@ -77,9 +81,9 @@ class Runner(CheckpointRunner):
         evaluator = super().build_evaluator(evaluator)
         outputs = num_outputs(unwrap_model(self.model))
         for metric in evaluator.metrics:
-            if isinstance(metric, Accuracy) and not all(
-                    isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk):
-                raise UserError(f'Accuracy cannot tell the top {", ".join(map(str, metric.topk))} of '
+            if isinstance(metric, Accuracy) and not (metric.topk and all(
+                    isinstance(k, int) and 1 <= k <= (outputs or k) for k in metric.topk)):
+                raise UserError(f'Accuracy cannot tell the top {", ".join(map(str, metric.topk)) or "none"} of '
                                 f'{outputs or "the"} classes: set topk of the evaluator to numbers from 1 to the '
                                 'number of classes.')
         return evaluator

@@ -140,13 +140,15 @@ class LocalFolder:
             StoreError: As :meth:`put`.
         """
         with translated(self.root, sum(map(len, pieces))):
-            make_folder(self.root)
             if (self.root / file).parent != self.root:
                 make_own_folder((self.root / file).parent)
             write_atomically(self.root / file, pieces, shared=True)
 
     def put_new(self, file: str, data: bytes) -> None:
-        """As :meth:`put_bytes`, but of several that do so at once the first wins, and the others do nothing."""
+        """As :meth:`put_bytes`, but of several that do so at once the first wins, and the others do nothing.
+
+        This begins a store, so the folder is made; one that is deleted later stays so.
+        """
         with translated(self.root, len(data)), suppress(FileExistsError):
             make_folder(self.root)
             write_atomically(self.root / file, [data], shared=True, new=True)

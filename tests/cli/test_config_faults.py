@@ -75,6 +75,20 @@ def child(config, tmp_path):
     ('log_level=LOUD', 'log_level cannot be used (KeyError in mmengine, logger.py: LOUD)'),
     ('train_dataloader.drop_last=True train_dataloader.batch_size=99',
      'The 14 samples of ImageFolder are fewer than one batch of 99, and drop_last leaves none'),
+    ('param_scheduler=5', 'param_scheduler cannot be used (TypeError in mmengine, runner.py: '),
+    ('optim_wrapper=AmpOptimWrapper', 'optim_wrapper cannot be used (TypeError in mmengine, runner.py: '),
+    ('randomness.sed=1', 'randomness takes no sed (did you mean seed?): correct randomness.'),
+    ('train_cfg.max_epoch=1', 'EpochBasedTrainLoop takes no max_epoch (did you mean max_epochs?): correct train_cfg.'),
+    ('train_dataloader.dataset=photos', 'train_dataloader of'),
+    ('train_dataloader.sampler=DefaultSampler', "A loader has sampler='DefaultSampler', where a dict belongs: write "
+                                                "dict(type='DefaultSampler')."),
+    ('model.backbone=TinyViT', "model has 'TinyViT' where a dict belongs: write dict(type='TinyViT', ...)."),
+    ('val_evaluator.topk=[]', 'Accuracy cannot tell the top none of 12 classes'),
+    ('default_hooks.checkpoint=5', 'default_hooks cannot be used (TypeError in mmengine, runner.py: hook should be'),
+    ('default_hooks.checkpoint.type=CheckpointHook default_hooks.checkpoint.save_best=nonsense',
+     'CheckpointHook in default_hooks cannot be built (ValueError in mmengine, checkpoint_hook.py: '),
+    ('default_hooks.checkpoint.type=CheckpointHook default_hooks.checkpoint.save_best=accuracy/top9',
+     'CheckpointHook in default_hooks or custom_hooks cannot be used (KeyError in mmengine, checkpoint_hook.py: acc'),
     ('model.type=ImageClassifier model.head.num_classes=2 val_evaluator.topk=1',
      'The images are of 3 classes, and the model has 2 outputs: set num_classes of its head to 3'),
 ])
@@ -149,6 +163,8 @@ def test_recipes_are_not_warned_about(config, capsys):
     ("model = dict(head=dict(_delete_=True, type='LinearClsHead', num_classes=12))",
      "LinearClsHead needs 'in_channels', which model.head does not have: add it."),
     ("model = dict(head=dict(_delete_=True, num_classes=12))", 'model.head has no type'),
+    ("model = dict(_delete_=True, type='TimmClassifier', model_name='resnett18')",
+     'timm has no model resnett18 (did you mean resnet18 or resnet18d?): correct model.'),
     ("visualizer = dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')])",
      'visualizer cannot be used (ImportError in mmengine, vis_backend.py: Please run "pip install wandb"'),
 ])
@@ -171,6 +187,18 @@ def test_pipelines(run_tool, config, tmp_path, case, workers):
         assert said.startswith('The images of a batch have different sizes: let the pipeline of val_dataloader bring')
     else:
         assert "in the pipeline of val_dataloader needs 'img', which nothing before it gives" in said
+
+
+def test_a_label_that_the_model_does_not_have(run_tool, config, photos, tmp_path):
+    (tmp_path / 'list.txt').write_text('class_0/photo_000.png 0\nclass_0/photo_003.png 77\n')
+    dataset = dict(type='mmtinyvit.ImageFolder', data_prefix=str(photos), ann_file=str(tmp_path / 'list.txt'))
+    cfg = Config.fromfile(config)
+    cfg.train_dataloader.dataset = dataset | dict(pipeline=labelled_loader(photos)['dataset']['pipeline'][:2] + [
+        dict(type='PackInputs')])
+    cfg.merge_from_dict({'model.type': 'ImageClassifier', 'custom_hooks': []})
+    cfg.dump(tmp_path / 'changed.py')
+    assert run_tool('train', tmp_path / 'changed.py').sentence.startswith(
+        'An image of train_dataloader has the label 77, which is none of the classes of the model')
 
 
 def test_a_pipeline_that_packs_nothing(run_tool, config, tmp_path):
@@ -228,6 +256,9 @@ def test_weights_that_cannot_be_fetched(run_tool, child, monkeypatch, tmp_path):
     assert run_tool('train', config).sentence.startswith('TimmClassifier in model wants weights from the Hugging Face '
                                                          'Hub, which cannot be reached')
     assert asked == ['huggingface.co']  # once
+    name = "model = dict(_delete_=True, type='TimmClassifier', model_name='hf_hub:timm/resnet18')"  # its architecture
+    assert 'which cannot be reached' in run_tool('train', child(name)).sentence
+    assert asked == ['huggingface.co'] * 2
 
 
 # ---------------------------------------------------------------- pure Python

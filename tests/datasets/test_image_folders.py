@@ -39,6 +39,8 @@ def test_folders_and_index_agree_on_what_is_an_image(root):
         (root / 'train' / name).write_bytes(image)
     (root / 'train/a/self').symlink_to('.')
     (root / 'train/b/up').symlink_to('..')
+    (root / 'train/a/circle').symlink_to('circle')
+    (root / 'train/a/gone.png').symlink_to('nowhere.png')
     index_images(root / 'train', root / 'train.index')
     indexed = IndexedImages(str(root / 'train.index'), data_root=str(root / 'train'), pipeline=[])
     with mock.patch('mmtinyvit.datasets.image_folders.print_log') as log:
@@ -47,7 +49,7 @@ def test_folders_and_index_agree_on_what_is_an_image(root):
     keys = ['a/3.png', 'a/deep/2.png', 'b/1.png', 'b/5.WEBP', 'b/6.jfif', 'b/7.tiff']
     assert [found.get_data_info(i)['sample_key'] for i in range(len(found))] == keys == list(indexed.iter_sample_keys())
     assert list(found.get_gt_labels()) == indexed.get_gt_labels().tolist() == [0, 0, 1, 1, 1, 1]
-    assert 'files that are no images: 2 hidden, 1 .gif, 1 .txt.' in log.call_args_list[0].args[0]
+    assert 'files that are no images: 2 hidden, 2 link to nothing, 1 .gif, 1 .txt.' in log.call_args_list[0].args[0]
     plain = ImageFolder(data_root=str(root), data_prefix='train', with_label=False)
     assert [plain.get_data_info(i)['sample_key'] for i in range(len(plain))] == keys
 

@@ -161,6 +161,16 @@ def test_folders_of_their_own_are_merged(tmp_path, whole):
     assert contents(tmp_path / 'merged', tmp_path) == whole
 
 
+def test_a_store_that_is_deleted_stops_its_parts(tmp_path):
+    writer = PartWriter(tmp_path / 'store', manifest(), KEYS)
+    first, *others = writer.missing(VIEWS)
+    write(writer, [first])
+    os.rename(tmp_path / 'store', tmp_path / 'elsewhere')
+    with pytest.raises(StoreError, match=f'The store {tmp_path}/store is gone: it was deleted or moved'):
+        write(writer, others)
+    assert not (tmp_path / 'store').exists()
+
+
 def test_a_file_system_without_hard_links(tmp_path, monkeypatch, whole):
     def link(*paths) -> None:
         raise PermissionError(errno.EPERM, 'no links here')

@@ -42,9 +42,16 @@ def tested(photos, tmp_path, network, run_tool):
             format_python_code=False).dump(tmp_path / 'config.py')
         ended = run_tool('test', tmp_path / 'config.py', tmp_path / 'trained.pth', '--out', tmp_path / 'out.json',
                          *flags)
+        run.out = ended.out
         return ended.err if ended.status else json.loads((tmp_path / 'out.json').read_text())
 
     return run
+
+
+def test_results_of_many_numbers_are_shown_and_written(tested):
+    found = tested(test_evaluator=dict(type='mmpretrain.ConfusionMatrix', num_classes=3))['confusion_matrix/result']
+    assert np.shape(found) == (3, 3) and np.sum(found) == 14
+    assert all(str(row) in tested.out for row in found) and 'System environment' not in tested.out
 
 
 def expected(network: torch.nn.Module, photos, augmented: bool) -> float:

@@ -187,6 +187,8 @@ def test_folders_that_cannot_be_made(run_tool, save_config, train_config, tmp_pa
     assert str(below) in run_tool('save_logits', save_config(), '--out', below).sentence
     assert f'The work folder {below} cannot be written to' in run_tool('train', train_config(), '--work-dir',
                                                                        below).sentence
+    assert 'is no kind of picture' in run_tool('logit_store', 'gallery', '--config', train_config(), '--out', 'a.xyz',
+                                               '--rows', 1).sentence
     assert f'Cannot write {below}' in run_tool('logit_store', 'gallery', '--config', train_config(),
                                                                '--out', below, '--rows', 1).sentence
 

@@ -156,7 +156,8 @@ class DataRoot:
     def walk(self, folder: str) -> Iterator[str]:
         """The names of all files under ``folder``, below the root, in no order.
 
-        Links are followed, but for those to a folder that they are in.
+        Links are followed, but for those to a folder that they are in. One that leads nowhere is named with a slash at
+        its end.
 
         Raises:
             OSError: A folder cannot be listed.
@@ -224,17 +225,20 @@ class DataRoot:
                 raise
         if self._is_url:
             return sorted(self._with_sizes(e for e in self._remote_walk('') if fnmatchcase(e.name, pattern)))
-        return sorted(self.entry(name) for name in self.walk('') if fnmatchcase(name, pattern))
+        return sorted(self.entry(name) for name in self.walk('')
+                      if fnmatchcase(name, pattern) and not name.endswith('/'))
 
 
 def _walk(path: str, inside: str, above: set[tuple[int, int]]) -> Iterator[str]:
-    """The regular files under a local folder; ``above`` are the folders that lead to it."""
+    """The regular files and broken links under a local folder; ``above`` are the folders that lead to it."""
     here = _identity(path)
     if here in above:
         return
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if entry.is_symlink() and not os.path.exists(entry.path):  # or to itself, for which is_dir() raises
+                yield f'{inside}{entry.name}/'
+            elif entry.is_dir():
                 yield from _walk(entry.path, f'{inside}{entry.name}/', above | {here})
             elif entry.is_file():
                 yield f'{inside}{entry.name}'

@@ -60,6 +60,8 @@ def is_image(name: str) -> bool:
 
 def count_ending(name: str) -> str:
     """What a file is counted as that is no image."""
+    if name.endswith('/'):  # of DataRoot.walk
+        return 'link to nothing'
     return 'hidden' if is_hidden(name) else posixpath.splitext(name)[1].lower() or 'without an ending'
 
 
