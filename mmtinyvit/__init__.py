@@ -7,7 +7,6 @@ from .zoo.hub import join_model_hub
 
 __all__ = ['__version__', 'get_config', 'get_model', 'list_models']
 
-check_libraries()
 hush_libraries()
 join_model_hub()
 
@@ -16,5 +15,6 @@ def __getattr__(name: str) -> Any:
     """The functions of ``mmtinyvit.apis.models``, which import torch and mmpretrain, when they are first asked for."""
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    check_libraries()
     from .apis import models
     return getattr(models, name)
