@@ -241,3 +241,28 @@ def test_sentences_in_troubleshooting_are_those_of_the_code():
     said, quoted = sentences(), [row for row in rows if row != 'sentence']
     assert len(quoted) > 40
     assert [row for row in quoted if row not in said] == []
+
+
+# ---------------------------------------------------------------- the reference
+REFERENCE = re.findall(r'^::: (\S+)$', '\n'.join(path.read_text() for path in sorted(DOCS.glob('api/*.md'))),
+                       re.MULTILINE)
+
+
+@pytest.mark.parametrize('path', REFERENCE)
+def test_the_reference_names_what_exists(path):
+    module, _, attribute = path.rpartition('.')
+    assert getattr(importlib.import_module(module), attribute).__doc__
+
+
+def test_the_reference_is_whole():
+    """Every type that a config may name, and all that the store exports."""
+    shown = {path.rpartition('.')[2] for path in REFERENCE}
+    types = {name for attribute in registries.__all__ if isinstance(getattr(registries, attribute), registries.Registry)
+             for name in _own_types(getattr(registries, attribute))}
+    assert types - shown == set()
+    assert set(importlib.import_module('mmtinyvit.store').__all__) - {'FORMAT'} - shown == set()
+
+
+def _own_types(registry) -> set[str]:
+    registry.import_from_location()
+    return {name for name, kind in registry.module_dict.items() if kind.__module__.startswith('mmtinyvit.')}
