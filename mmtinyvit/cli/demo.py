@@ -1,6 +1,6 @@
 """The main job in minutes: teacher, store, a student distilled without labels, and the same student with labels.
 
-    python tools/demo.py
+    mmtinyvit demo
 
 Real handwriting (scikit-learn's digits) goes through the same tools as ImageNet-21K, with configs/demo/. Finished steps
 are kept: interrupt it and start it again; --fresh begins anew. --detect goes on to find the digits on larger images,
@@ -13,17 +13,22 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 from rich.console import Console
 
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.compat import require_library
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
+
+from .tables import print_tables, row_table
+
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: run it again to go on with the unfinished step.'
 
 OUT = Path('work_dirs/demo')
 MODELS = dict(teacher='teacher', distilled='distill', label_only='label_only')
@@ -162,11 +167,15 @@ def draw_curves(runs: dict[str, str | Path], out: str | Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='The main job in minutes, on real handwriting.')
     parser.add_argument('--fresh', action='store_true', help='begin anew')
     parser.add_argument('--detect', action='store_true', help='also train two detectors (needs mmdet)')
-    args = parser.parse_args()
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     if args.detect:
         require_library('mmdet', '--detect')
     if args.fresh:
@@ -185,7 +194,3 @@ def main() -> None:
     summarise(seconds, args.detect)
     draw_curves({'distilled, no labels': OUT / 'distill', 'labels only': OUT / 'label_only'}, OUT / 'curves.png')
     console.print(f'Written: {OUT}/summary.json, {OUT}/views.png, {OUT}/curves.png', highlight=False, soft_wrap=True)
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: run it again to go on with the unfinished step.')

@@ -1,26 +1,31 @@
 """Download published checkpoints: by name, or all that match a pattern.
 
-    python tools/download_checkpoints.py --list
-    python tools/download_checkpoints.py mmtinyvit-5m_in21k-distill-pre_3rdparty_in1k
-    python tools/download_checkpoints.py 'mmtinyvit-*m_distill' --folder checkpoints
+    mmtinyvit download --list
+    mmtinyvit download mmtinyvit-5m_in21k-distill-pre_3rdparty_in1k
+    mmtinyvit download 'mmtinyvit-*m_distill' --folder checkpoints
 
 Started again after an interruption, it goes on where it stopped. A file counts as downloaded when its checksum is right
 and it can be read without running code from it. Where the publisher names no checksum, that of the first download is
 recorded beside the file, for `sha256sum --check` and for later downloads.
 """
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.zoo.download import checkpoint_folder, recorded_sha256
 from mmtinyvit.zoo.index import Entry, find_entries, find_entry
 
+from .tables import print_tables, row_table
 
-def parse_args() -> argparse.Namespace:
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: what has arrived is kept; the same command goes on.'
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Download published checkpoints.')
     parser.add_argument('names', nargs='*', metavar='NAME',
                         help='a name, or a pattern with wildcards; any ending matches a pattern')
@@ -28,10 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--folder', help=f'where to keep them (default: {checkpoint_folder()}; MMTINYVIT_CACHE moves '
                         'it)')
     parser.add_argument('--mirror', metavar='URL', help='address of a folder that has the same files')
-    args = parser.parse_args()
-    if not args.names and not args.list:
-        parser.error('name a model, or --list them')
-    return args
+    return parser
 
 
 def chosen(names: list[str]) -> list[Entry]:
@@ -50,8 +52,11 @@ def listing(entries: list[Entry]) -> Any:
     return table
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.names and not args.list:
+        parser.error('name a model, or --list them')
     entries = chosen(args.names)
     if args.list:
         print_tables(listing(entries))
@@ -71,7 +76,3 @@ def main() -> None:
             published = 'as published' if entry.sha256 else 'recorded, none is published'
             table.add_row(entry.name, str(path), f'{size / 2**20:.1f}', f'{recorded_sha256(path)[:12]} ({published})')
     print_tables(table)
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: what has arrived is kept; the same command goes on.')

@@ -1,25 +1,29 @@
 """How well do frozen features serve new classes, with a few labelled images of each?
 
-    python tools/few_shot.py configs/imagenette/mobilenetv2.py MOBILENETV2.pth --way 5 --shot 1 5 20
+    mmtinyvit few-shot configs/imagenette/mobilenetv2.py MOBILENETV2.pth --way 5 --shot 1 5 20
 
 Draws episodes of N classes with k labelled images of each (N-way, k-shot), classifies others by them, and prints the
 mean accuracy with its 95 % interval. The images are the test data of the config, or the class folders below --data.
 """
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from mmtinyvit.cli.command import add_common_flags, run_command, write_json
-from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.errors import UserError
+
+from .command import add_common_flags, write_json
+from .tables import print_tables, row_table
+
+__all__ = ['build_parser', 'main']
 
 CLASSIFIERS = ['centroid', 'logistic']
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Few-shot accuracy of frozen features.')
     add_common_flags(parser)
     parser.add_argument('checkpoint', help='checkpoint file or URL')
@@ -34,7 +38,7 @@ def parse_args() -> argparse.Namespace:
                         help='nearest centroid, logistic regression (default: both)')
     parser.add_argument('--seed', type=int, default=0, help='of the episodes (default: 0)')
     parser.add_argument('--out', help='write the results to this JSON file')
-    return parser.parse_intermixed_args()
+    return parser
 
 
 def extract_features(runner: Any, console: Console) -> tuple[np.ndarray, np.ndarray]:
@@ -55,10 +59,11 @@ def extract_features(runner: Any, console: Console) -> tuple[np.ndarray, np.ndar
     return np.concatenate(features), np.array(labels, np.int64)
 
 
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_intermixed_args(argv)
     from mmtinyvit.evaluation.few_shot import few_shot_accuracy
+
+    from .runner import build_runner, check_data, load_config  # seconds: not for --help
 
     cfg = load_config(args)
     if not cfg.get('test_dataloader'):
@@ -87,7 +92,3 @@ def main() -> None:
         facts = dict(config=args.config, checkpoint=args.checkpoint, images=len(labels), query=args.query,
                      episodes=args.episodes, seed=args.seed)
         write_json(args.out, facts | dict(results=rows))
-
-
-if __name__ == '__main__':
-    run_command(main)

@@ -1,22 +1,28 @@
 """List the images of a data set once, so that training starts without scanning 14 million files.
 
-    python tools/dataset_converters/index_images.py data/imagenet21k                   # folders, or n01440764.tar ...
-    python tools/dataset_converters/index_images.py data/winter21_whole.tar --check    # tars in a tar, all decoded once
-    python tools/dataset_converters/index_images.py s3://bucket/shards --out shards.index         # WebDataset shards
+    mmtinyvit index data/imagenet21k                         # folders, or n01440764.tar ...
+    mmtinyvit index data/winter21_whole.tar --check          # tars in a tar, all decoded once
+    mmtinyvit index s3://bucket/shards --out shards.index    # WebDataset shards
 
 The index, by default DATA_ROOT/images.index or ARCHIVE.index, is what mmtinyvit.IndexedImages reads; docs/en/data.md
 has all layouts.
 """
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmtinyvit.cli.command import positive, run_command
-from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.errors import UserError
 from mmtinyvit.store.folders import is_url
+
+from .command import positive
+from .tables import fact_table, print_tables
+
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: the same command goes on from here.'
 
 # As in mmtinyvit.datasets.images, which takes seconds to import.
 LAYOUTS = ('folders', 'class-archives', 'archive', 'shards')
@@ -24,7 +30,7 @@ MISSING_CLASSES = ('refuse', 'keep', 'drop')
 LABEL_LAYOUTS = ('in1k', 'in12k', 'fall11', 'fall11-ms', 'fall11-google', 'fall11-p', 'winter21', 'winter21-p')
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Write an image index.')
     parser.add_argument('data_root', help='folder or URL that holds the images in folders or archives (.zip, .tar), '
                         'or one archive')
@@ -45,7 +51,7 @@ def parse_args() -> argparse.Namespace:
                         help='decode every image once and leave out what fails, see rejected.txt beside the '
                         'index (cv2, or pillow)')
     parser.add_argument('--workers', type=positive, default=8, help='threads that list and decode (default: 8)')
-    return parser.parse_args()
+    return parser
 
 
 def index_path(args: argparse.Namespace) -> Path:
@@ -63,8 +69,8 @@ def index_path(args: argparse.Namespace) -> Path:
     return Path(folder, f'{archive[:-4]}.index' if archive else 'images.index')
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     from mmtinyvit.datasets.images.scan import index_images, rejected_file
     from mmtinyvit.evaluation.class_map import synsets
 
@@ -90,7 +96,3 @@ def main() -> None:
         'other files': ', '.join(f'{count:,} {ending}' for ending, count in summary.others.items()),
         'images left out for want of a label': summary.left_out or None,
         'images that do not decode': rejected if args.check else 'not looked for (--check)'}))
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: the same command goes on from here.')

@@ -1,30 +1,33 @@
 """Write a trained student as a file for other people.
 
-    python tools/publish_model.py configs/tinyvit/tiny_vit_5m_distill_in1k.py \\
+    mmtinyvit publish configs/tinyvit/tiny_vit_5m_distill_in1k.py \\
         work_dirs/tiny_vit_5m_distill_in1k/epoch_300.pth published/tiny_vit_5m_distill_in1k.safetensors
 
 The result has the first digits of its SHA-256 in its name, holds the student alone, and says where it comes from:
 recipe, store, teacher and versions. `mmtinyvit.get_model(file)` needs nothing else.
 """
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmtinyvit.cli.command import add_config_options, run_command
-from mmtinyvit.cli.tables import fact_table, file_table, print_tables
+from .command import add_config_options
+from .tables import fact_table, file_table, print_tables
+
+__all__ = ['build_parser', 'main']
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Write a trained student as a file for other people.')
     parser.add_argument('config', help='the config that it was trained with')
     parser.add_argument('checkpoint', help='the checkpoint, file or URL')
     parser.add_argument('destination', type=Path, help='NAME.pth or NAME.safetensors; the hash is put behind NAME')
     parser.add_argument('--store', help='the store that it was distilled from, if that has moved since')
     add_config_options(parser)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     from mmtinyvit.apis.publish import publish  # seconds: not for --help
     from mmtinyvit.config import read_config
 
@@ -43,7 +46,3 @@ def main() -> None:
         else:
             facts[name] = str(value)
     print_tables(file_table(written.path, written.state_dict), fact_table(facts))
-
-
-if __name__ == '__main__':
-    run_command(main)

@@ -1,6 +1,6 @@
 """Save a teacher's sparse logits for every view of every image, once.
 
-    python tools/save_logits.py configs/teachers/clip_vit_l14_in21k.py clip_vit_large_patch14_22k_mmtinyvit.pth \\
+    mmtinyvit save configs/teachers/clip_vit_l14_in21k.py clip_vit_large_patch14_22k_mmtinyvit.pth \\
         --out data/in21k_logits --views 0:90
 
 Stop it at any time and start it again: it does only what is missing. Any number of processes of one job may work on a
@@ -8,13 +8,18 @@ store, and with ``--join`` any number of jobs: a Slurm array, workers that come 
 locks, give each job its ``--part``, or write to a URL. ``--ray`` hands the work to a Ray cluster.
 """
 import argparse
+from collections.abc import Sequence
 
-from mmtinyvit.cli.command import add_common_flags, parse_range, run_command
-from mmtinyvit.cli.sharing_flags import add_sharing_flags, find_part
-from mmtinyvit.cli.tables import fact_table, print_tables
+from .command import add_common_flags, parse_range
+from .sharing_flags import add_sharing_flags, find_part
+from .tables import fact_table, print_tables
+
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: the finished shards are kept; run the same command to save what is missing.'
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Save a teacher's sparse logits.")
     add_common_flags(parser)
     parser.add_argument('checkpoint', nargs='?', help="the teacher's checkpoint, file or URL")
@@ -28,14 +33,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--random-teacher', action='store_true',
                         help='save even if weights of the teacher come from nowhere, to try something out')
     parser.add_argument('--amp', action='store_true', help='run the teacher in mixed precision')
-    return parser.parse_intermixed_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_intermixed_args(argv)
     from mmtinyvit.config import saving_loop
     from mmtinyvit.engine.runner import TeacherRunner
+
+    from .runner import build_runner, check_data, load_config  # seconds: not for --help
 
     cfg = load_config(args)
     loop = saving_loop(cfg, args.config)
@@ -55,7 +61,7 @@ def main() -> None:
         loop.part = find_part(args.part)
     check_data(cfg, 'test_dataloader')
     if args.ray is not None:
-        from mmtinyvit.cli.ray_saving import refuse_incomplete, save_with_ray
+        from .ray_saving import refuse_incomplete, save_with_ray
         summary, rank = save_with_ray(cfg, args), 0
     else:
         runner = build_runner(cfg, TeacherRunner)
@@ -69,7 +75,3 @@ def main() -> None:
             'bytes per view': f"{summary['bytes_per_view']:g}"}))
     if args.ray is not None:
         refuse_incomplete(summary)
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: the finished shards are kept; run the same command to save what is missing.')

@@ -1,23 +1,28 @@
 """Convert parquet files with images in them, as Hugging Face's hub has them, into WebDataset's tar shards, once.
 
-    python tools/dataset_converters/parquet_to_shards.py 'data/w21-p/*.parquet' --out data/w21-p-shards
-    python tools/dataset_converters/index_images.py data/w21-p-shards --check
+    mmtinyvit shards 'data/w21-p/*.parquet' --out data/w21-p-shards
+    mmtinyvit index data/w21-p-shards --check
 
 Needs pyarrow: pip install "mmtinyvit[parquet]". The same command goes on after an interruption.
 """
 import argparse
+from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.tables import fact_table, print_tables
 from mmtinyvit.errors import UserError
 
+from .tables import fact_table, print_tables
 
-def parse_args() -> argparse.Namespace:
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: the same command goes on from here.'
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Convert parquet files into tar shards.')
     parser.add_argument('source', nargs='+', help='folders with parquet files, at any depth, files or patterns')
     parser.add_argument('--out', type=Path, required=True, help='folder for the shards')
@@ -25,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--image', default='image', metavar='COLUMN', help='images (default: %(default)s)')
     parser.add_argument('--label', metavar='COLUMN', help='labels (default: label, if there is such a column)')
     parser.add_argument('--samples-per-shard', type=int, default=10_000, metavar='N', help='default: %(default)s')
-    return parser.parse_args()
+    return parser
 
 
 def find_files(sources: list[str]) -> list[Path]:
@@ -46,8 +51,8 @@ def find_files(sources: list[str]) -> list[Path]:
     return sorted(found.values())
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     if args.samples_per_shard < 1:
         raise UserError(f'--samples-per-shard {args.samples_per_shard} must be at least 1.')
     from mmtinyvit.datasets.images.parquet_shards import convert_parquet  # seconds: not for --help
@@ -67,7 +72,3 @@ def main() -> None:
         'of no known format, called .jpg': f'{unknown:,}, for index_images.py --check' if unknown else None,
         'without a label': f'{unlabelled:,}, written without .cls' if unlabelled else None,
         'class names, for --classes': summary.classes}))
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: the same command goes on from here.')

@@ -1,29 +1,34 @@
 """Look into a store of teacher logits, and look after it.
 
-    python tools/logit_store.py plan configs/teachers/clip_vit_l14_in21k.py CHECKPOINT
-    python tools/logit_store.py info data/in21k_logits
-    python tools/logit_store.py verify data/in21k_logits
-    python tools/logit_store.py verify data/in21k_logits --teacher configs/teachers/clip_vit_l14_in21k.py --checkpoint T
-    python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
-    python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
-    python tools/logit_store.py clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
-    python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
-    python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
-    python tools/logit_store.py repair data/in21k_logits --yes
-    python tools/logit_store.py copy data/in21k_logits s3://bucket/in21k_logits --views 0:10
-    python tools/logit_store.py merge views_0_to_44 views_45_to_89 --out data/in21k_logits
-    python tools/logit_store.py reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
-    python tools/logit_store.py import-cream teacher_logits --keys samples.txt --num-classes 21841 --out data/imported
+    mmtinyvit store plan configs/teachers/clip_vit_l14_in21k.py CHECKPOINT
+    mmtinyvit store info data/in21k_logits
+    mmtinyvit store verify data/in21k_logits
+    mmtinyvit store verify data/in21k_logits --teacher configs/teachers/clip_vit_l14_in21k.py --checkpoint T
+    mmtinyvit store show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
+    mmtinyvit store stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
+    mmtinyvit store clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
+    mmtinyvit store gallery --config configs/tinyvit/distill_in21k.py
+    mmtinyvit store gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
+    mmtinyvit store repair data/in21k_logits --yes
+    mmtinyvit store copy data/in21k_logits s3://bucket/in21k_logits --views 0:10
+    mmtinyvit store merge views_0_to_44 views_45_to_89 --out data/in21k_logits
+    mmtinyvit store reshard data/in21k_logits --samples-per-shard 16384 --out data/in21k_logits_small
+    mmtinyvit store import-cream teacher_logits --keys samples.txt --num-classes 21841 --out data/imported
 
 With ``--json``, each subcommand prints one JSON object for machines.
 """
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mmtinyvit.cli import store_commands as commands
-from mmtinyvit.cli.command import add_config_options, parse_range, positive, run_command
 from mmtinyvit.store import codec_names
 from mmtinyvit.store.admin.import_cream import KEY_FORMS
+
+from . import store_commands as commands
+from .command import add_config_options, parse_range, positive
+
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: finished shards are kept; the same command goes on.'
 
 
 def add_label_index(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,7 @@ def add_class_names(parser: argparse.ArgumentParser) -> None:
                         'or a label layout such as in1k (default: those of the images, where they are the same)')
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Look into a store of teacher logits, and look after it.')
     subparsers = parser.add_subparsers(required=True, metavar='COMMAND')
 
@@ -149,13 +154,9 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--max-kl', type=float, default=0.05,
                      help='nats that the stored target may differ from the teacher on average (default: 0.05)')
     add_config_options(sub)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     args.run(args)
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: finished shards are kept; the same command goes on.')

@@ -1,14 +1,17 @@
 """Test a checkpoint on the config's test data.
 
-    python tools/test.py configs/tinyvit/distill_in21k.py work_dirs/distill_in21k/epoch_90.pth
-    python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
+    mmtinyvit test configs/tinyvit/distill_in21k.py work_dirs/distill_in21k/epoch_90.pth
+    mmtinyvit test CONFIG CHECKPOINT --tta --show-dir pictures
 """
 import argparse
+from collections.abc import Sequence
 
-from mmtinyvit.cli.command import add_common_flags, positive, run_command, write_json
+from .command import add_common_flags, positive, write_json
+
+__all__ = ['build_parser', 'main']
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     add_common_flags(parser)
     parser.add_argument('checkpoint', help='checkpoint file or URL')
@@ -20,12 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show them in windows')
     parser.add_argument('--interval', type=positive, default=1, help='of a classifier, draw every n-th image (1)')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window stays (2)')
-    return parser.parse_intermixed_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.cli import runner  # seconds: not for --help
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_intermixed_args(argv)
+    from . import runner  # seconds: not for --help
 
     cfg = runner.load_config(args)
     runner.check_data(cfg, 'test_dataloader')
@@ -36,7 +39,3 @@ def main() -> None:
     metrics = runner.build_runner(cfg).test()
     if args.out:
         write_json(args.out, metrics)
-
-
-if __name__ == '__main__':
-    run_command(main)

@@ -1,6 +1,6 @@
 """TinyMIM's sequential distillation: MAE ViT-L teaches B, B teaches S, S teaches T.
 
-    python tools/tinymim_chain.py checkpoints/mae_pretrain_vit_large.pth --gpus 8 --amp
+    mmtinyvit tinymim checkpoints/mae_pretrain_vit_large.pth --gpus 8 --amp
 
 Each training has its own folder under --out and begins with the student of the one before; with --finetune each student
 is finetuned on ImageNet-1K as well. Interrupted, the same command goes on: finished trainings are not repeated, and an
@@ -19,17 +19,21 @@ from typing import Any
 
 from rich.console import Console
 
-from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.tables import print_tables, row_table
 from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
+
+from .tables import print_tables, row_table
+
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: run the same command to go on with the unfinished training.'
 
 CONFIGS = [f'configs/tinymim/{name}.py' for name in ('mae_large_to_base', 'tinymim_base_to_small',
                                                      'tinymim_small_to_tiny')]
 FINETUNING = [f'configs/tinymim/finetune_{name}_in1k.py' for name in ('base', 'small', 'tiny')]
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Run the trainings of TinyMIM one after the other.')
     parser.add_argument('teacher', type=Path, help="the first teacher's checkpoint")
     parser.add_argument('--configs', nargs='+', default=CONFIGS, metavar='CONFIG',
@@ -42,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision (needs a GPU)')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
                         help='override settings in the configs of all steps')
-    return parser.parse_args()
+    return parser
 
 
 @dataclass(frozen=True)
@@ -203,8 +207,8 @@ def plan(args: argparse.Namespace) -> list[Step]:
     return steps
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     steps = plan(args)
     check_steps(steps)
     console = Console()
@@ -215,7 +219,3 @@ def main() -> None:
         seconds = f'{record["seconds"]:.0f}{" (before)" if record["done"] else ""}'
         table.add_row(Path(step.config).stem, str(step.source), seconds, str(step.weights))
     print_tables(table)
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: run the same command to go on with the unfinished training.')

@@ -1,15 +1,21 @@
 """Train a model: distil from a store, finetune, or train from scratch.
 
-    python tools/train.py configs/tinyvit/distill_in21k.py
+    mmtinyvit train configs/tinyvit/distill_in21k.py
 """
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from mmtinyvit.cli.command import add_common_flags, run_command
 from mmtinyvit.errors import UserError
 
+from .command import add_common_flags
 
-def parse_args() -> argparse.Namespace:
+__all__ = ['ON_INTERRUPT', 'build_parser', 'main']
+
+ON_INTERRUPT = 'Interrupted: run the same command with --resume to go on from the last checkpoint.'
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Train a model.')
     add_common_flags(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
@@ -17,14 +23,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision (needs a GPU)')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch')
-    return parser.parse_args()
+    return parser
 
 
 def merge_flags(cfg: Any, args: argparse.Namespace) -> None:
     """Merge the flags above into the config, with mmpretrain's meaning."""
     from mmengine.device import get_device
 
-    from mmtinyvit.cli.runner import use_checkpoint
+    from .runner import use_checkpoint
 
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -43,15 +49,11 @@ def merge_flags(cfg: Any, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
 
 
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    from .runner import build_runner, check_data, load_config  # seconds: not for --help
 
     cfg = load_config(args)
     merge_flags(cfg, args)
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     build_runner(cfg).train()
-
-
-if __name__ == '__main__':
-    run_command(main, 'Interrupted: run the same command with --resume to go on from the last checkpoint.')

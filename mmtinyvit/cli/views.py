@@ -1,16 +1,18 @@
-"""Another name of `tools/logit_store.py gallery` for the store that a config names.
+"""Draw views with what the teacher said about them, from the store that a config names.
 
-    python tools/browse_views.py configs/demo/distill.py --out views.png --samples 6 --views 0:4
+    mmtinyvit views configs/demo/distill.py --out views.png --samples 6 --views 0:4
 """
 import argparse
-import sys
+from collections.abc import Sequence
 
-from mmtinyvit.cli.command import add_common_flags, parse_range, positive, run_command
-from mmtinyvit.cli.store_commands import gallery
+from .command import add_common_flags, parse_range, positive
+from .store_commands import gallery
+
+__all__ = ['build_parser', 'main']
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Another name of tools/logit_store.py gallery.')
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description='Draw views with what the teacher said about them.')
     add_common_flags(parser)
     parser.add_argument('--out', default='views.png', help='picture to write (default: views.png)')
     parser.add_argument('--samples', type=positive, default=6, dest='rows', help='how many samples (default: 6)')
@@ -18,14 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: the first four)')
     parser.add_argument('--top', type=positive, default=3, help='classes to name (default: 3)')
     parser.set_defaults(store=None, hardest=False, label_index=None, classes=None, json=False)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
-    print('tools/browse_views.py is another name of tools/logit_store.py gallery: use that.', file=sys.stderr)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     gallery(args)
-
-
-if __name__ == '__main__':
-    run_command(main)
