@@ -19,6 +19,9 @@ __all__ = ['COMMANDS', 'NAMES', 'command_module', 'console']
 
 PROGRAM = 'mmtinyvit'
 COMMANDS = {
+    'The whole job': {
+        'distill': 'from photos and a teacher to a student, in one line',
+    },
     'Step by step': {
         'index': 'list images once: folders, tars, zip files, shards, buckets',
         'save': "save a teacher's logits for every view of every image",

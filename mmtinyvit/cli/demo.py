@@ -10,9 +10,7 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +18,10 @@ import matplotlib
 from rich.console import Console
 
 from mmtinyvit.compat import require_library
-from mmtinyvit.errors import UserError
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
 
+from .steps import run_step
 from .tables import print_tables, row_table
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'main']
@@ -68,30 +66,13 @@ def steps(detect: bool) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def run_step(console: Console, what: str, command: list[str], log: Path) -> float:
+def run(console: Console, what: str, command: list[str], log: Path) -> float:
     """Run one tool, its output into ``log``; returns seconds."""
-    console.print(f'[bold]{what}[/bold]\n  python {" ".join(command)}', highlight=False, soft_wrap=True)
-    start, last = time.perf_counter(), ''
     root = mim_root()
-    command = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
+    parts = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
     # one thread: on networks this small, several mostly wait for each other and for the loader's worker
-    with open(log, 'w') as file, console.status('') as status, subprocess.Popen(
-            [sys.executable, '-u', *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONWARNINGS': 'ignore'}) as process:
-        try:
-            for line in process.stdout:
-                file.write(line)
-                last = line.strip() or last
-                if 'Epoch(' in line or 'saved ' in line:
-                    status.update(line.split(' - ')[-1].strip()[:console.width - 4])
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise UserError(f'"{what}" failed: {last.removeprefix("Error: ")} (the whole output is in {log})')
-    seconds = time.perf_counter() - start
-    console.print(f'  {seconds:.0f} s', highlight=False)
-    return seconds
+    return run_step(console, what, f'python {" ".join(command)}', [sys.executable, '-u', *parts], log,
+                    {'OMP_NUM_THREADS': '1', **os.environ})
 
 
 def keep_weights(name: str) -> None:
@@ -188,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name in seconds:
             console.print(f'[bold]{what}[/bold]: done before, {seconds[name]:.0f} s', highlight=False)
             continue
-        seconds[name] = run_step(console, what, command, OUT / 'logs' / f'{name}.log')
+        seconds[name] = run(console, what, command, OUT / 'logs' / f'{name}.log')
         keep_weights(name)
         noted.write_text(json.dumps(seconds, indent=2))
     summarise(seconds, args.detect)
