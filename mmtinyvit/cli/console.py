@@ -38,6 +38,7 @@ COMMANDS = {
         'convert': 'to and from the names of timm, Cream, mmpretrain, MAE',
     },
     'More': {
+        'doctor': 'check machine, folders, and whether a config fits',
         'demo': 'the whole flow on handwriting, in minutes',
         'tinymim': "TinyMIM's chain of trainings: L to B to S to T",
         'shards': 'parquet files with images into tar shards',

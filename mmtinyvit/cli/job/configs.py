@@ -98,8 +98,11 @@ def _write(path: Path, text: str) -> None:
 def spell(value: Any, indent: int = 0) -> str:
     """A value as Python, as configs are written, over as many lines as it needs."""
     named = isinstance(value, Mapping) and all(str(name).isidentifier() for name in value)
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        inner = ' ' * (indent + 4)
+        return '[\n' + ''.join(f'{inner}{spell(item, indent + 4)},\n' for item in value) + ' ' * indent + ']'
     if not named:
-        text = pformat(value, width=110 - indent, sort_dicts=False)
+        text = pformat(value, width=110 - indent, compact=True, sort_dicts=False)
         return text.replace('\n', '\n' + ' ' * indent)
     line = f'dict({", ".join(f"{name}={spell(item)}" for name, item in value.items())})'
     if len(line) + indent <= 100 and '\n' not in line:
