@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import forget_runs
 from mmengine.config import Config
 from tiny_flow import contents, distilling, saving, write_photos
 
@@ -15,6 +16,7 @@ def examine(tmp_path, capsys):
     def run(cfg: Config, *args: object) -> tuple[int, dict[str, dict]]:
         cfg.dump(tmp_path / 'config.py')
         capsys.readouterr()
+        forget_runs()
         status = doctor.main([str(tmp_path / 'config.py'), *map(str, args), '--json', '--path', str(tmp_path)])
         found = json.loads(capsys.readouterr().out)
         assert found['good'] == (status == 0)
@@ -74,6 +76,6 @@ def test_a_teacher_that_does_not_fit(examine, photos, saved_store, teacher_check
     assert status == 1 and 'topk' in found['store']['said'], found
     other = write_photos(tmp_path / 'other', 9)
     status, found = examine(saving(other, saved_store, tmp_path / 'work'), teacher_checkpoint)
-    assert status == 1 and not found['store']['good']
+    assert status == 1 and not found['store']['good'], found
     status, found = examine(saving(Path('nowhere'), saved_store, tmp_path / 'work'), teacher_checkpoint)
     assert status == 1 and 'needs nowhere, which does not exist' in found['data']['said']
