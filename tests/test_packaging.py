@@ -46,7 +46,7 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
     subprocess.run([sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index', '--target', site,
                     next(out.glob('*.whl'))], check=True, capture_output=True)
     shipped = {name for name in tracked('configs', 'tools', 'projects', 'model-index.yml') if '/tests/' not in name}
-    expected = {f'{package}/.mim/{name}' for package in ('mmtinyvit', '_mmtinyvit') for name in shipped}
+    expected = {f'{package}/.mim/{name}' for package in ('mmtinyvit', '+mmtinyvit') for name in shipped}
     expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md')
     assert {name for name in names if not name.startswith('mmtinyvit-')} == expected
 
@@ -62,6 +62,14 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={'PYTHONPATH': str(site)}, check=True,
                           capture_output=True, text=True)
     assert Path(done.stdout.strip()).is_relative_to(site / 'mmtinyvit/.mim/projects')
+
+    command = [sys.executable, site / 'bin/mmtinyvit']
+    done = subprocess.run([*command, '--help'], cwd=tmp_path, env={'PYTHONPATH': str(site)}, check=True,
+                          capture_output=True, text=True)
+    assert done.stdout.startswith('usage: mmtinyvit COMMAND')
+    done = subprocess.run([*command, 'train', 'mmtinyvit::demo/label_only.py'], cwd=tmp_path, capture_output=True,
+                          text=True, env={'PYTHONPATH': str(site)})
+    assert done.stderr.startswith('Error: train_dataloader needs work_dirs/demo/digits'), done.stderr
 
     code = 'import mmtinyvit, mmtinyvit.paths as p; print(mmtinyvit.__version__, p.config_root())'
     done = subprocess.run([sys.executable, '-c', code], cwd=site, env={'PYTHONPATH': str(site)}, check=True,
