@@ -58,7 +58,7 @@ bench: $(FULL)
 	@for name in $(BENCHMARKS); do echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py --quick || exit 1; done
 
 docs: $(FULL)
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict  # it advertises on every build
 
 # ---------------------------------------------------------------- set-up, one stamp per step
 $(CREATED):

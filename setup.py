@@ -7,7 +7,8 @@ OpenMMLab's tools look for a library's configs under ``<package>/.mim``. A wheel
 editable install reads them from the repository instead (see ``mmtinyvit.paths``).
 
 MIM looks for them in the folder that comes first in the list of installed files. That list is sorted, and begins with
-``mmtinyvit-VERSION.dist-info``; a folder ``_mmtinyvit`` comes before it, so a wheel holds them there a second time.
+the console command, ``../../../bin/mmtinyvit``; a folder ``+mmtinyvit`` comes before it, so a wheel holds them there a
+second time.
 """
 import runpy
 import shutil
@@ -28,13 +29,13 @@ def requirements(*names: str) -> list[str]:
 
 
 class BuildWithMim(build_py):
-    """``build_py`` that adds ``{mmtinyvit,_mmtinyvit}/.mim/{configs,tools,projects,model-index.yml}`` to a wheel."""
+    """``build_py`` that adds ``{mmtinyvit,+mmtinyvit}/.mim/{configs,tools,projects,model-index.yml}`` to a wheel."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        for package in ('mmtinyvit', '_mmtinyvit'):
+        for package in ('mmtinyvit', '+mmtinyvit'):
             mim = Path(self.build_lib) / package / '.mim'
             shutil.rmtree(mim, ignore_errors=True)  # a reused build folder must not ship files deleted since
             for name in MIM_CONTENT:
@@ -70,6 +71,7 @@ setup(
         'dev': requirements('dev', 'demo', 'remote', 'export', 'parquet', 'ray'),
         'docs': requirements('docs'),
     },
+    entry_points={'console_scripts': ['mmtinyvit = mmtinyvit.cli.console:console']},
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

@@ -1,7 +1,8 @@
 """Are the OpenMMLab libraries here, and new enough?
 
-The check at import reads installed metadata only and imports none of the libraries, so it costs milliseconds. Those
-that only some configs need are checked when such a config is read.
+The check runs when MMEngine asks for our registries, not at import, because `mmtinyvit.store` works without any of
+them. It reads installed metadata only and imports none of the libraries, so it costs milliseconds. Those that only some
+configs need are checked when such a config is read.
 """
 import io
 import re

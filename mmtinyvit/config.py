@@ -43,13 +43,15 @@ def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> C
     looks like a slip is printed as a warning: names at the top level that nobody reads, or that are set too late.
 
     Args:
-        name: The file.
+        name: The file; ``mmtinyvit::tinyvit/distill_in21k.py`` is one of the library's, wherever that is installed.
         options: Values by dotted name, as of ``--cfg-options``: ``{'custom_hooks.0.topk': 5}``.
 
     Raises:
         UserError: There is no such file, it is not a config, it is one of mmdet or mmseg, whose models cannot be
             built here, or an option does not fit into it.
     """
+    if str(name).startswith('mmtinyvit::'):
+        name = config_root() / str(name).removeprefix('mmtinyvit::')
     root = str(config_root().parent)
     if root not in sys.path:
         sys.path.append(root)  # for the custom_imports of projects/

@@ -2,14 +2,18 @@
 
 A config names our parts with the prefix, ``type='mmtinyvit.TinyViT'``, from any default scope and without
 ``custom_imports``: MMEngine imports this module when it meets the prefix, and each registry imports its ``locations``
-on first use. Only MMEngine is imported here.
+on first use. Only MMEngine is imported here, and the versions of all are checked.
 """
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
+from .compat import check_libraries
+
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS'
 ]
+
+check_libraries()
 
 
 def _child(name: str, parent: Registry, location: str) -> Registry:

@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmtinyvit.registry as registries
+from mmtinyvit.cli.console import NAMES, command_module
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs/en'
@@ -74,10 +75,12 @@ class _Parser(Exception):
 
 @functools.cache
 def flags(script: str) -> set[str]:
-    """The flags of a script and of its subcommands, taken when the script is about to parse."""
+    """The flags of a command, or of a script when it is about to parse; and of its subcommands."""
     def stop(parser, *_):
         raise _Parser(parser)
 
+    if script in NAMES:
+        return all_flags(command_module(script).build_parser())
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     module = importlib.util.module_from_spec(spec)
     added = [str((ROOT / script).parent)]
@@ -89,7 +92,10 @@ def flags(script: str) -> set[str]:
             getattr(module, 'parse_args', None) and module.parse_args()
             module.main()
         except _Parser as found:
-            parser = found.args[0]
+            return all_flags(found.args[0])
+
+
+def all_flags(parser: argparse.ArgumentParser) -> set[str]:
     subs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     parsers = [parser, *(each for sub in subs for each in sub.choices.values())]
     return {flag for each in parsers for flag in each._option_string_actions}
@@ -115,17 +121,24 @@ def faults_of_command(words: list[str]) -> Iterator[str]:
         return
     if program == 'python' and rest[0] != '-c':
         program, rest = rest[0], rest[1:]
+    if program == 'mmtinyvit' and rest[0] in NAMES:
+        yield from faults_of_arguments(f'mmtinyvit {rest[0]}', rest[0], rest[1:])
+        return
     if not program.startswith(('tools/', 'benchmarks/')):
-        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export'):
+        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export', 'eval', 'torchrun'):
             yield f'{program} is no program that is known here'
         return
     if not (ROOT / program).is_file() or not (program.endswith('.py') or os.access(ROOT / program, os.X_OK)):
         yield f'{program} cannot be run'
         return
-    configs = [word for word in rest if word.startswith(CONFIG_FOLDERS)]
-    yield from (f'there is no config {config}' for config in configs if not (ROOT / config).is_file())
     script = {'dist_save_logits.sh': 'tools/save_logits.py', 'dist_test.sh': 'tools/test.py', 'dist_train.sh':
               'tools/train.py', 'slurm_train.sh': 'tools/train.py'}.get(Path(program).name, program)
+    yield from faults_of_arguments(program, script, rest)
+
+
+def faults_of_arguments(program: str, script: str, rest: list[str]) -> Iterator[str]:
+    configs = [word for word in rest if word.startswith(CONFIG_FOLDERS)]
+    yield from (f'there is no config {config}' for config in configs if not (ROOT / config).is_file())
     unknown = {word.split('=')[0] for word in rest if word.startswith('--')} - flags(script)
     if unknown:
         yield f'{program} has no {" ".join(sorted(unknown))}'
@@ -241,3 +254,28 @@ def test_sentences_in_troubleshooting_are_those_of_the_code():
     said, quoted = sentences(), [row for row in rows if row != 'sentence']
     assert len(quoted) > 40
     assert [row for row in quoted if row not in said] == []
+
+
+# ---------------------------------------------------------------- the reference
+REFERENCE = re.findall(r'^::: (\S+)$', '\n'.join(path.read_text() for path in sorted(DOCS.glob('api/*.md'))),
+                       re.MULTILINE)
+
+
+@pytest.mark.parametrize('path', REFERENCE)
+def test_the_reference_names_what_exists(path):
+    module, _, attribute = path.rpartition('.')
+    assert getattr(importlib.import_module(module), attribute).__doc__
+
+
+def test_the_reference_is_whole():
+    """Every type that a config may name, and all that the store exports."""
+    shown = {path.rpartition('.')[2] for path in REFERENCE}
+    types = {name for attribute in registries.__all__ if isinstance(getattr(registries, attribute), registries.Registry)
+             for name in _own_types(getattr(registries, attribute))}
+    assert types - shown == set()
+    assert set(importlib.import_module('mmtinyvit.store').__all__) - {'FORMAT'} - shown == set()
+
+
+def _own_types(registry) -> set[str]:
+    registry.import_from_location()
+    return {name for name, kind in registry.module_dict.items() if kind.__module__.startswith('mmtinyvit.')}

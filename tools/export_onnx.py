@@ -1,5 +1,7 @@
 """Export a classifier, or the feature maps of its backbone, to ONNX.
 
+The same as ``mmtinyvit export``.
+
     python tools/export_onnx.py mmtinyvit-5m_in21k-distill-pre_3rdparty_in1k tiny_vit_5m.onnx --pretrained
     python tools/export_onnx.py published/student-1a2b3c4d.safetensors student.onnx
     python tools/export_onnx.py configs/tinyvit/tiny_vit_21m_finetune_in1k_384.py tiny_vit_21m_384.onnx \\
@@ -10,47 +12,8 @@ Input: `images` (B, C, H, W) float32, RGB where C is 3, normalised by the mean a
 The batch is free, height and width are fixed. The file is run in onnxruntime and compared with PyTorch before it is
 written.
 """
-import argparse
-from pathlib import Path
-
 from mmtinyvit.cli.command import run_command
-from mmtinyvit.cli.tables import fact_table, print_tables, size
-from mmtinyvit.errors import UserError
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Export a classifier or its backbone to ONNX.')
-    parser.add_argument('model', help='name of a published model, config, or file of tools/publish_model.py')
-    parser.add_argument('destination', type=Path, help='the .onnx file to write')
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument('--pretrained', action='store_true', help='the published weights of the name')
-    weights.add_argument('--checkpoint', help='weights for the name or config, file or URL')
-    parser.add_argument('--size', type=int, nargs='+', metavar='PIXELS',
-                        help="side of the images, or height and width (default: those of the model's test)")
-    parser.add_argument('--features', action='store_true', help='the maps at strides 4, 8, 16, 32 (TinyViT)')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    if args.size and (len(args.size) > 2 or min(args.size) < 1):
-        raise UserError('--size takes one side, or height and width, in pixels.')
-    from mmtinyvit.apis.models import get_model  # seconds: not for --help
-    from mmtinyvit.apis.onnx_export import export_onnx, image_size
-
-    own = Path(args.model).suffix in ('.pth', '.safetensors')
-    if not (own or args.pretrained or args.checkpoint):
-        get_model(args.model)  # says so if there is no such model
-        raise UserError(f'{args.model} has no weights yet: add --pretrained, or --checkpoint FILE.')
-    model = get_model(args.model, pretrained=args.checkpoint or args.pretrained)
-    height, width = (args.size[0], args.size[-1]) if args.size else image_size(model)
-    done = export_onnx(model, args.destination, (height, width), args.features)
-    print_tables(fact_table({
-        'file': args.destination, 'images': f"({', '.join(map(str, done.images))})",
-        'outputs': '\n'.join(f"{name} ({', '.join(map(str, shape))})" for name, shape in done.outputs),
-        'opset': done.opset, 'size': size(done.num_bytes),
-        'largest difference to PyTorch': f'{done.difference:.1e}, over batches of one and three'}))
-
+from mmtinyvit.cli.export import main
 
 if __name__ == '__main__':
     run_command(main)

@@ -1,49 +1,15 @@
 """Write a trained student as a file for other people.
 
+The same as ``mmtinyvit publish``.
+
     python tools/publish_model.py configs/tinyvit/tiny_vit_5m_distill_in1k.py \\
         work_dirs/tiny_vit_5m_distill_in1k/epoch_300.pth published/tiny_vit_5m_distill_in1k.safetensors
 
 The result has the first digits of its SHA-256 in its name, holds the student alone, and says where it comes from:
 recipe, store, teacher and versions. `mmtinyvit.get_model(file)` needs nothing else.
 """
-import argparse
-from pathlib import Path
-
-from mmtinyvit.cli.command import add_config_options, run_command
-from mmtinyvit.cli.tables import fact_table, file_table, print_tables
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Write a trained student as a file for other people.')
-    parser.add_argument('config', help='the config that it was trained with')
-    parser.add_argument('checkpoint', help='the checkpoint, file or URL')
-    parser.add_argument('destination', type=Path, help='NAME.pth or NAME.safetensors; the hash is put behind NAME')
-    parser.add_argument('--store', help='the store that it was distilled from, if that has moved since')
-    add_config_options(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.apis.publish import publish  # seconds: not for --help
-    from mmtinyvit.config import read_config
-
-    cfg = read_config(args.config, args.cfg_options)
-    written = publish(cfg, args.checkpoint, args.destination, args.store)
-    facts = {}
-    for name, value in written.meta['provenance'].items():
-        if name == 'store':
-            facts['store'] = value['store_id'][:12] if value else 'none: trained with labels'
-            if value:
-                teacher = value.get('teacher')
-                facts['teacher'] = (f"{teacher['name']} {teacher['weights_hash'][:12]}" if teacher else
-                                    'unknown: the store is not here (--store)')
-        elif name == 'versions':
-            facts['versions'] = ', '.join(f'{library} {found}' for library, found in value.items())
-        else:
-            facts[name] = str(value)
-    print_tables(file_table(written.path, written.state_dict), fact_table(facts))
-
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.publish import main
 
 if __name__ == '__main__':
     run_command(main)

@@ -1,57 +1,11 @@
 """Train a model: distil from a store, finetune, or train from scratch.
 
+The same as ``mmtinyvit train``.
+
     python tools/train.py configs/tinyvit/distill_in21k.py
 """
-import argparse
-from typing import Any
-
-from mmtinyvit.cli.command import add_common_flags, run_command
-from mmtinyvit.errors import UserError
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train a model.')
-    add_common_flags(parser)
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from CHECKPOINT, or from the latest one in the work folder')
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision (needs a GPU)')
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the total batch')
-    return parser.parse_args()
-
-
-def merge_flags(cfg: Any, args: argparse.Namespace) -> None:
-    """Merge the flags above into the config, with mmpretrain's meaning."""
-    from mmengine.device import get_device
-
-    from mmtinyvit.cli.runner import use_checkpoint
-
-    if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.amp:
-        if get_device() == 'cpu':
-            raise UserError('--amp needs a GPU, and none is found here: train without it.')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    use_checkpoint(cfg, cfg.get('load_from'))
-    if args.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
-            raise UserError('--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config.')
-        cfg.auto_scale_lr.enable = True
-
-
-def main() -> None:
-    args = parse_args()
-    from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
-
-    cfg = load_config(args)
-    merge_flags(cfg, args)
-    check_data(cfg, 'train_dataloader', 'val_dataloader')
-    build_runner(cfg).train()
-
+from mmtinyvit.cli.command import run_command
+from mmtinyvit.cli.train import ON_INTERRUPT, main
 
 if __name__ == '__main__':
-    run_command(main, 'Interrupted: run the same command with --resume to go on from the last checkpoint.')
+    run_command(main, ON_INTERRUPT)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmtinyvit.compat import check_libraries
 from mmtinyvit.errors import UserError, user_sentence
 
 __all__ = [
@@ -30,6 +31,9 @@ def run_command(main: Callable[[], int | None], on_interrupt: str = 'Interrupted
     try:
         try:
             status = main() or 0
+        except ModuleNotFoundError:
+            check_libraries()  # says which one is missing, and how it is installed
+            raise
         except Exception as error:
             if isinstance(error, UserError) or 'mmengine.config' not in sys.modules:
                 raise

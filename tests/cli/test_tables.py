@@ -74,16 +74,15 @@ def test_help_is_there_at_once(tool):
 
 
 def test_choices_of_the_help_are_those_of_the_library():
-    import runpy
-
+    from mmtinyvit.cli import few_shot as few_shot_command
+    from mmtinyvit.cli import index
     from mmtinyvit.datasets.images import layouts, scan
     from mmtinyvit.evaluation import class_map, few_shot
 
-    index_images = runpy.run_path(str(ROOT / 'tools/dataset_converters/index_images.py'))
-    assert index_images['LAYOUTS'] == layouts.LAYOUTS
-    assert index_images['MISSING_CLASSES'] == scan.MISSING_CLASSES
-    assert list(index_images['LABEL_LAYOUTS']) == list(class_map.LAYOUTS)
-    assert runpy.run_path(str(ROOT / 'tools/few_shot.py'))['CLASSIFIERS'] == list(few_shot.CLASSIFIERS)
+    assert index.LAYOUTS == layouts.LAYOUTS
+    assert index.MISSING_CLASSES == scan.MISSING_CLASSES
+    assert list(index.LABEL_LAYOUTS) == list(class_map.LAYOUTS)
+    assert few_shot_command.CLASSIFIERS == list(few_shot.CLASSIFIERS)
 
 
 def test_libraries_print_nothing_about_themselves():

@@ -1,7 +1,6 @@
 """The chain: two trainings and a finetuning with the real tools, one of them broken off, on 14 images of 32 pixels."""
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmengine.registry import HOOKS
 from tiny_flow import NORM, runtime
 from tiny_networks import build, vit_config
 
-from mmtinyvit.paths import mim_root
+from mmtinyvit.cli.tinymim import Step
 
 CROP = dict(type='RandomResizedCrop', scale=32)
 
@@ -110,7 +109,6 @@ def test_broken_off_resumed_and_finished(chain, run_tool, monkeypatch):
 
 
 def test_finetuning_begins_with_the_student(chain, run_tool):
-    Step = runpy.run_path(str(mim_root() / 'tools/tinymim_chain.py'))['Step']
     step = Step(chain['tune'], chain['out'] / 'tune', chain['out'] / 'tiny/last.pth', finetunes=True, options=['a=1'])
     assert step.command()[-2:] == [f'load_from={step.source}', 'a=1'] and '--resume' not in step.command()
     step.work_dir.mkdir(parents=True)

@@ -1,0 +1,186 @@
+"""What a job will cost, and what it will keep: decided once, by asking the teacher about a few images."""
+import json
+import os
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from mmtinyvit.apis.store_plan import free_bytes, plan_store, recommend_views
+from mmtinyvit.config import read_config
+from mmtinyvit.engine.runner import TeacherRunner
+from mmtinyvit.errors import UserError
+from mmtinyvit.evaluation.class_map import require_classes
+from mmtinyvit.store.files import write_atomically
+
+from ..runner import build_runner
+from .configs import Layout, Plan, write_configs
+from .images import ImageSet, split_images
+from .networks import Student, Teacher
+from .settings import Settings
+
+__all__ = ['load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']
+
+LARGEST = 224  # side of the views, unless more is asked for
+PROBED = 128  # images
+ROOM = 0.9  # share of what is free that a store may take
+
+
+def view_size(settings: Settings, teacher: Teacher) -> int:
+    """Side of the views in pixels."""
+    return settings.size or min(teacher.side or LARGEST, LARGEST)
+
+
+def loader_processes(settings: Settings) -> int:
+    return min(8, len(os.sched_getaffinity(0))) if settings.workers is None else settings.workers
+
+
+def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: Student) -> nn.Module:
+    """The teacher with its weights, from the config that will save its logits, before anything else is done.
+
+    Raises:
+        UserError: The weights cannot be fetched, or do not fill it.
+    """
+    first = ImageSet('', '', None, 2, ())
+    draft = Plan(2, 1, 1, view_size(settings, teacher), 0, first, None, None, '', 0, 0, 0)
+    write_configs(where, settings, draft, teacher, student)
+    cfg = _teacher_config(where)
+    try:
+        with quiet(where):
+            return build_runner(cfg, TeacherRunner).model
+    except UserError as error:
+        raise UserError(f'The teacher {teacher.name} cannot be loaded: {error}') from error
+    except Exception as error:
+        if not _about_a_network(error):
+            raise
+        raise UserError(f'The weights of the teacher {teacher.name} are not on this machine and cannot be fetched '
+                        f'({type(error).__name__}): go online once, or name a file with weights=FILE.') from error
+
+
+def _about_a_network(error: BaseException | None) -> bool:
+    """Whether a download failed; the libraries below raise many kinds of errors then."""
+    while error is not None:
+        if isinstance(error, OSError) or type(error).__module__.partition('.')[0] in (
+                'huggingface_hub', 'requests', 'urllib3', 'httpx', 'httpcore'):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _teacher_config(where: Layout) -> Config:
+    cfg = read_config(where.teacher)
+    cfg.launcher, cfg.log_level, cfg.work_dir = 'none', 'WARNING', str(where.work('plan'))
+    return cfg
+
+
+def quiet(where: Layout) -> ExitStack:
+    """A context in which MMEngine and timm say what they say into ``plan.log``."""
+    stack = ExitStack()
+    where.work('plan').mkdir(parents=True, exist_ok=True)
+    log = stack.enter_context(open(where.work('plan') / 'plan.log', 'a'))
+    stack.enter_context(redirect_stdout(log))
+    stack.enter_context(redirect_stderr(log))
+    return stack
+
+
+def match_labels(classes: tuple[str, ...], names: tuple[str, ...] | None, num_classes: int
+                 ) -> tuple[bool, list[int] | None, str]:
+    """Whether labels can judge a student of this teacher.
+
+    Args:
+        classes: Names of the labels; empty if there are none.
+        names: Names of the teacher's classes, if they are known.
+        num_classes: How many it has.
+
+    Returns:
+        tuple: Whether; the teacher's class of each label, None if they are the same; and what to say.
+    """
+    if not classes:
+        return False, None, 'none: the images have no labels'
+    if names is None:
+        if len(classes) != num_classes:
+            return False, None, (f'none: the labels are of {len(classes):,} classes, and the teacher has '
+                                 f'{num_classes:,}, whose names are not known')
+        return True, None, "the labels' classes are taken for the teacher's, in sorted order"
+    try:
+        index = require_classes(names, classes, 'The teacher has {ours}, and the labels are of {theirs}', 'correct it.')
+    except UserError:
+        return False, None, f'none: the {len(classes):,} classes of the labels are not among those of the teacher'
+    same = len(names) == len(classes) and index.tolist() == list(range(len(names)))
+    return True, None if same else index.tolist(), f'{len(classes):,} classes, found by name among the teacher\'s'
+
+
+def make_plan(where: Layout, settings: Settings, teacher: Teacher, student: Student, model: nn.Module,
+              train: ImageSet, val: ImageSet | None,
+              finetune: tuple[ImageSet, ImageSet] | None) -> Plan:
+    """Ask the teacher about a few images, and write the configs.
+
+    Args:
+        where: The folders.
+        settings: What is asked for.
+        teacher: The teacher.
+        student: The student.
+        model: The loaded teacher.
+        train: Images to distil on; of labelled ones some are held out to test on, unless there is ``val``.
+        val: Labelled images to test on, if there are any.
+        finetune: Labelled images to finetune and to test on, if there are any.
+
+    Raises:
+        UserError: An image cannot be read, ``topk`` is more than the teacher has classes, or there is no room.
+    """
+    workers = loader_processes(settings)
+    plan = Plan(1, 1, settings.views or settings.epochs, view_size(settings, teacher), workers, train, val, None, '', 0,
+                0, 0)
+    write_configs(where, settings, plan, teacher, student)
+    with quiet(where):
+        found = plan_store(_teacher_config(where), model, min(PROBED, train.count), plan.views)
+    if settings.topk is not None and settings.topk > found['classes']:
+        raise UserError(f'topk={settings.topk} is more than the {found["classes"]} classes of the teacher '
+                        f'{teacher.name}: lower it.')
+    rows = [row for row in found['rows'] if row['codec'] == found['recommended']['codec']]
+    best = found['recommended'] if settings.topk is None else min(
+        rows, key=lambda row: abs(row['topk'] - settings.topk))
+    scale = (settings.topk or best['topk']) / best['topk']
+    advice = recommend_views(plan.views, round(best['total_bytes'] * scale), found['hours'],
+                             int(ROOM * free_bytes(where.store)))
+    if advice['views'] < (settings.views or 1):
+        raise UserError(f'{plan.views} views of {train.count:,} images take {round(best["total_bytes"] * scale):,} '
+                        f'bytes, and {where.out} has room for {advice["views"]}: lower views, or choose another out.')
+    tested, index, note = match_labels((val or train).classes, model.class_names, found['classes'])
+    if tested and val is None:
+        train, val = split_images(train, where.out / 'images')
+    fine_train, fine_val = finetune or (None, None)
+    return plan._replace(num_classes=found['classes'], topk=settings.topk or best['topk'], views=advice['views'],
+                         train=train, val=val if tested else None, index=index, note=note, store_bytes=advice['bytes'],
+                         hours=advice['hours'], mean_kl=best['mean_kl'],
+                         finetune_train=fine_train, finetune_val=fine_val)
+
+
+# ---------------------------------------------------------------- as a file
+def write_plan(path: Path, settings: Settings, plan: Plan) -> None:
+    """Keep a plan, and what it was made for."""
+    content = dict(settings=vars(settings), plan={name: value._asdict() if isinstance(value, ImageSet) else value
+                                                  for name, value in plan._asdict().items()})
+    write_atomically(path, [json.dumps(content, indent=2).encode()])
+
+
+def read_plan(path: Path, settings: Settings) -> Plan | None:
+    """The plan of an interrupted job, None if there is none.
+
+    Raises:
+        UserError: It was made for other settings.
+    """
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text())
+    before, now = content['settings'], vars(settings)
+    for name in now:
+        if before.get(name) != now[name]:
+            raise UserError(f'{path.parent} holds a job with {name}={before.get(name)}, and this line has '
+                            f'{name}={now[name]}: go on with the same line, or choose another out.')
+    values = content['plan']
+    for name in ('train', 'val', 'finetune_train', 'finetune_val'):
+        if values[name] is not None:
+            values[name] = ImageSet(**values[name] | dict(classes=tuple(values[name]['classes'])))
+    return Plan(**values)

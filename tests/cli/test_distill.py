@@ -1,0 +1,218 @@
+"""The whole job in one line: on a few photos, killed in the middle, and the configs that it writes."""
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from conftest import forget_runs
+from mmengine.config import Config
+from processes import CLEAN
+from tiny_flow import contents, student, write_photos
+
+import mmtinyvit
+from mmtinyvit.cli import distill
+from mmtinyvit.cli.console import command_module
+from mmtinyvit.cli.job import running
+from mmtinyvit.cli.job.networks import find_student, find_teacher
+from mmtinyvit.cli.job.planning import match_labels
+from mmtinyvit.cli.job.settings import parse_words, read_settings
+from mmtinyvit.errors import UserError
+
+
+def run_here(console, what, shown, command, log, environ, pass_fds=()) -> float:
+    """A step in this process: starting one takes longer than the step."""
+    words = command[command.index('mmtinyvit') + 1:]
+    assert shown == f'mmtinyvit {" ".join(words)}'
+    forget_runs()
+    command_module(words[0]).main(words[1:])
+    return 1.
+
+
+def run_line(words: list[str], out: Path) -> None:
+    """The line, to be killed."""
+    running.run_step, running.can_export = run_here, lambda: False
+    torch.set_num_threads(1)
+    with open(out.parent / 'output.txt', 'w') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    distill.main([*words, f'out={out}', '--yes'])
+
+
+@pytest.fixture(scope='module')
+def line(tmp_path_factory) -> list[str]:
+    """Photos of three classes, a timm teacher of three classes from a file, and a small student."""
+    folder = tmp_path_factory.mktemp('line')
+    write_photos(folder / 'photos', 40)
+    torch.manual_seed(0)
+    torch.save(timm.create_model('test_vit', num_classes=3).state_dict(), folder / 'teacher.pth')
+    Config(dict(model=student())).dump(folder / 'student.py')
+    return [f'data={folder}/photos', 'teacher=timm/test_vit', f'weights={folder}/teacher.pth',
+            f'student={folder}/student.py', 'epochs=3', 'size=32', 'workers=0', 'batch_size=12']
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(running, 'run_step', run_here)
+    monkeypatch.setattr(running, 'can_export', lambda: False)
+
+
+@pytest.fixture(scope='module')
+def done(line, tmp_path_factory) -> Path:
+    """A job that nothing interrupted."""
+    out = tmp_path_factory.mktemp('done') / 'out'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, 'run_step', run_here)
+        patch.setattr(running, 'can_export', lambda: False)
+        distill.main([*line, f'out={out}', '--yes'])
+    return out
+
+
+def test_what_is_there_at_the_end(done):
+    summary = json.loads((done / 'summary.json').read_text())
+    assert summary['images'] == 34 and summary['views'] == 3 and summary['classes'] == 3
+    assert 0 <= summary['top1'] <= 100 and summary['onnx'] is None
+    model = mmtinyvit.get_model(summary['student'])
+    assert model(torch.zeros(1, 3, 32, 32), mode='tensor').shape == (1, 3)
+    assert summary['seconds'] == dict(save=1, train=1, test=1, publish=1)
+    kept = [set((done / f'images/data_{name}.txt').read_text().split()) for name in ('train', 'val')]
+    assert not kept[0] & kept[1] and {key.split('/')[0] for key in kept[1]} == {'class_0', 'class_1', 'class_2'}
+
+
+def test_the_same_line_does_nothing_twice(done, line, here, capsys):
+    stamps = {path: path.stat().st_mtime_ns for path in done.rglob('*.pth')}
+    distill.main([*line, f'out={done}'])  # nothing to say yes to
+    said = capsys.readouterr().out
+    assert said.count('done before') == 4 and 'top-1 of the student' in said
+    assert stamps == {path: path.stat().st_mtime_ns for path in done.rglob('*.pth')}
+    with pytest.raises(UserError, match='holds a job with epochs=3, and this line has epochs=4: go on with the same'):
+        distill.main([*(word.replace('epochs=3', 'epochs=4') for word in line), f'out={done}'])
+
+
+def test_killed_in_the_middle_it_goes_on(done, line, here, tmp_path):
+    """As if nothing had happened: the same store and the same student, to the last bit."""
+    out = tmp_path / 'out'
+    process = CLEAN.Process(target=run_line, args=(line, out))
+    process.start()
+    while process.is_alive() and not (out / 'work/student/epoch_1.pth').exists():
+        time.sleep(.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    if process.exitcode != -signal.SIGKILL:
+        pytest.fail((tmp_path / 'output.txt').read_text())
+    assert not (out / 'summary.json').exists()
+    distill.main([*line, f'out={out}'])
+    assert contents(out / 'store').keys() == contents(done / 'store').keys()
+    ours, theirs = (torch.load(folder / 'work/student/epoch_3.pth', weights_only=False)['state_dict']
+                    for folder in (out, done))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_two_at_once_are_refused(tmp_path, line):
+    with running.job_lock(tmp_path), pytest.raises(UserError, match='Another process works on'):
+        distill.main([*line, f'out={tmp_path}', '--yes'])
+
+
+def test_its_configs_run_with_the_tools(done, run_tool, tmp_path):
+    for name in ('teacher', 'student'):
+        shutil.copy(done / f'configs/{name}.py', tmp_path)
+    shutil.copy(done / 'configs/data.py', tmp_path)
+    ended = run_tool('save_logits', tmp_path / 'teacher.py', '--out', tmp_path / 'store', '--work-dir', tmp_path / 'w')
+    assert ended.status == 0 and 'Warning' not in ended.err, ended.err
+    stored, again = contents(done / 'store'), contents(tmp_path / 'store')
+    assert {name: data for name, data in stored.items() if name.startswith('view')} == {
+        name: data for name, data in again.items() if name.startswith('view')}
+    ended = run_tool('train', tmp_path / 'student.py', '--work-dir', tmp_path / 'student', '--cfg-options',
+                     'train_cfg.max_epochs=1')
+    assert ended.status == 0 and 'Warning' not in ended.err and (tmp_path / 'student/epoch_1.pth').exists()
+
+
+def test_finetuning_without_labels_to_distil_on(line, here, tmp_path, capsys):
+    """A teacher by config, photos without labels, and labels for the end."""
+    photos = tmp_path / 'flat'
+    photos.mkdir()
+    for path in sorted(Path(line[0].partition('=')[2]).rglob('*.png'))[:12]:
+        shutil.copy(path, photos)
+    settings = dict(word.split('=', 1) for word in line)
+    changed = dict(data=photos, out=tmp_path / 'out', finetune=settings['data'], epochs=1, finetune_epochs=1)
+    summary = mmtinyvit.distill(**settings | changed)
+    assert summary['top1'] is None and 0 <= summary['finetuned_top1'] <= 100
+    assert 'none: the images have no labels' in capsys.readouterr().out
+    cfg = Config.fromfile(tmp_path / 'out/configs/finetune.py')
+    assert cfg.model.type == 'ImageClassifier' and cfg.model.head.num_classes == 3
+    assert mmtinyvit.get_model(summary['finetuned'])._config.model.head.num_classes == 3
+
+
+# ---------------------------------------------------------------- what is asked for
+@pytest.mark.parametrize(('words', 'said'), [
+    (['photos/'], "'photos/' is not KEY=VALUE: write for example data=photos/."),
+    (['data=a', 'data=b'], 'data is given twice: leave one of them out.'),
+    (['data=a', 'techer=b', 'out=c'], 'There is no setting techer: did you mean teacher?'),
+    (['data=a'], r'teacher and out are missing: add teacher=... out=... \(timm/NAME'),
+    (['data=a', 'teacher=b', 'out=c', 'epochs=ten'], 'epochs=ten must be a whole number from 1.'),
+    (['data=a', 'teacher=b', 'out=c', 'lr=0'], 'lr=0 must be a number more than 0.'),
+    (['data=a', 'teacher=b', 'out=c', 'amp=perhaps'], 'amp=perhaps must be true or false.'),
+    (['data=a', 'teacher=b', 'out=c', 'epochs=5', 'views=6'], 'views=6 is more than epochs=5'),
+])
+def test_settings_that_cannot_be(words, said):
+    with pytest.raises(UserError, match=f'^{said}'):
+        read_settings(parse_words(words))
+
+
+@pytest.mark.parametrize(('teacher', 'weights', 'said'), [
+    ('timm/convnxt_tiny', None, r'timm has no model convnxt_tiny \(did you mean timm/convnext_tiny'),
+    ('convnext_tiny', None, r'is no timm/NAME and no CONFIG.py \(did you mean timm/convnext_tiny'),
+    ('timm/convnext_tiny.in2k', None, 'timm has no weights in2k for convnext_tiny: correct teacher=, where there are'),
+    ('timm/convnext_tiny', 'no.pth', 'weights=no.pth does not exist'),
+    ('timm/vit_small_patch14_dinov2.lvd142m', None, 'gives features and no classes'),
+    ('no_config.py', None, 'There is no config no_config.py'),
+    ('configs/demo/teacher.py:no.pth', None, 'no.pth of teacher=configs/demo/teacher.py does not exist'),
+    ('configs/demo/data.py', None, 'There is no config configs/demo/data.py'),
+])
+def test_teachers_that_cannot_be(teacher, weights, said):
+    with pytest.raises(UserError, match=said):
+        find_teacher(teacher, weights)
+
+
+def test_a_teacher_is_read_from_timm():
+    found = find_teacher('timm/vit_large_patch14_clip_224.openai_ft_in12k_in1k', None)
+    assert found.side == 224 and found.preprocessor['mean'][0] == pytest.approx(255 * 0.48145466)
+    assert found.model['pretrained'] and found.checkpoint is None
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('tinyvit5m', 'did you mean tinyvit-5m'), ('timm/resnet19', 'did you mean timm/resnet18'),
+    ('large', 'There is no student large: name tinyvit-5m')])
+def test_students_that_cannot_be(name, said):
+    with pytest.raises(UserError, match=said):
+        find_student(name)
+
+
+@pytest.mark.parametrize(('classes', 'names', 'tested'), [
+    ((), None, (False, None)), (('a', 'b'), None, (False, None)), (('a', 'b', 'c'), None, (True, None)),
+    (('cat', 'dog'), ('bird', 'dog', 'cat'), (True, [2, 1])), (('cow', ), ('bird', 'dog', 'cat'), (False, None)),
+    (('bird', 'dog', 'cat'), ('bird', 'dog', 'cat'), (True, None))])
+def test_labels_that_can_judge(classes, names, tested):
+    assert match_labels(classes, names, 3)[:2] == tested
+
+
+def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypatch):
+    """Without the hub, and before an image is looked at."""
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    words = [word for word in line if not word.startswith(('weights', 'teacher'))]
+    with pytest.raises(UserError, match='of the teacher timm/convnext_atto are not on this machine and cannot be '
+                                        'fetched .*: go online once, or name a file with weights=FILE'):
+        distill.main([*words, 'teacher=timm/convnext_atto', f'out={tmp_path}', '--yes'])
+    assert not (tmp_path / 'images').exists() and not (tmp_path / 'plan.json').exists()
+
+
+def test_nobody_says_yes(line, here, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'stdin', open(os.devnull))
+    with pytest.raises(UserError, match='Nobody is here to say yes to this plan: add --yes.'):
+        distill.main([*line, f'out={tmp_path}'])
+    assert not (tmp_path / 'plan.json').exists()
