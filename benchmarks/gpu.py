@@ -13,17 +13,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
 from typing import NamedTuple
 
-import gpu_flow
-import gpu_parity
-import gpu_speed
 import torch
-from gpu_settings import SETTINGS, Settings
+from gpu_settings import SETTINGS
 from harness import report
-
 
 NOT_RIGHT = 3  # the exit status of a part
 
@@ -32,25 +27,25 @@ class Part(NamedTuple):
     """One question.
 
     Attributes:
-        answer: Writes its tables; gives back whether all is as it must be.
+        module: Has a function of the part's name, which writes its tables and gives back whether all is as it must be.
         share: Of the minutes.
         question: For ``--list``.
     """
-    answer: Callable[[Settings], bool]
+    module: str
     share: float
     question: str
 
 
 PARTS = {
-    'networks': Part(gpu_parity.networks, .2, 'outputs and gradients of every backbone as on the CPU, in each precision'),
-    'losses': Part(gpu_parity.losses, .05, 'losses, records and mixing as on the CPU'),
-    'step': Part(gpu_parity.step, .15, 'a distillation by the real Runner, with --amp; what waits for the GPU in it'),
-    'training': Part(gpu_speed.training, .15, 'a training step of TinyViT against timm and mmpretrain'),
-    'inference': Part(gpu_speed.inference, .1, 'inference, likewise'),
-    'loss': Part(gpu_speed.loss, .05, 'the sparse loss against the dense one'),
-    'attention': Part(gpu_speed.attention, .05, 'three ways to compute window attention with a bias that learns'),
-    'saving': Part(gpu_flow.saving, .1, 'saving with a ViT-L/14 teacher: share of the time outside the teacher'),
-    'store': Part(gpu_flow.store, .15, 'training from a store against labels; how busy the GPU is'),
+    'networks': Part('gpu_parity', .2, 'outputs and gradients of every backbone, in each precision'),
+    'losses': Part('gpu_parity', .05, 'losses, records and mixing as on the CPU'),
+    'step': Part('gpu_step', .15, 'a distillation by the real Runner, with --amp; what waits for the GPU in it'),
+    'training': Part('gpu_speed', .15, 'a training step of TinyViT against timm and mmpretrain'),
+    'inference': Part('gpu_speed', .1, 'inference, likewise'),
+    'loss': Part('gpu_speed', .05, 'the sparse loss against the dense one'),
+    'attention': Part('gpu_speed', .05, 'three ways to compute window attention with a bias that learns'),
+    'saving': Part('gpu_flow', .1, 'saving with a ViT-L/14 teacher: share of the time outside the teacher'),
+    'store': Part('gpu_flow', .15, 'training from a store against labels; how busy the GPU is'),
 }
 
 
@@ -72,7 +67,8 @@ def main() -> int:
     args = parse_args()
     if args.part:
         torch.set_num_threads(min(torch.get_num_threads(), 8))
-        return 0 if PARTS[args.part].answer(SETTINGS[args.device]._replace(out=args.out)) else NOT_RIGHT
+        answer = getattr(import_module(PARTS[args.part].module), args.part)
+        return 0 if answer(SETTINGS[args.device]._replace(out=args.out)) else NOT_RIGHT
     if args.list:
         for name, part in PARTS.items():
             print(f'{name:10} {part.share:4.0%}  {part.question}')

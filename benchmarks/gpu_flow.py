@@ -1,4 +1,4 @@
-"""The last third of gpu.py: whole flows, in which the GPU should never wait."""
+"""Of gpu.py: whole flows, in which the GPU should never wait."""
 import argparse
 import tempfile
 import time

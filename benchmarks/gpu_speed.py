@@ -1,4 +1,4 @@
-"""The second third of gpu.py: how fast, against others in the same run."""
+"""Of gpu.py: how fast, against others in the same run."""
 from collections.abc import Callable, Iterator
 from itertools import product
 from types import SimpleNamespace
