@@ -37,8 +37,8 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    'networks': Part('gpu_parity', .2, 'outputs and gradients of every backbone, in each precision'),
-    'losses': Part('gpu_parity', .05, 'losses, records and mixing as on the CPU'),
+    'networks': Part('gpu_networks', .2, 'outputs and gradients of every backbone, in each precision'),
+    'losses': Part('gpu_losses', .05, 'losses, records and mixing as on the CPU'),
     'step': Part('gpu_step', .15, 'a distillation by the real Runner, with --amp; what waits for the GPU in it'),
     'training': Part('gpu_speed', .15, 'a training step of TinyViT against timm and mmpretrain'),
     'inference': Part('gpu_speed', .1, 'inference, likewise'),
