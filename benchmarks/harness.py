@@ -115,7 +115,9 @@ def report(title: str,
     path = Path(json_file)
     tables = json.loads(path.read_text()) if path.exists() else []
     tables.append(dict(title=title, machine=machine(), **facts, results={k: dict(v) for k, v in results.items()}))
-    path.write_text(json.dumps(tables, indent=2) + '\n')
+    new = path.with_name(f'.{path.name}.new')
+    new.write_text(json.dumps(tables, indent=2) + '\n')
+    new.replace(path)  # whoever is killed here leaves the tables that were there
 
 
 def _heading(column: str) -> str:
@@ -127,6 +129,8 @@ def _heading(column: str) -> str:
 def _cell(column: str, value: object) -> str:
     if value is None:
         return ''
+    if isinstance(value, bool):
+        return 'yes' if value else 'NO'
     if column.endswith('_s'):
         return f'{1e3 * value:.2f}'
     if column.endswith('_bytes'):

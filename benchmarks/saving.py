@@ -30,7 +30,6 @@ from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.paths import config_root
 from mmtinyvit.store import LogitWriter, Record
 
-BATCH = 32
 VIEWS_AT_ONCE = (1, 2, 4, 8)
 PARTS = ['records', 'views', 'ray']
 
@@ -40,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--model', default='mobilenetv2_100', help='of timm, with random weights')
     parser.add_argument('--amp', action='store_true', help='the teacher under autocast')
     parser.add_argument('--samples', type=int, default=256, help='views in a shard')
+    parser.add_argument('--batch-size', type=int, default=32, help="the teacher's (default: 32)")
     parser.add_argument('--images', type=int, default=48, help='photos of the second part')
     parser.add_argument('--photos', metavar='FOLDER', help='folder with JPEG files')
     parser.add_argument('--repeats', type=int, default=9)
@@ -65,15 +65,15 @@ def dataset(root: Path, photos: list[str]) -> dict:
 
 
 # ---------------------------------------------------------------- what the records cost
-def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classes: int, topk: int) -> None:
-    """A teacher with and without the records of one setting."""
+def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classes: int, topk: int) -> float:
+    """A teacher with and without the records of one setting. Gives back its seconds per view."""
     model = MODELS.build(dict(
         type='TimmClassifier', model_name=args.model, pretrained=False, num_classes=num_classes,
         data_preprocessor=dict(type='ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)))
     model.to('cuda' if torch.cuda.is_available() else 'cpu')
     teacher = Teacher(model, dataset(folder, photos), RecordRule(topk), amp=args.amp)
-    data = teacher.collate([teacher.dataset[0, i] for i in range(BATCH)])
-    batches = [np.arange(first, first + BATCH) for first in range(0, args.samples, BATCH)]
+    data = teacher.collate([teacher.dataset[0, i] for i in range(args.batch_size)])
+    batches = [np.arange(first, first + args.batch_size) for first in range(0, args.samples, args.batch_size)]
     request = dict(topk=topk, num_classes=num_classes, samples_per_shard=args.samples)
     keys, views = [f'{i:04d}.jpg' for i in range(args.samples)], count()
     with LogitWriter(folder / 'store', request, keys) as writer, ThreadPoolExecutor(1) as disk:
@@ -111,7 +111,7 @@ def saving(args: argparse.Namespace, folder: Path, photos: list[str], num_classe
                 for name, row in parts.items()}
     report(f'saving the top {topk} of {num_classes:,}, {args.model}{", autocast" * args.amp}', per_view, args.json,
            **vars(args))
-    bucket(args, folder, parts['the teacher']['median_s'] / args.samples, topk, num_classes)
+    return parts['the teacher']['median_s'] / args.samples
 
 
 # ---------------------------------------------------------------- several views at once
@@ -154,11 +154,12 @@ def main() -> None:
     init_default_scope('mmpretrain')
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        photos = find_photos(args.photos, max(args.images, BATCH), folder)
+        photos = find_photos(args.photos, max(args.images, args.batch_size), folder)
         torch.set_num_threads(args.threads)
         if 'records' in args.only:
             for num_classes, topk in ((1000, 10), (21_841, 100)):
-                saving(args, folder / f'top{topk}', photos[:BATCH], num_classes, topk)
+                place = folder / f'top{topk}'
+                bucket(args, place, saving(args, place, photos[:args.batch_size], num_classes, topk), topk, num_classes)
         if 'views' in args.only:
             photos = photos[:args.images]
             at_once(args, folder / 'small', photos, 'photos as they are')

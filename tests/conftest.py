@@ -43,6 +43,15 @@ class Ended(NamedTuple):
         return lines[0].removeprefix('Error: ')
 
 
+@pytest.fixture(params=['cpu', *[pytest.param('cuda', marks=pytest.mark.gpu)] * torch.cuda.is_available()])
+def device(request):
+    """The CPU, and a GPU where there is one; in full float32."""
+    before = torch.backends.cudnn.allow_tf32  # of matrix products, False is PyTorch's default
+    torch.backends.cudnn.allow_tf32 = False
+    yield request.param
+    torch.backends.cudnn.allow_tf32 = before
+
+
 def pytest_collection_finish() -> None:
     """MMEngine collects garbage for every dataset: a third of a second each time, for what the imports left alone."""
     gc.collect()

@@ -42,6 +42,15 @@ def test_a_kept_mass_is_the_target_of_a_shorter_record(mass):
         assert abs(losses[0] - losses[1]) < 1e-5
 
 
+def test_the_device_does_not_matter(device):
+    """The same classes in the same order; so the bytes of a shard are nearly always those that a CPU makes."""
+    logits = some_logits(50)
+    expected, found = (RecordRule(10)(each, 0, 0, [str(i) for i in range(50)]) for each in (logits, logits.to(device)))
+    np.testing.assert_array_equal(found.index, expected.index)
+    np.testing.assert_allclose(found.log_prob, expected.log_prob, rtol=1e-5)
+    np.testing.assert_allclose(found.tail_mass, expected.tail_mass, atol=1e-6)
+
+
 @pytest.mark.parametrize('power, bias', [(1.0, 0.0), (0.7, 0.01)])
 def test_drawn_records_are_right_on_average_and_top_k_is_not(power, bias):
     logits, draws, num = some_logits(1), 8, 6000

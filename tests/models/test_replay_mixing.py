@@ -30,14 +30,14 @@ def names(indices: list[int], view: int = 0) -> list[ViewName]:
     return [ViewName(5, view, KEYS[i]) for i in indices]
 
 
-def mix_all(view: int, batch_pairs: int, seed: int) -> dict[int, tuple[bytes, float]]:
+def mix_all(view: int, batch_pairs: int, seed: int, device: str = 'cpu') -> dict[int, tuple[bytes, float]]:
     """The mixed pixels and shares of all samples by index, made in batches."""
     mixing, seen = SeededMixing(**ALPHAS), {}
     order = pairs(view, seed)
     for start in range(0, len(order), batch_pairs):
         indices = [i for pair in order[start:start + batch_pairs] for i in pair]
-        mixed, keep = mixing(IMAGES[indices].float(), names(indices, view))
-        seen |= {i: (image.numpy().tobytes(), float(k)) for i, image, k in zip(indices, mixed, keep, strict=True)}
+        mixed, keep = mixing(IMAGES[indices].float().to(device), names(indices, view))
+        seen |= {i: (image.cpu().numpy().tobytes(), float(k)) for i, image, k in zip(indices, mixed, keep, strict=True)}
     return seen
 
 
@@ -49,11 +49,11 @@ def test_mixed_pixels_do_not_depend_on_the_batch(view):
         assert mix_all(view, batch_pairs, seed=batch_pairs) == reference
 
 
-def test_mixing_does_what_the_draw_says():
+def test_mixing_does_what_the_draw_says(device):
     """Every pixel against arithmetic written out here; both kinds of mixing occur."""
     kinds = set()
     for view in range(3):
-        seen = mix_all(view, 4, seed=1)
+        seen = mix_all(view, 4, seed=1, device=device)
         for a, b in pairs(view):
             draw = draw_mix(KEYS[a], KEYS[b], 5, view, 16, 24, **ALPHAS)
             for one, other in ((a, b), (b, a)):

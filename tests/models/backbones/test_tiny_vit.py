@@ -87,13 +87,13 @@ def test_size_and_cost_are_the_papers(arch, macs):
     assert round((counter.get_total_flops() / 2 + head) / 1e9, 1) == macs
 
 
-def test_training_step_equals_timm(randomised):
+def test_training_step_equals_timm(device, randomised):
     """Batch statistics, running statistics and every gradient."""
     theirs, ours, _ = pair(randomised, '5m')
-    images = torch.randn(2, 3, 112, 80, dtype=torch.float64)
+    images = torch.randn(2, 3, 112, 80, dtype=torch.float64, device=device)
     gradients = []
     for model in (theirs, ours):
-        model.double().train()
+        model.double().to(device).train()
         out = model(images)
         (out[0] if isinstance(out, tuple) else out).square().sum().backward()
         tensors = {name: p.grad for name, p in model.named_parameters()}

@@ -17,7 +17,7 @@ def naive(module: WindowAttention, x: torch.Tensor) -> torch.Tensor:
             for left in range(0, padded.shape[2], w):
                 tokens = module.norm(padded[b, top:top + w, left:left + w].reshape(w * w, C))
                 qkv = module.qkv(tokens).view(w * w, heads, 3, C // heads)
-                mixed = torch.empty(w * w, heads, C // heads, dtype=x.dtype)
+                mixed = x.new_empty(w * w, heads, C // heads)
                 for head in range(heads):
                     q, k, v = qkv[:, head].unbind(1)
                     for i in range(w * w):
@@ -37,16 +37,17 @@ def attention(randomised):
 
 
 @pytest.mark.parametrize('height, width', [(3, 3), (6, 3), (4, 5), (2, 7), (1, 1)])
-def test_equals_the_definition(attention, height, width):
-    x = torch.randn(2, height, width, 6, dtype=torch.float64)
+def test_equals_the_definition(device, attention, height, width):
+    attention.to(device)
+    x = torch.randn(2, height, width, 6, dtype=torch.float64, device=device)
     with torch.no_grad():
         torch.testing.assert_close(attention(x), naive(attention, x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('height, width', [(3, 3), (4, 5)])
-def test_bfloat16_with_and_without_gradients(attention, height, width):
-    attention.bfloat16()
-    x = torch.randn(2, height, width, 6).bfloat16()
+def test_bfloat16_with_and_without_gradients(device, attention, height, width):
+    attention.to(device).bfloat16()
+    x = torch.randn(2, height, width, 6, device=device).bfloat16()
     with_grad = attention(x)
     with torch.no_grad():
         without = attention(x)

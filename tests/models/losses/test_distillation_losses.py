@@ -53,8 +53,8 @@ def naive_kl(student: torch.Tensor, prob: torch.Tensor, temperature: float) -> t
 
 # ---------------------------------------------------------------- soft
 @pytest.mark.parametrize('temperature', TEMPERATURES)
-def test_soft_from_logits(temperature):
-    ours, teacher = logits().requires_grad_(), logits()
+def test_soft_from_logits(device, temperature):
+    ours, teacher = logits().to(device).requires_grad_(), logits().to(device)
     reference = ours.detach().clone().requires_grad_()
     loss = soft_distillation_loss(ours, teacher, temperature)
     naive = naive_kl(reference, teacher.softmax(1), temperature)

@@ -49,13 +49,13 @@ def straightforward(a, b, ta, tb, softmax=True) -> torch.Tensor:
 @pytest.mark.parametrize('softmax', [True, False])
 @pytest.mark.parametrize(('scale', 'teacher_scale'), [(None, None), (0.3, 1.7)])
 @pytest.mark.parametrize('relation', ['qq', 'kk', 'vv', 'qk'])
-def test_against_a_naive_loop(relation, scale, teacher_scale, softmax):
-    ours, theirs = (dict(zip('qkv', x, strict=True)) for x in (qkv(width=3), qkv(width=4)))
+def test_against_a_naive_loop(device, relation, scale, teacher_scale, softmax):
+    ours, theirs = (dict(zip('qkv', x.to(device), strict=True)) for x in (qkv(width=3), qkv(width=4)))
     tensors = [x[name] for x in (ours, theirs) for name in relation]
     got = relation_distillation_loss(*tensors, scale, teacher_scale, softmax)
     expected = naive(*tensors, scale or 3**-0.5, teacher_scale or 4**-0.5, softmax)
     assert got.dtype == torch.float64 and got.shape == (3, )
-    assert (got - torch.tensor(expected, dtype=torch.float64)).abs().max() < 1e-10
+    assert (got.cpu() - torch.tensor(expected, dtype=torch.float64)).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize('softmax', [True, False])
@@ -74,10 +74,10 @@ def test_gradcheck(relation, softmax):
 
 @pytest.mark.parametrize('tokens', [7, 512, 1000])
 @pytest.mark.parametrize('softmax', [True, False])
-def test_a_batch_is_its_images(tokens, softmax):
+def test_a_batch_is_its_images(device, tokens, softmax):
     """Whether a CPU works on all of them together, on two or on one; also in the gradient, with a factor per image."""
-    student, teacher = qkv(heads=2, tokens=tokens), qkv(heads=2, tokens=tokens, width=6)
-    weights = torch.rand(3, dtype=torch.float64)
+    student, teacher = qkv(heads=2, tokens=tokens).to(device), qkv(heads=2, tokens=tokens, width=6).to(device)
+    weights = torch.rand(3, dtype=torch.float64, device=device)
     grads = []
     for parts in ([slice(3)], [slice(i, i + 1) for i in range(3)]):
         x = student.clone().requires_grad_()

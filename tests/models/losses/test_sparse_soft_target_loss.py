@@ -38,10 +38,10 @@ def seed():
 
 @pytest.mark.parametrize('temperature', [1., 2.5, 0.5])
 @pytest.mark.parametrize('classes, topk', CASES)
-def test_forward_and_gradient(classes, topk, temperature):
-    index, log_prob, tail = record(4, classes, topk)
-    weights = torch.rand(4, dtype=torch.float64)
-    sparse = torch.randn(4, classes, dtype=torch.float64).mul_(4).requires_grad_()
+def test_forward_and_gradient(device, classes, topk, temperature):
+    index, log_prob, tail = (each.to(device) for each in record(4, classes, topk))
+    weights = torch.rand(4, dtype=torch.float64, device=device)
+    sparse = torch.randn(4, classes, dtype=torch.float64, device=device).mul_(4).requires_grad_()
     dense = sparse.detach().clone().requires_grad_()
     loss = sparse_soft_target_loss(sparse, Record(index, log_prob, tail), temperature)
     target = dense_target(classes, index, log_prob, tail, temperature)
@@ -84,11 +84,12 @@ def test_no_tail_and_a_sure_teacher(temperature):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('temperature', [1., 2.])
-def test_half_precision(dtype, temperature):
-    index, log_prob, tail = (t.float() if t.is_floating_point() else t for t in record(4, 1000, 10))
-    logits = (torch.randn(4, 1000) * 8).to(dtype).requires_grad_()
+def test_half_precision(device, dtype, temperature):
+    index, log_prob, tail = Record(*(each.numpy() for each in record(4, 1000, 10))).to(device)[:3]
+    log_prob, tail = log_prob.float(), tail.float()
+    logits = (torch.randn(4, 1000, device=device) * 8).to(dtype).requires_grad_()
     exact = logits.detach().double().requires_grad_()
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         loss = sparse_soft_target_loss(logits, Record(index, log_prob, tail), temperature)
     loss.mean().backward()
     sparse_soft_target_loss(exact, Record(index, log_prob.double(), tail.double()), temperature).mean().backward()
@@ -126,11 +127,11 @@ def test_memory_for_one_array_of_the_size_of_the_logits_is_enough(temperature):
 
 @pytest.mark.parametrize('temperature, smoothing, dtype', [
     (1., 0., torch.float64), (2.5, 0., torch.float64), (2., 0.3, torch.float64), (1., 0.1, torch.bfloat16)])
-def test_many_rows(temperature, smoothing, dtype):
+def test_many_rows(device, temperature, smoothing, dtype):
     """More logits than are worked on together on a CPU."""
-    index, log_prob, tail = record(100, 21841, 100)
-    weights = torch.rand(100, dtype=torch.float64)
-    sparse = torch.randn(100, 21841, dtype=torch.float64).to(dtype).requires_grad_()
+    index, log_prob, tail = (each.to(device) for each in record(100, 21841, 100))
+    weights = torch.rand(100, dtype=torch.float64, device=device)
+    sparse = torch.randn(100, 21841, dtype=torch.float64, device=device).to(dtype).requires_grad_()
     dense = sparse.detach().double().requires_grad_()
     loss = sparse_soft_target_loss(sparse, Record(index, log_prob, tail), temperature, smoothing)
     target = dense_target(21841, index, log_prob, tail, temperature) * (1 - smoothing) + smoothing / 21841
