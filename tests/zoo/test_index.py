@@ -101,7 +101,6 @@ DEIT = [entry for entry in ENTRIES if 'deit' in entry.name]
 OTHERS = [entry for entry in ENTRIES if entry not in DEIT]
 
 
-@pytest.mark.parametrize(('page', 'rows'), [('README.md', OTHERS), ('docs/en/model_zoo.md', OTHERS),
-                                            ('docs/en/model_zoo.md', DEIT)])
-def test_tables_say_what_the_metafiles_say(page, rows):
-    assert table(rows) in (ROOT / page).read_text(), f'{page} should have\n{table(rows)}'
+@pytest.mark.parametrize('rows', [OTHERS, DEIT])
+def test_tables_say_what_the_metafiles_say(rows):
+    assert table(rows) in (ROOT / 'docs/en/model_zoo.md').read_text(), f'docs/en/model_zoo.md should have\n{table(rows)}'
