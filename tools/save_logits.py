@@ -10,7 +10,7 @@ locks, give each job its ``--part``, or write to a URL. ``--ray`` hands the work
 import argparse
 
 from mmtinyvit.cli.command import add_common_flags, parse_range, run_command
-from mmtinyvit.cli.sharing_flags import add_sharing_flags, find_part
+from mmtinyvit.cli.sharing_flags import add_sharing_flags, find_part, refuse_flags_of_ray
 from mmtinyvit.cli.tables import fact_table, print_tables
 
 
@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    refuse_flags_of_ray(args)
     from mmtinyvit.cli.runner import build_runner, check_data, load_config  # seconds: not for --help
     from mmtinyvit.config import saving_loop
     from mmtinyvit.engine.runner import TeacherRunner

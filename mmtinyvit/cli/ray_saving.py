@@ -52,7 +52,7 @@ def _resources(ray: Any, args: argparse.Namespace) -> tuple[dict[str, float], in
     """What an actor needs, and how many actors to ask for. Raises :class:`UserError` if the fewest do not fit."""
     total = ray.cluster_resources()
     gpus = args.gpus_per_actor if args.gpus_per_actor is not None else float(total.get('GPU', 0) >= 1)
-    need = {'GPU': gpus, 'CPU': args.cpus_per_actor}
+    need = {'GPU': gpus, 'CPU': 1. if args.cpus_per_actor is None else args.cpus_per_actor}
     room = int(min((total.get(name, 0) / amount for name, amount in need.items() if amount), default=1))
     least, most = args.actors or (1, max(room, 1))
     if room < least:
@@ -60,7 +60,7 @@ def _resources(ray: Any, args: argparse.Namespace) -> tuple[dict[str, float], in
         raise UserError(f'The Ray cluster has {total.get(name, 0):g} {name}s, and {least} actors with {need[name]:g} '
                         f'each need {least * need[name]:g}: start more nodes, or ask for fewer with --actors or '
                         f'--{name.lower()}s-per-actor.')
-    return dict(num_gpus=gpus, num_cpus=args.cpus_per_actor), most
+    return dict(num_gpus=need['GPU'], num_cpus=need['CPU']), most
 
 
 # ---------------------------------------------------------------- the actors
