@@ -1,4 +1,5 @@
 """The files of a store at a URL that is reached through fsspec."""
+import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +138,8 @@ class RemoteFolder:
                 system.invalidate_cache()
                 if system.exists(path):  # somebody was faster, whatever the library calls that
                     return
-                if not isinstance(error, TypeError | ValueError | NotImplementedError):
+                if not (isinstance(error, TypeError | ValueError | NotImplementedError)
+                        or getattr(error, 'errno', None) == errno.ENOSYS):
                     raise
                 system.pipe_file(path, data)  # a file system without this condition
 
