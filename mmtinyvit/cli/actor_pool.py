@@ -9,7 +9,7 @@ __all__ = ['Failed', 'hand_out']
 
 TRIES = 3  # of a task that fails for its own sake
 LOSSES = 10  # of a task whose actors are lost, and of actors that are lost before one of them is ready
-HOPELESS = 20  # failures with no success between them
+HOPELESS = 20  # tasks that fail for the first time, with no success between them
 
 Task = TypeVar('Task')
 
@@ -75,10 +75,10 @@ def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, 
                 reason = user_sentence(error.cause) if isinstance(error.cause, UserError) else str(error)
                 if task is None:
                     raise UserError(f'An actor cannot start: {reason}') from error
-                in_a_row += 1
+                failures[task] += 1
+                in_a_row += failures[task] == 1  # towards the end those alone are left that have failed before
                 if in_a_row >= HOPELESS:
                     raise UserError(f'{HOPELESS} units failed in a row, the last one with: {reason}') from error
-                failures[task] += 1
                 if failures[task] < TRIES:
                     log(f'Failed, and will be tried again: {task}: {reason}')
                     line.append(task)

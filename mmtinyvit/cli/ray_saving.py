@@ -16,6 +16,7 @@ from mmtinyvit.engine.saving_progress import SavingProgress
 from mmtinyvit.engine.unit_saver import UnitSaver, group_units
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PartWriter, Record, StoreError, Unit, pack_unit
+from mmtinyvit.store.layout import spell_numbers
 from mmtinyvit.store.shard import Shard
 
 from .actor_pool import Failed, hand_out
@@ -24,6 +25,7 @@ from .runner import build_runner
 __all__ = ['RaySaving', 'TeacherActor', 'connect', 'refuse_incomplete', 'save_with_ray']
 
 CONNECT_SECONDS = 10
+MOST_REASONS = 5  # in one sentence
 
 # ---------------------------------------------------------------- the cluster
 def connect(address: str) -> Any:
@@ -198,9 +200,13 @@ def save_with_ray(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_incomplete(summary: Mapping[str, Any]) -> None:
-    """Raises :class:`StoreError` if units were given up; names them and why."""
-    failed = summary['failed']
-    if failed:
-        reasons = '; '.join(f'view {unit.view}, shard {unit.shard}: {reason}' for unit, reason in failed.items())
-        raise StoreError(f'{len(failed)} shards were not saved, all others were ({reasons}): mend what is named, and '
-                         'start again.')
+    """Raises :class:`StoreError` if units were given up; names them and why, the first few of many."""
+    views: dict[tuple[int, str], list[int]] = {}
+    for unit, reason in summary['failed'].items():
+        views.setdefault((unit.shard, reason), []).append(unit.view)
+    if views:
+        reasons = [f'shard {shard} of view {spell_numbers(numbers)}: {reason.rstrip(".")}'
+                   for (shard, reason), numbers in views.items()]
+        more = [f'{len(reasons) - MOST_REASONS} more, which the log names'] if len(reasons) > MOST_REASONS else []
+        raise StoreError(f'{len(summary["failed"])} shards were not saved, all others were '
+                         f'({"; ".join(reasons[:MOST_REASONS] + more)}): mend what is named, and start again.')
