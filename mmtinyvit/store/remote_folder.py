@@ -71,9 +71,12 @@ class RemoteFolder:
             with self._talking(f'list {self.root}') as (system, path):
                 system.invalidate_cache()
                 found = system.find(path, detail=True)
+                if found.get(path, {}).get('type') == 'directory':  # s3fs found nothing, asked what the path is, and
+                    system.invalidate_cache()  # meanwhile somebody has put the first file
+                    found = system.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        return {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
+        return {name[len(path) + 1:] or name: int(info['size'] or 0) for name, info in found.items()}
 
     def head(self, file: str, size: int) -> bytes:
         with self._talking(f'read {self.where(file)}') as (system, path):

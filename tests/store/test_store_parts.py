@@ -124,6 +124,8 @@ def test_something_else_there(tmp_path, bucket):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos' / 'cat.jpg').touch()
     fsspec.filesystem('s3').pipe_file(f'{bucket}/photos/cat.jpg', b'')
+    with pytest.raises(StoreError, match='is not a store and not empty .it has .*photos/cat.jpg'):
+        PartWriter(f'{bucket}/photos/cat.jpg', manifest(), KEYS)
     for place in (tmp_path / 'photos', f'{bucket}/photos'):
         with pytest.raises(StoreError, match='is not a store and not empty .it has cat.jpg'):
             PartWriter(place, manifest(), KEYS)
@@ -183,6 +185,18 @@ def test_beside_a_writer_with_a_lock(tmp_path, monkeypatch, whole):
 
 
 # ---------------------------------------------------------------- URLs
+def test_another_job_begins_the_store_while_this_one_looks(bucket, storage, tmp_path, whole):
+    """s3fs asks twice: for the files below a path, and then, if there are none, for what the path is."""
+    def begin(method: str, path: str) -> None:
+        if method == 'HEAD' and path.endswith('/store'):
+            storage.fail = lambda method, path: None
+            fsspec.filesystem('s3').pipe_file(f'{bucket}/store/manifest.json', whole['manifest.json'])
+
+    storage.fail = begin
+    write(PartWriter(f'{bucket}/store', manifest(), KEYS))
+    assert contents(f'{bucket}/store', tmp_path / 'here') == whole
+
+
 def test_views_relative_to_another(bucket, tmp_path):
     relative = manifest(codec='smallest', reference_view=1)
     with LogitWriter(tmp_path / 'whole', relative, KEYS) as writer:
