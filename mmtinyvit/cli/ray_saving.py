@@ -32,7 +32,7 @@ def connect(address: str) -> Any:
     """The module ``ray``, connected to a cluster.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at ``address``.
+        UserError: Ray is not installed, there is no cluster at ``address``, or none can be started here.
     """
     try:
         import ray
@@ -45,8 +45,12 @@ def connect(address: str) -> Any:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address, logging_level='WARNING')
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f'There is no Ray cluster at {address} ({str(error).splitlines()[0][:200]}): start one with '
-                        '"ray start --head", correct --ray, or leave its ADDRESS out.') from error
+        reason = str(error).partition('\n')[0][:200] or type(error).__name__
+        if address == 'local':
+            raise UserError(f'Ray cannot start a cluster on this machine ({reason}): look for memory, and for room in '
+                            'its folder, which is /tmp/ray or in RAY_TMPDIR.') from error
+        raise UserError(f'There is no Ray cluster at {address} ({reason}): start one with "ray start --head", correct '
+                        '--ray, or leave its ADDRESS out.') from error
     return ray
 
 
