@@ -104,6 +104,9 @@ class TeacherActor:
     def __init__(self, config: dict, filename: str | None, manifest: Manifest) -> None:
         self.config, self.filename, self.manifest = config, filename, manifest
 
+    def alive(self) -> None:
+        """Returns."""
+
     def start(self) -> None:
         """Builds the teacher. Raises :class:`UserError` if its answers would belong to another store."""
         self.scratch = tempfile.TemporaryDirectory(prefix='mmtinyvit-')
