@@ -116,7 +116,7 @@ def faults_of_command(words: list[str]) -> Iterator[str]:
     if program == 'python' and rest[0] != '-c':
         program, rest = rest[0], rest[1:]
     if not program.startswith(('tools/', 'benchmarks/')):
-        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export'):
+        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export', 'ray'):
             yield f'{program} is no program that is known here'
         return
     if not (ROOT / program).is_file() or not (program.endswith('.py') or os.access(ROOT / program, os.X_OK)):
