@@ -1,4 +1,8 @@
-# Saves a teacher's logits: docker build -t mmtinyvit . && docker run --gpus all -v /data:/data mmtinyvit CONFIG --out URL
+# Saves a teacher's logits:
+#     docker build -t mmtinyvit .
+#     docker run --gpus all --ipc=host -v /data:/data -e AWS_ACCESS_KEY_ID -e AWS_SECRET_ACCESS_KEY \
+#         mmtinyvit CONFIG CHECKPOINT --out URL
+# --ipc=host, because workers send batches through shared memory, of which a container has 64 MB by default.
 FROM python:3.11-slim
 WORKDIR /mmtinyvit
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc g++ && rm -rf /var/lib/apt/lists/*

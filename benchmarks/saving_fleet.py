@@ -30,6 +30,9 @@ class Sleeper:
     def __init__(self, begun: Path) -> None:
         self.begun = begun
 
+    def alive(self) -> None:
+        pass
+
     def start(self) -> int:
         """Its process."""
         return os.getpid()

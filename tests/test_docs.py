@@ -125,7 +125,7 @@ def faults_of_command(words: list[str]) -> Iterator[str]:
         yield from faults_of_arguments(f'mmtinyvit {rest[0]}', rest[0], rest[1:])
         return
     if not program.startswith(('tools/', 'benchmarks/')):
-        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export', 'eval', 'torchrun'):
+        if program not in ('pip', 'python', 'wget', 'mkdir', 'rsync', 'export', 'eval', 'torchrun', 'ray'):
             yield f'{program} is no program that is known here'
         return
     if not (ROOT / program).is_file() or not (program.endswith('.py') or os.access(ROOT / program, os.X_OK)):
@@ -227,9 +227,13 @@ def test_commands_in_the_configs():
 
 
 def test_navigation_has_every_page():
+    def pages(entries: list) -> Iterator[str]:
+        for entry in entries:
+            target, = entry.values()
+            yield from pages(target) if isinstance(target, list) else [target]
+
     config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
-    assert sorted(page for entry in config['nav'] for page in entry.values()) == sorted(
-        path.name for path in DOCS.glob('*.md'))
+    assert sorted(pages(config['nav'])) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob('*.md'))
 
 
 def test_documentation_builds(tmp_path):

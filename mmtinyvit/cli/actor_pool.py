@@ -9,7 +9,9 @@ __all__ = ['Failed', 'hand_out']
 
 TRIES = 3  # of a task that fails for its own sake
 LOSSES = 10  # of a task whose actors are lost, and of actors that are lost before one of them is ready
-HOPELESS = 20  # failures with no success between them
+HOPELESS = 20  # tasks that fail for the first time, with no success between them
+
+_ALIVE, _START = object(), object()  # what an actor is asked for before it gets tasks
 
 Task = TypeVar('Task')
 
@@ -28,8 +30,8 @@ def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, 
     that is lost goes to another one. A task that fails goes to the end of the line, three times in all.
 
     Args:
-        actors: Handles of actors, with ``max_restarts=-1`` and a method ``start()``, which is called before any task
-            and after each restart.
+        actors: Handles of actors, with ``max_restarts=-1``. Their method ``alive()`` does nothing, and ``start()`` is
+            called before any task and after each restart.
         tasks: What can be done at once.
         call: Starts a task on an actor; returns Ray's reference to the result.
         done: Called with each task and its result; returns the tasks that have become possible.
@@ -41,13 +43,20 @@ def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, 
     import ray
     line, idle, failed = deque(tasks), deque(), []
     failures, losses, lost_at_start, in_a_row = Counter(), Counter(), 0, 0
-    running = {actor.start.remote(): (actor, None) for actor in actors}
+    running = {}
+
+    def await_actor(actor: Any) -> None:
+        """Waits until Ray has started it; an actor that is being restarted refuses what may not be tried again."""
+        running[actor.alive.options(max_task_retries=-1).remote()] = actor, _ALIVE
+
+    for actor in actors:
+        await_actor(actor)
 
     def give_up(task: Task, reason: str) -> None:
         log(f'Given up: {task}: {reason}')
         failed.append(Failed(task, reason))
 
-    while line or any(task is not None for _, task in running.values()):
+    while line or any(task not in (_ALIVE, _START) for _, task in running.values()):
         finished, _ = ray.wait(list(running), num_returns=1)
         # all that are finished by now: one wait looks through all references
         finished += ray.wait([ref for ref in running if ref not in finished], num_returns=max(len(running) - 1, 1),
@@ -58,8 +67,8 @@ def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, 
                 result = ray.get(reference)
             except ray.exceptions.RayActorError as error:
                 log(f'An actor was lost ({_first_line(error)}); Ray starts it again.')
-                running[actor.start.remote()] = actor, None
-                if task is None:
+                await_actor(actor)
+                if task in (_ALIVE, _START):
                     lost_at_start += 1
                     if lost_at_start > LOSSES:
                         raise UserError(f'{lost_at_start} actors died before they were ready ({_first_line(error)}): '
@@ -73,20 +82,23 @@ def hand_out(actors: Sequence[Any], tasks: Iterable[Task], call: Callable[[Any, 
                 continue
             except ray.exceptions.RayTaskError as error:
                 reason = user_sentence(error.cause) if isinstance(error.cause, UserError) else str(error)
-                if task is None:
+                if task is _START:
                     raise UserError(f'An actor cannot start: {reason}') from error
-                in_a_row += 1
+                failures[task] += 1
+                in_a_row += failures[task] == 1  # towards the end those alone are left that have failed before
                 if in_a_row >= HOPELESS:
                     raise UserError(f'{HOPELESS} units failed in a row, the last one with: {reason}') from error
-                failures[task] += 1
                 if failures[task] < TRIES:
                     log(f'Failed, and will be tried again: {task}: {reason}')
                     line.append(task)
                 else:
                     give_up(task, reason)
             else:
+                if task is _ALIVE:
+                    running[actor.start.remote()] = actor, _START
+                    continue
                 lost_at_start = 0
-                if task is not None:
+                if task is not _START:
                     in_a_row = 0
                     line.extend(done(task, result))
             idle.append(actor)

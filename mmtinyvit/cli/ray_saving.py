@@ -16,6 +16,7 @@ from mmtinyvit.engine.saving_progress import SavingProgress
 from mmtinyvit.engine.unit_saver import UnitSaver, group_units
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, LogitWriter, Manifest, PartWriter, Record, StoreError, Unit, pack_unit
+from mmtinyvit.store.layout import spell_numbers
 from mmtinyvit.store.shard import Shard
 
 from .actor_pool import Failed, hand_out
@@ -24,13 +25,14 @@ from .runner import build_runner
 __all__ = ['RaySaving', 'TeacherActor', 'connect', 'refuse_incomplete', 'save_with_ray']
 
 CONNECT_SECONDS = 10
+MOST_REASONS = 5  # in one sentence
 
 # ---------------------------------------------------------------- the cluster
 def connect(address: str) -> Any:
     """The module ``ray``, connected to a cluster.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at ``address``.
+        UserError: Ray is not installed, there is no cluster at ``address``, or none can be started here.
     """
     try:
         import ray
@@ -43,8 +45,12 @@ def connect(address: str) -> Any:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address, logging_level='WARNING')
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f'There is no Ray cluster at {address} ({str(error).splitlines()[0][:200]}): start one with '
-                        '"ray start --head", correct --ray, or leave its ADDRESS out.') from error
+        reason = str(error).partition('\n')[0][:200] or type(error).__name__
+        if address == 'local':
+            raise UserError(f'Ray cannot start a cluster on this machine ({reason}): look for memory, and for room in '
+                            'its folder, which is /tmp/ray or in RAY_TMPDIR.') from error
+        raise UserError(f'There is no Ray cluster at {address} ({reason}): start one with "ray start --head", correct '
+                        '--ray, or leave its ADDRESS out.') from error
     return ray
 
 
@@ -52,7 +58,7 @@ def _resources(ray: Any, args: argparse.Namespace) -> tuple[dict[str, float], in
     """What an actor needs, and how many actors to ask for. Raises :class:`UserError` if the fewest do not fit."""
     total = ray.cluster_resources()
     gpus = args.gpus_per_actor if args.gpus_per_actor is not None else float(total.get('GPU', 0) >= 1)
-    need = {'GPU': gpus, 'CPU': args.cpus_per_actor}
+    need = {'GPU': gpus, 'CPU': 1. if args.cpus_per_actor is None else args.cpus_per_actor}
     room = int(min((total.get(name, 0) / amount for name, amount in need.items() if amount), default=1))
     least, most = args.actors or (1, max(room, 1))
     if room < least:
@@ -60,7 +66,7 @@ def _resources(ray: Any, args: argparse.Namespace) -> tuple[dict[str, float], in
         raise UserError(f'The Ray cluster has {total.get(name, 0):g} {name}s, and {least} actors with {need[name]:g} '
                         f'each need {least * need[name]:g}: start more nodes, or ask for fewer with --actors or '
                         f'--{name.lower()}s-per-actor.')
-    return dict(num_gpus=gpus, num_cpus=args.cpus_per_actor), most
+    return dict(num_gpus=need['GPU'], num_cpus=need['CPU']), most
 
 
 # ---------------------------------------------------------------- the actors
@@ -97,6 +103,9 @@ class TeacherActor:
 
     def __init__(self, config: dict, filename: str | None, manifest: Manifest) -> None:
         self.config, self.filename, self.manifest = config, filename, manifest
+
+    def alive(self) -> None:
+        """Returns."""
 
     def start(self) -> None:
         """Builds the teacher. Raises :class:`UserError` if its answers would belong to another store."""
@@ -198,9 +207,13 @@ def save_with_ray(cfg: Config, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_incomplete(summary: Mapping[str, Any]) -> None:
-    """Raises :class:`StoreError` if units were given up; names them and why."""
-    failed = summary['failed']
-    if failed:
-        reasons = '; '.join(f'view {unit.view}, shard {unit.shard}: {reason}' for unit, reason in failed.items())
-        raise StoreError(f'{len(failed)} shards were not saved, all others were ({reasons}): mend what is named, and '
-                         'start again.')
+    """Raises :class:`StoreError` if units were given up; names them and why, the first few of many."""
+    views: dict[tuple[int, str], list[int]] = {}
+    for unit, reason in summary['failed'].items():
+        views.setdefault((unit.shard, reason), []).append(unit.view)
+    if views:
+        reasons = [f'shard {shard} of view {spell_numbers(numbers)}: {reason.rstrip(".")}'
+                   for (shard, reason), numbers in views.items()]
+        more = [f'{len(reasons) - MOST_REASONS} more, which the log names'] if len(reasons) > MOST_REASONS else []
+        raise StoreError(f'{len(summary["failed"])} shards were not saved, all others were '
+                         f'({"; ".join(reasons[:MOST_REASONS] + more)}): mend what is named, and start again.')

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from .command import add_common_flags, parse_range
-from .sharing_flags import add_sharing_flags, find_part
+from .sharing_flags import add_sharing_flags, find_part, refuse_flags_of_ray
 from .tables import fact_table, print_tables
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'main']
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_intermixed_args(argv)
+    refuse_flags_of_ray(args)
     from mmtinyvit.config import saving_loop
     from mmtinyvit.engine.runner import TeacherRunner
 

@@ -28,7 +28,7 @@ def connect(url: str, raises: type[UserError] = StoreError) -> tuple[Any, str]:
                      '"mmtinyvit[remote]", or copy what is there to this machine by other means.') from error
     try:
         system, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:  # a protocol whose library is missing, or that does not exist
+    except (ImportError, ValueError, FileNotFoundError) as error:  # no such library, protocol, or file in a chain
         raise raises(f'fsspec cannot open {url} ({short_reason(error)}): install what it names, or check the '
                      'URL.') from error
     return system, path.rstrip('/')

@@ -16,6 +16,7 @@ from .layout import (
     MANIFEST_NAME,
     TEXT_NAME,
     finished_name,
+    is_shared,
     parse_shard,
     parse_view,
     temporary_name,
@@ -170,7 +171,8 @@ def refuse_linked_folder(path: Path) -> None:
 def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, new: bool = False) -> int:
     """Writes ``chunks`` under a temporary name, flushes them to the disk, renames, and flushes the folder.
 
-    The caller holds the lock that covers ``path``, so whatever other processes have left of it is dead, and goes.
+    The caller holds the lock that covers ``path``, so whatever other processes have left of it under one is dead, and
+    goes.
 
     Args:
         path: The file.
@@ -185,7 +187,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes], shared: bool = False, 
         OSError: As the operating system has it; the temporary file is gone by then.
     """
     for name in () if shared else os.listdir(path.parent):
-        if finished_name(name) == path.name:
+        if finished_name(name) == path.name and not is_shared(name):  # a part may be at it
             path.with_name(name).unlink(missing_ok=True)
     temporary = path.with_name(temporary_name(path.name, shared))
     size = 0

@@ -41,8 +41,16 @@ def refuse_url(path: str | Path) -> None:
 
 
 def open_folder(path: str | Path) -> 'LocalFolder | RemoteFolder':
-    """The files of the store at a folder or URL, which need not exist yet."""
-    return RemoteFolder(path) if is_url(path) else LocalFolder(path)
+    """The files of the store at a folder or URL, which need not exist yet.
+
+    Raises:
+        StoreError: It is only a piece of a URL, and would be taken for a folder of that name.
+    """
+    if is_url(path) and is_url(path.rstrip('/')):
+        return RemoteFolder(path)
+    if is_url(path) or _WAS_URL.match(str(path)):
+        raise StoreError(f'{path} is no whole URL: write it as text such as s3://bucket/store.')
+    return LocalFolder(path)
 
 
 class LocalFolder:

@@ -10,8 +10,8 @@ from .errors import StoreError
 
 __all__ = [
     'CANARY_EVERY', 'INDEX_NAME', 'LOCK_NAME', 'MANIFEST_NAME', 'MAX_VIEW', 'TEXT_NAME', 'TMP_SUFFIX', 'Unit',
-    'check_view', 'default_samples_per_shard', 'finished_name', 'is_canary', 'parse_shard', 'parse_view',
-    'spell_numbers', 'temporary_name', 'view_name'
+    'check_view', 'default_samples_per_shard', 'finished_name', 'is_canary', 'is_shared', 'parse_shard',
+    'parse_view', 'spell_numbers', 'temporary_name', 'view_name'
 ]
 
 MANIFEST_NAME = 'manifest.json'
@@ -25,6 +25,7 @@ CANARY_EVERY = 4096
 _VIEW = re.compile(r'view-(\d{4,6})')
 _SHARD = re.compile(r'shard-(\d{5,10})\.logits')
 _TEMPORARY = re.compile(r'(.+?)(?:\.[\w-]+-\d+)?' + re.escape(TMP_SUFFIX))  # host and process were not always in it
+_SHARED = re.compile(r'.+-[0-9a-f]{8}-\d+' + re.escape(TMP_SUFFIX))
 
 
 @dataclass(frozen=True, order=True)
@@ -105,6 +106,11 @@ def finished_name(name: str) -> str | None:
     """What a temporary file of some process was to become, None if ``name`` is not that of a temporary file."""
     match = _TEMPORARY.fullmatch(name)
     return match and match[1]
+
+
+def is_shared(name: str) -> bool:
+    """Whether a temporary file was written without a lock, so that its writer may be alive."""
+    return bool(_SHARED.fullmatch(name))
 
 
 def spell_numbers(numbers: Sequence[int]) -> str:

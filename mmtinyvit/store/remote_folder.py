@@ -1,4 +1,5 @@
 """The files of a store at a URL that is reached through fsspec."""
+import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -72,9 +73,10 @@ class RemoteFolder:
                 found = system.find(path, detail=True)
         except FileNotFoundError:
             return {}
-        files = {name[len(path) + 1:]: int(info['size'] or 0) for name, info in found.items()}
-        # Not the folder itself, as which s3fs lists what a console made, or a store that appears at this moment.
-        return {file: size for file, size in files.items() if file and not file.endswith('/')}
+        # s3fs lists the folder itself where a console made it, and where a store appears at this very moment.
+        files = {name[len(path) + 1:] or name: int(info['size'] or 0) for name, info in found.items()
+                 if info['type'] != 'directory'}
+        return {file: size for file, size in files.items() if not file.endswith('/')}
 
     def head(self, file: str, size: int) -> bytes:
         with self._talking(f'read {self.where(file)}') as (system, path):
@@ -139,7 +141,8 @@ class RemoteFolder:
                 system.invalidate_cache()
                 if system.exists(path):  # somebody was faster, whatever the library calls that
                     return
-                if not isinstance(error, TypeError | ValueError | NotImplementedError):
+                if not (isinstance(error, TypeError | ValueError | NotImplementedError)
+                        or getattr(error, 'errno', None) == errno.ENOSYS):
                     raise
                 system.pipe_file(path, data)  # a file system without this condition
 

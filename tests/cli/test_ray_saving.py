@@ -1,5 +1,6 @@
 """Saving by a real Ray cluster of two simulated nodes, one of which is lost in mid-work."""
 import os
+import signal
 import sys
 import threading
 import time
@@ -97,16 +98,23 @@ def test_interrupted_then_a_node_is_lost(save, tmp_path, photos, teacher_checkpo
     assert contents(store) == contents(tmp_path / 'one')
 
 
-def test_an_image_that_does_not_decode(save, tmp_path, bucket, teacher_checkpoint):
-    """Its shard is named, with the reason, after three tries; all the others are at the URL."""
+def test_an_image_that_does_not_decode(save, tmp_path, bucket, watched):
+    """Its shards are named, with the reason, after three tries, however many there are; all others are at the URL.
+
+    Meanwhile the only actor is killed, and Ray starts it again, for as long as that takes.
+    """
+    watched.unlink(missing_ok=True)
+    when(lambda: at_work(watched), lambda: os.kill(at_work(watched)[0], signal.SIGKILL))
     root = write_photos(tmp_path / 'photos', 14)
     (root / 'class_1' / 'photo_010.png').write_bytes(b'this is no image')
     url = f'{bucket}/store'
-    sentence = save('--out', url, '--views', '0:2', root=root).sentence
-    assert sentence.startswith('2 shards were not saved, all others were (view 0, shard ')
-    assert 'photo_010.png cannot be decoded' in sentence
+    ended = save('--out', url, '--views', '0:11', '--actors', 1, root=root)
+    assert (ended.out + ended.err).count('An actor was lost') == 1
+    sentence = ended.sentence
+    assert sentence.startswith('11 shards were not saved, all others were (shard 2 of view 0-10: The image ')
+    assert sentence.count('photo_010.png cannot be decoded') == 1
     copy_store(url, tmp_path / 'here')
-    assert shards(tmp_path / 'here') == 2 * 4 - 2
+    assert shards(tmp_path / 'here') == 11 * 3
 
 
 def test_more_than_the_cluster_has(save):

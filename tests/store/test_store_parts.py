@@ -125,6 +125,8 @@ def test_something_else_there(tmp_path, bucket):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos' / 'cat.jpg').touch()
     fsspec.filesystem('s3').pipe_file(f'{bucket}/photos/cat.jpg', b'')
+    with pytest.raises(StoreError, match='is not a store and not empty .it has .*photos/cat.jpg'):
+        PartWriter(f'{bucket}/photos/cat.jpg', manifest(), KEYS)
     for place in (tmp_path / 'photos', f'{bucket}/photos'):
         with pytest.raises(StoreError, match='is not a store and not empty .it has cat.jpg'):
             PartWriter(place, manifest(), KEYS)
@@ -199,7 +201,35 @@ def test_killed_in_mid_shard(tmp_path, monkeypatch, whole):
     assert contents(tmp_path / 'store', tmp_path) == whole
 
 
+def test_beside_a_writer_with_a_lock(tmp_path, monkeypatch, whole):
+    """Both write the same shard at once; the one with the lock does not take the other's file for a dead one's."""
+    part, replace = PartWriter(tmp_path / 'store', manifest(), KEYS), os.replace
+    locked = LogitWriter(tmp_path / 'store', manifest(), KEYS, exclusive=True)
+
+    def meanwhile(*paths) -> None:
+        monkeypatch.setattr(os, 'replace', replace)
+        write(locked, part.missing(VIEWS)[:1])
+        replace(*paths)
+
+    monkeypatch.setattr(os, 'replace', meanwhile)
+    write(part)
+    locked.close()
+    assert contents(tmp_path / 'store', tmp_path) == whole
+
+
 # ---------------------------------------------------------------- URLs
+def test_another_job_begins_the_store_while_this_one_looks(bucket, storage, tmp_path, whole):
+    """s3fs asks twice: for the files below a path, and then, if there are none, for what the path is."""
+    def begin(method: str, path: str) -> None:
+        if method == 'HEAD' and path.endswith('/store'):
+            storage.fail = lambda method, path: None
+            fsspec.filesystem('s3').pipe_file(f'{bucket}/store/manifest.json', whole['manifest.json'])
+
+    storage.fail = begin
+    write(PartWriter(f'{bucket}/store', manifest(), KEYS))
+    assert contents(f'{bucket}/store', tmp_path / 'here') == whole
+
+
 def test_views_relative_to_another(bucket, tmp_path):
     relative = manifest(codec='smallest', reference_view=1)
     with LogitWriter(tmp_path / 'whole', relative, KEYS) as writer:
@@ -227,6 +257,15 @@ def test_the_bucket_is_away_for_a_while(bucket, storage, monkeypatch):
     assert LogitStore(f'{bucket}/store').coverage()[0].present == 1
 
 
+def test_an_object_store_without_conditions(bucket, storage, tmp_path, whole):
+    """Some S3 servers do not implement If-None-Match, and say so; then the manifest is put unless there is one."""
+    refusal = b'<?xml version="1.0"?><Error><Code>NotImplemented</Code><Message>a header</Message></Error>'
+    first = iter([('501 Not Implemented', refusal)])
+    storage.fail = lambda method, path: next(first, None) if method == 'PUT' else None
+    write(PartWriter(f'{bucket}/store', manifest(), KEYS))
+    assert contents(f'{bucket}/store', tmp_path / 'here') == whole
+
+
 @pytest.mark.parametrize('status, code, words', [
     ('403 Forbidden', b'AccessDenied', 'It is not allowed to write {url}/manifest.json with the credentials in use'),
     ('507 Insufficient Storage', b'XMinioStorageFull', 'There is no room to write {url}/manifest.json .*quota'),
@@ -243,5 +282,10 @@ def test_what_does_not_pass_is_said_at_once(bucket, storage, monkeypatch, status
 def test_places_that_cannot_be_written_to(bucket, tmp_path):
     with pytest.raises(StoreError, match='There is no place for s3://no-such-bucket/store/manifest.json'):
         PartWriter('s3://no-such-bucket/store', manifest(), KEYS)
+    for piece in ('s3://', 's3:/bucket/store', Path('s3://bucket/store')):
+        with pytest.raises(StoreError, match='is no whole URL: write it as text such as s3://bucket/store'):
+            PartWriter(piece, manifest(), KEYS)
+    with pytest.raises(StoreError, match='fsspec cannot open zip://store::s3://no-such-bucket/a.zip'):
+        PartWriter('zip://store::s3://no-such-bucket/a.zip', manifest(), KEYS)
     with pytest.raises(StoreError, match='others could see half a file there: name a folder without a protocol'):
         PartWriter(f'file://{tmp_path}/store', manifest(), KEYS)
