@@ -103,4 +103,4 @@ OTHERS = [entry for entry in ENTRIES if entry not in DEIT]
 
 @pytest.mark.parametrize('rows', [OTHERS, DEIT])
 def test_tables_say_what_the_metafiles_say(rows):
-    assert table(rows) in (ROOT / 'docs/en/model_zoo.md').read_text(), f'docs/en/model_zoo.md should have\n{table(rows)}'
+    assert table(rows) in (ROOT / 'docs/en/model_zoo.md').read_text(), f'it should have\n{table(rows)}'
