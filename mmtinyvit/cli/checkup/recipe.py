@@ -17,7 +17,7 @@ from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, use_store
 from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.engine.hooks.sparse_logit_distill import StoreHook
 from mmtinyvit.engine.runner import Runner, TeacherRunner
-from mmtinyvit.engine.store_check import listed_keys
+from mmtinyvit.engine.store_request import listed_keys
 from mmtinyvit.errors import UserError, user_sentence
 from mmtinyvit.store import LogitStore, LogitWriter, make_codec
 from mmtinyvit.store.folders import is_url
