@@ -83,7 +83,7 @@ class Plan(NamedTuple):
 def write_configs(where: Layout, settings: Settings, plan: Plan, teacher: Teacher, student: Student) -> None:
     """``data.py``, ``teacher.py`` and ``student.py``, and ``finetune.py`` if the plan has images for it."""
     _write(where.configs / 'data.py', data_text(where, settings, plan))
-    _write(where.teacher, teacher_text(plan, teacher))
+    _write(where.teacher, teacher_text(settings, plan, teacher))
     _write(where.student, student_text(settings, plan, student))
     if plan.finetune_train:
         checkpoint = where.work('student') / f'epoch_{settings.epochs}.pth'
@@ -194,12 +194,12 @@ randomness = dict(seed=0, deterministic=False)
 '''
 
 
-def teacher_text(plan: Plan, teacher: Teacher) -> str:
+def teacher_text(settings: Settings, plan: Plan, teacher: Teacher) -> str:
     """The teacher and what it saves."""
-    asked = os.path.basename(teacher.checkpoint) if teacher.checkpoint else ''
     size = {} if teacher.side in (None, plan.size) else dict(input_size=teacher.side)
-    load = f'\nload_from = {os.path.abspath(teacher.checkpoint)!r}' if asked and '://' not in teacher.checkpoint else (
-        f'\nload_from = {teacher.checkpoint!r}' if asked else '')
+    load = f'\nload_from = {_absolute(teacher.checkpoint)!r}' if teacher.checkpoint else ''
+    named = settings.classes or teacher.classes
+    classes = f',\n                classes={_absolute(named)!r}' if named else ''
     return f'''"""The teacher, {teacher.name}, and what is kept of what it says.
 
     mmtinyvit save {{this file}}
@@ -212,7 +212,7 @@ data_preprocessor = {spell(dict(type='mmtinyvit.ReplayDataPreprocessor', **teach
 train_dataloader = None
 test_dataloader = dict(_delete_=True, batch_size=_base_.batch_size, num_workers=_base_.workers,
                        dataset=_base_.train_dataloader.dataset)
-test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=_base_.topk)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=_base_.topk{classes})
 '''
 
 
@@ -300,6 +300,11 @@ val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, ))
 val_cfg = dict()
 
 {schedule_text(settings.finetune_epochs, settings.lr / 4, f', val_interval={max(1, settings.finetune_epochs // 5)}')}'''
+
+
+def _absolute(path: str) -> str:
+    """A file's path, also for other folders; a URL or the name of a layout as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _batch_size(settings: Settings, count: int) -> int:

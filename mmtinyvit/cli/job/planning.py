@@ -11,7 +11,7 @@ from mmtinyvit.apis.store_plan import free_bytes, plan_store, recommend_views
 from mmtinyvit.config import read_config
 from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import require_classes
+from mmtinyvit.evaluation.class_map import list_classes, require_classes
 from mmtinyvit.store.files import write_atomically
 
 from ..runner import build_runner
@@ -101,7 +101,7 @@ def match_labels(classes: tuple[str, ...], names: tuple[str, ...] | None, num_cl
     if names is None:
         if len(classes) != num_classes:
             return False, None, (f'none: the labels are of {len(classes):,} classes, and the teacher has '
-                                 f'{num_classes:,}, whose names are not known')
+                                 f'{num_classes:,}, whose names are not known (classes=)')
         return True, None, "the labels' classes are taken for the teacher's, in sorted order"
     try:
         index = require_classes(names, classes, 'The teacher has {ours}, and the labels are of {theirs}', 'correct it.')
@@ -135,6 +135,11 @@ def make_plan(where: Layout, settings: Settings, teacher: Teacher, student: Stud
     write_configs(where, settings, plan, teacher, student)
     with quiet(where):
         found = plan_store(_teacher_config(where), model, min(PROBED, train.count), plan.views)
+    named = settings.classes or teacher.classes
+    names = list_classes(named) if named else model.class_names
+    if names and len(names) != found['classes']:
+        raise UserError(f'classes={named} names {len(names):,} classes, and the teacher {teacher.name} has '
+                        f'{found["classes"]:,}: correct it.')
     if settings.topk is not None and settings.topk > found['classes']:
         raise UserError(f'topk={settings.topk} is more than the {found["classes"]} classes of the teacher '
                         f'{teacher.name}: lower it.')
@@ -147,7 +152,7 @@ def make_plan(where: Layout, settings: Settings, teacher: Teacher, student: Stud
     if advice['views'] < (settings.views or 1):
         raise UserError(f'{plan.views} views of {train.count:,} images take {round(best["total_bytes"] * scale):,} '
                         f'bytes, and {where.out} has room for {advice["views"]}: lower views, or choose another out.')
-    tested, index, note = match_labels((val or train).classes, model.class_names, found['classes'])
+    tested, index, note = match_labels((val or train).classes, names, found['classes'])
     if tested and val is None:
         train, val = split_images(train, where.out / 'images')
     fine_train, fine_val = finetune or (None, None)

@@ -18,11 +18,12 @@ def _setting(what: str, default: Any = MISSING, least: int | float | None = None
 class Settings:
     """What a job is to do; each field is a ``KEY`` of the command line."""
     data: str = _setting('images to distil on: folder, archive or URL; labels are not needed')
-    teacher: str = _setting('timm/NAME, or CONFIG.py[:WEIGHTS]')
+    teacher: str = _setting('timm/NAME, CONFIG.py[:WEIGHTS], or a published name or file')
     out: str = _setting('folder for all that is written')
     student: str = _setting('tinyvit-5m, -11m, -21m, timm/NAME, or CONFIG.py', 'tinyvit-5m')
     epochs: int = _setting('epochs of the distillation', 50, 1)
     weights: str | None = _setting("file of the teacher's weights, instead of timm's own", None)
+    classes: str | None = _setting("names of the teacher's classes, if it does not know them: in1k, or a file", None)
     val: str | None = _setting('labelled images to test on (default: a part of labelled data)', None)
     finetune: str | None = _setting('labelled images to finetune the student on, afterwards', None)
     finetune_epochs: int = _setting('epochs of the finetuning', 20, 1)
