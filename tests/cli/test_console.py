@@ -83,7 +83,9 @@ def completions(line: str, folder: Path) -> list[str]:
     ('mmtinyvit store ver', ['verify']), ('mmtinyvit store verify --dec', ['--decode']),
     ('mmtinyvit train tinyvit/distill_in21', ['tinyvit/distill_in21k.py']),
     ('mmtinyvit download mmtinyvit-21m_distill', ['mmtinyvit-21m_distill_3rdparty_in21k']),
-    ('mmtinyvit train config.py --launcher py', ['pytorch']),
+    ('mmtinyvit train config.py --launcher py', ['pytorch']), ('mmtinyvit distill data=x fine', ['finetune=',
+                                                                                                 'finetune_epochs=']),
+    ('mmtinyvit distill student=tinyvit-2', ['student=tinyvit-21m']),
 ])
 def test_completion(line, words, tmp_path):
     assert completions(line, tmp_path) == words

@@ -221,6 +221,24 @@ def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypa
     assert not (tmp_path / 'images').exists() and not (tmp_path / 'plan.json').exists()
 
 
+def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path):
+    photos = shutil.copytree(line[0].partition('=')[2], tmp_path / 'photos')
+    shutil.copy(next(photos.rglob('*.png')), photos / 'loose.png')
+    words = [f'data={photos}', *line[1:], f'out={tmp_path}/out', '--plan']
+    with pytest.raises(UserError, match='holds images beside its class folders: move them, or choose labels=none.'):
+        distill.main(words)
+    distill.main([*words, 'labels=none'])
+    plan = json.loads((tmp_path / 'out/plan.json').read_text())['plan']
+    assert plan['train']['count'] == 41 and plan['val'] is None and (tmp_path / 'out/configs/student.py').exists()
+    assert not (tmp_path / 'out/store').exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here')
+def test_devices_that_are_not_here(line, tmp_path):
+    with pytest.raises(UserError, match='amp=true needs a GPU, and none is found here'):
+        distill.main([*line, f'out={tmp_path}', 'amp=true', '--yes'])
+
+
 def test_nobody_says_yes(line, here, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'stdin', open(os.devnull))
     with pytest.raises(UserError, match='Nobody is here to say yes to this plan: add --yes.'):

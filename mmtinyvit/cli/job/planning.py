@@ -1,9 +1,11 @@
 """What a job will cost, and what it will keep: decided once, by asking the teacher about a few images."""
 import json
-import os
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
+from socket import gaierror
+from urllib.error import URLError
 
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -14,13 +16,13 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import list_classes, require_classes
 from mmtinyvit.store.files import write_atomically
 
-from ..runner import build_runner
+from ..runner import build_runner, count_cores
 from .configs import Layout, Plan, write_configs
 from .images import ImageSet, split_images
 from .networks import Student, Teacher
 from .settings import Settings
 
-__all__ = ['load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']
+__all__ = ['check_devices', 'load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']
 
 LARGEST = 224  # side of the views, unless more is asked for
 PROBED = 128  # images
@@ -33,7 +35,16 @@ def view_size(settings: Settings, teacher: Teacher) -> int:
 
 
 def loader_processes(settings: Settings) -> int:
-    return min(8, len(os.sched_getaffinity(0))) if settings.workers is None else settings.workers
+    return min(8, count_cores()) if settings.workers is None else settings.workers
+
+
+def check_devices(settings: Settings) -> None:
+    """Raises :class:`UserError` if there are fewer GPUs than the settings need; a training would say so hours later."""
+    found = torch.cuda.device_count()
+    if settings.amp and not found:
+        raise UserError('amp=true needs a GPU, and none is found here: leave it out.')
+    if 0 < found < settings.gpus:
+        raise UserError(f'gpus={settings.gpus} is more than the {found} that are here: lower it.')
 
 
 def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: Student) -> nn.Module:
@@ -61,8 +72,8 @@ def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: S
 def _about_a_network(error: BaseException | None) -> bool:
     """Whether a download failed; the libraries below raise many kinds of errors then."""
     while error is not None:
-        if isinstance(error, OSError) or type(error).__module__.partition('.')[0] in (
-                'huggingface_hub', 'requests', 'urllib3', 'httpx', 'httpcore'):
+        if isinstance(error, ConnectionError | TimeoutError | gaierror | URLError) or type(error).__module__.partition(
+                '.')[0] in ('huggingface_hub', 'requests', 'urllib3', 'httpx', 'httpcore'):
             return True
         error = error.__cause__ or error.__context__
     return False
