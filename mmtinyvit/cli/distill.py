@@ -63,7 +63,7 @@ def distill(**settings: Any) -> dict[str, Any]:
 def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[str, Any]:
     """Plan the job, unless that is done, and do what is left of it."""
     settings = read_settings(given)
-    from .job.configs import Layout
+    from .job.plan import Layout
     from .job.planning import read_plan
     from .job.running import job_lock, list_steps, run_steps, summarise
 

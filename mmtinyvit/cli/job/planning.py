@@ -17,9 +17,10 @@ from mmtinyvit.evaluation.class_map import list_classes, require_classes
 from mmtinyvit.store.files import write_atomically
 
 from ..runner import build_runner, count_cores
-from .configs import Layout, Plan, write_configs
+from .configs import write_configs
 from .images import ImageSet, split_images
 from .networks import Student, Teacher
+from .plan import Layout, Plan
 from .settings import Settings
 
 __all__ = ['check_devices', 'load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']

@@ -14,7 +14,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store.files import write_atomically
 
 from ..steps import run_step
-from .configs import Layout, Plan
+from .plan import Layout, Plan
 from .settings import Settings
 
 try:
