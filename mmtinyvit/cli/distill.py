@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     width = max(map(len, SETTINGS))
     lines = ['settings (the first three are needed):']
     for name, each in SETTINGS.items():
-        lines.append(f'  {name:{width}}  {each.metadata["what"]}')
+        default = f' (default: {each.default})' if isinstance(each.default, str | int | float) else ''
+        lines += wrap(f'{name:{width}}  {each.metadata["what"]}{default}', 79, initial_indent='  ',
+                      subsequent_indent=' ' * (width + 4), drop_whitespace=True)
     parser = argparse.ArgumentParser(
         description='Distil a student from a teacher on your images, from photos to ONNX.',
         epilog='\n'.join(lines), formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -37,7 +37,7 @@ class Settings:
     lr: float = _setting('learning rate for such a batch', 1e-3, 0.)
     workers: int | None = _setting('loader processes (default: one per core, at most 8)', None, 0)
     gpus: int = _setting('processes on this machine, one per GPU', 1, 1)
-    amp: bool = _setting('true: mixed precision, on a GPU', False)
+    amp: bool = _setting('True for mixed precision, on a GPU', False)
 
 
 SETTINGS = {each.name: each for each in fields(Settings)}
