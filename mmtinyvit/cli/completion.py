@@ -36,6 +36,8 @@ def complete(program: str, names: Sequence[str], command_module: Callable[[str],
     for action in _actions(parser):
         if action.dest in ('config', 'model'):
             action.completer = ConfigCompleter()
+        elif action.dest == 'settings':
+            action.completer = job_settings
         elif action.dest == 'names':
             action.completer = published_models
     argcomplete.autocomplete(parser, always_complete_options=False)
@@ -56,6 +58,14 @@ class ConfigCompleter(FilesCompleter):
         root = config_root()
         ours = [path.relative_to(root).as_posix() for path in root.glob('[!_]*/**/*.py')]
         return [*super().__call__(prefix, **context), *(name for name in ours if name.startswith(prefix))]
+
+
+def job_settings(prefix: str, **context: object) -> list[str]:
+    """The keys of ``mmtinyvit distill``, and the students of this library."""
+    from .job.settings import SETTINGS
+    if prefix.startswith('student='):
+        return [f'student=tinyvit-{size}' for size in ('5m', '11m', '21m')]
+    return [f'{name}=' for name in SETTINGS]
 
 
 def published_models(**context: object) -> list[str]:

@@ -53,12 +53,13 @@ def command_module(name: str) -> ModuleType:
 
 
 def help_text() -> str:
-    """One screen: all commands by group."""
+    """One screen of 24 lines: all commands by group."""
     width = max(map(len, NAMES))
-    lines = [f'usage: {PROGRAM} COMMAND ...', '', 'Distil small vision transformers from large teachers.']
+    lines = [f'usage: {PROGRAM} COMMAND ...     ({PROGRAM} COMMAND --help has its flags)',
+             'Distil small vision transformers from large teachers.']
     for group, commands in COMMANDS.items():
-        lines += ['', f'{group}:', *(f'  {name:{width}}  {what}' for name, what in commands.items())]
-    return '\n'.join([*lines, '', f'{PROGRAM} COMMAND --help has the flags; --version, the version.'])
+        lines += [f'{group}:', *(f'  {name:{width}}  {what}' for name, what in commands.items())]
+    return '\n'.join(lines)
 
 
 def console(argv: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     width = max(map(len, SETTINGS))
     lines = ['settings (the first three are needed):']
     for name, each in SETTINGS.items():
-        lines.append(f'  {name:{width}}  {each.metadata["what"]}')
+        default = f' (default: {each.default})' if isinstance(each.default, str | int | float) else ''
+        lines += wrap(f'{name:{width}}  {each.metadata["what"]}{default}', 79, initial_indent='  ',
+                      subsequent_indent=' ' * (width + 4), drop_whitespace=True)
     parser = argparse.ArgumentParser(
         description='Distil a student from a teacher on your images, from photos to ONNX.',
         epilog='\n'.join(lines), formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,7 +66,7 @@ def distill(**settings: Any) -> dict[str, Any]:
 def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[str, Any]:
     """Plan the job, unless that is done, and do what is left of it."""
     settings = read_settings(given)
-    from .job.configs import Layout
+    from .job.plan import Layout
     from .job.planning import read_plan
     from .job.running import job_lock, list_steps, run_steps, summarise
 
@@ -86,10 +89,11 @@ def prepare(where: Any, settings: Any, ask: bool) -> Any:
     from .job.configs import write_configs
     from .job.images import find_images, list_images, split_images
     from .job.networks import find_student, find_teacher
-    from .job.planning import load_teacher, make_plan, write_plan
+    from .job.planning import check_devices, load_teacher, make_plan, write_plan
 
     student, teacher = find_student(settings.student), find_teacher(settings.teacher, settings.weights)
-    root, val_root = find_images(settings.data, 'data')
+    check_devices(settings)
+    root, val_root = find_images(settings.data, 'data', settings.layout, settings.match)
     val_root = find_images(settings.val, 'val')[0] if settings.val else val_root
     fine_root, fine_val_root = find_images(settings.finetune, 'finetune') if settings.finetune else (None, None)
     model = load_teacher(where, settings, teacher, student)
@@ -97,7 +101,7 @@ def prepare(where: Any, settings: Any, ask: bool) -> Any:
     console = Console(stderr=True)
     with Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), console=console, transient=True,
                   disable=not console.is_terminal) as progress:
-        def listed(data: str, name: str, classes: tuple[str, ...] | None = None) -> Any:
+        def listed(data: str, name: str, classes: tuple[str, ...] | None = None, **options: str | None) -> Any:
             tasks = {}
 
             def show(step: str, done: int, total: int, images: int) -> None:
@@ -105,9 +109,9 @@ def prepare(where: Any, settings: Any, ask: bool) -> Any:
                     tasks[step] = progress.add_task(f'{step} {name}', total=total)
                 progress.update(tasks[step], completed=done, total=total)
 
-            return list_images(data, indexes / f'{name}.index', show, classes)
+            return list_images(data, indexes / f'{name}.index', show, classes, **options)
 
-        train = listed(root, 'data')
+        train = listed(root, 'data', layout=settings.layout, match=settings.match, labels=settings.labels)
         val = listed(val_root, 'val') if val_root else None
         finetune = None
         if fine_root:
@@ -133,15 +137,15 @@ def confirm() -> None:
     if not sys.stdin.isatty():
         raise UserError('Nobody is here to say yes to this plan: add --yes.')
     if input('Go on? [Y/n] ').strip().lower() not in ('', 'y', 'yes'):
-        raise UserError('Nothing was done: change a setting of the line, for example views=10, or a config in '
-                        'OUT/configs.')
+        raise UserError('Nothing was done: change a setting of the line, for example views=10; or add --plan, change '
+                        'the configs that it writes, and run the line without it.')
 
 
 def plan_table(where: Any, settings: Any, plan: Any) -> Any:
     """What will be done, and what it costs."""
     from mmtinyvit.apis.store_plan import free_bytes
 
-    from .job.running import can_export
+    from .job.running import can_export, from_here
 
     return fact_table({
         'images': f'{plan.train.count:,}' + f', without {plan.train.rejected:,} that do not decode'
@@ -157,15 +161,17 @@ def plan_table(where: Any, settings: Any, plan: Any) -> Any:
         'finetuning': f'{plan.finetune_train.count:,} images of {len(plan.finetune_train.classes):,} classes, '
                       f'{settings.finetune_epochs} epochs' if plan.finetune_train else None,
         'ONNX': None if can_export() else 'none: pip install "mmtinyvit[export]" for it',
-        'configs': where.configs})
+        'configs': from_here(where.configs)})
 
 
 def summary_table(summary: Mapping[str, Any]) -> Any:
     """What there is at the end."""
+    from .job.running import from_here
+
     seconds = sum(summary['seconds'].values())
     return fact_table({
         'top-1 of the student': None if summary['top1'] is None else f'{summary["top1"]:.1f} %',
         'top-1 after finetuning': None if summary['finetuned_top1'] is None else f'{summary["finetuned_top1"]:.1f} %',
-        'student': summary['student'], 'finetuned': summary['finetuned'], 'ONNX': summary['onnx'],
-        'store': summary['store'], 'configs': summary['configs'],
+        **{name: from_here(summary[name.lower()]) for name in ('student', 'finetuned', 'ONNX', 'store', 'configs')
+           if summary[name.lower()]},
         'time': f'{seconds:,.0f} s' if seconds < 600 else f'{seconds / 3600:,.1f} hours'})

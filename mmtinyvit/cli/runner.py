@@ -19,7 +19,7 @@ from mmtinyvit.config import read_config, saves_logits
 from mmtinyvit.engine.runner import Runner, TeacherRunner
 from mmtinyvit.errors import UserError
 
-__all__ = ['augment_test', 'build_dataset', 'build_runner', 'check_data', 'draw_results', 'load_config',
+__all__ = ['augment_test', 'build_dataset', 'build_runner', 'check_data', 'count_cores', 'draw_results', 'load_config',
            'use_checkpoint']
 
 PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
@@ -181,6 +181,11 @@ def augment_test(cfg: Config) -> None:
 
 
 # ---------------------------------------------------------------- runners
+def count_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def _notice_offline(cfg: Config) -> None:
     """Without a network, have timm's weights looked for in the cache alone: the hub would try for most of a minute."""
     def wanted(value: Any) -> bool:

@@ -33,7 +33,7 @@ def run_step(console: Console, what: str, shown: str, command: Sequence[str], lo
     console.print(f'[bold]{what}[/bold]', highlight=False)
     console.print(f'  {shown}', highlight=False, soft_wrap=True, markup=False)
     start, last = time.perf_counter(), ''
-    with open(log, 'w') as file, console.status('') as status, subprocess.Popen(
+    with open(log, 'w', buffering=1) as file, console.status('') as status, subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='backslashreplace',
             pass_fds=pass_fds, env={**environ, 'PYTHONWARNINGS': 'ignore'}) as process:
         try:

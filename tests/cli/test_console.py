@@ -23,7 +23,7 @@ def run(*words: object, **env: str) -> subprocess.CompletedProcess:
 
 def test_help_fits_one_screen():
     lines = help_text().splitlines()
-    assert len(lines) <= 40 and max(map(len, lines)) <= 80
+    assert len(lines) <= 23 and max(map(len, lines)) <= 80  # and the next prompt
     assert [re.match(r'  (\S+)', line)[1] for line in lines if line.startswith('  ')] == NAMES
 
 
@@ -44,6 +44,12 @@ def test_a_slip_names_what_is_near():
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr == ('Error: mmtinyvit has no command trian (did you mean train?): mmtinyvit --help lists '
                            'them.\n')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_each_help_fits_80_columns(name, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    assert max(map(len, command_module(name).build_parser().format_help().splitlines())) <= 80
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -83,7 +89,9 @@ def completions(line: str, folder: Path) -> list[str]:
     ('mmtinyvit store ver', ['verify']), ('mmtinyvit store verify --dec', ['--decode']),
     ('mmtinyvit train tinyvit/distill_in21', ['tinyvit/distill_in21k.py']),
     ('mmtinyvit download mmtinyvit-21m_distill', ['mmtinyvit-21m_distill_3rdparty_in21k']),
-    ('mmtinyvit train config.py --launcher py', ['pytorch']),
+    ('mmtinyvit train config.py --launcher py', ['pytorch']), ('mmtinyvit distill data=x fine', ['finetune=',
+                                                                                                 'finetune_epochs=']),
+    ('mmtinyvit distill student=tinyvit-2', ['student=tinyvit-21m']),
 ])
 def test_completion(line, words, tmp_path):
     assert completions(line, tmp_path) == words

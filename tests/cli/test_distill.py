@@ -13,7 +13,7 @@ import torch
 from conftest import forget_runs
 from mmengine.config import Config
 from processes import CLEAN
-from tiny_flow import contents, student, write_photos
+from tiny_flow import NORM, contents, student, teacher, write_photos
 
 import mmtinyvit
 from mmtinyvit.cli import distill
@@ -132,20 +132,24 @@ def test_its_configs_run_with_the_tools(done, run_tool, tmp_path):
     assert ended.status == 0 and 'Warning' not in ended.err and (tmp_path / 'student/epoch_1.pth').exists()
 
 
-def test_finetuning_without_labels_to_distil_on(line, here, tmp_path, capsys):
-    """A teacher by config, photos without labels, and labels for the end."""
+def test_finetuning_without_labels_to_distil_on(line, here, tmp_path, capsys, teacher_checkpoint):
+    """A teacher by config, photos without labels, and labels for the end; and the student is a teacher then."""
     photos = tmp_path / 'flat'
     photos.mkdir()
     for path in sorted(Path(line[0].partition('=')[2]).rglob('*.png'))[:12]:
         shutil.copy(path, photos)
     settings = dict(word.split('=', 1) for word in line)
-    changed = dict(data=photos, out=tmp_path / 'out', finetune=settings['data'], epochs=1, finetune_epochs=1)
+    Config(dict(model=teacher(), data_preprocessor=NORM)).dump(tmp_path / 'teacher.py')
+    changed = dict(data=photos, teacher=f'{tmp_path}/teacher.py:{teacher_checkpoint}', weights=None, epochs=1,
+                   out=tmp_path / 'out', finetune=settings['data'], finetune_epochs=1)
     summary = mmtinyvit.distill(**settings | changed)
     assert summary['top1'] is None and 0 <= summary['finetuned_top1'] <= 100
     assert 'none: the images have no labels' in capsys.readouterr().out
     cfg = Config.fromfile(tmp_path / 'out/configs/finetune.py')
     assert cfg.model.type == 'ImageClassifier' and cfg.model.head.num_classes == 3
     assert mmtinyvit.get_model(summary['finetuned'])._config.model.head.num_classes == 3
+    again = find_teacher(summary['student'], None)
+    assert again.side == 32 and again.model['head']['num_classes'] == 12 and again.checkpoint == summary['student']
 
 
 # ---------------------------------------------------------------- what is asked for
@@ -164,7 +168,7 @@ def test_settings_that_cannot_be(words, said):
         read_settings(parse_words(words))
 
 
-@pytest.mark.parametrize(('teacher', 'weights', 'said'), [
+@pytest.mark.parametrize(('name', 'weights', 'said'), [
     ('timm/convnxt_tiny', None, r'timm has no model convnxt_tiny \(did you mean timm/convnext_tiny'),
     ('convnext_tiny', None, r'is no timm/NAME and no CONFIG.py \(did you mean timm/convnext_tiny'),
     ('timm/convnext_tiny.in2k', None, 'timm has no weights in2k for convnext_tiny: correct teacher=, where there are'),
@@ -172,11 +176,17 @@ def test_settings_that_cannot_be(words, said):
     ('timm/vit_small_patch14_dinov2.lvd142m', None, 'gives features and no classes'),
     ('no_config.py', None, 'There is no config no_config.py'),
     ('configs/demo/teacher.py:no.pth', None, 'no.pth of teacher=configs/demo/teacher.py does not exist'),
-    ('configs/demo/data.py', None, 'There is no config configs/demo/data.py'),
+    ('mmtinyvit-21m_in21k-distill-pre_3rdparty', None, 'did you mean mmtinyvit-21m_in21k-distill-pre_3rdparty_in1k'),
+    ('no.safetensors', None, 'teacher=no.safetensors does not exist'),
 ])
-def test_teachers_that_cannot_be(teacher, weights, said):
+def test_teachers_that_cannot_be(name, weights, said):
     with pytest.raises(UserError, match=said):
-        find_teacher(teacher, weights)
+        find_teacher(name, weights)
+
+
+def test_the_size_of_a_published_teacher():
+    found = find_teacher('mmtinyvit-5m_3rdparty_in1k', None)
+    assert (found.side, found.classes) == (224, 'in1k') and found.checkpoint.endswith('tiny_vit_5m_1k.pth')
 
 
 def test_a_teacher_is_read_from_timm():
@@ -209,6 +219,24 @@ def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypa
                                         'fetched .*: go online once, or name a file with weights=FILE'):
         distill.main([*words, 'teacher=timm/convnext_atto', f'out={tmp_path}', '--yes'])
     assert not (tmp_path / 'images').exists() and not (tmp_path / 'plan.json').exists()
+
+
+def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path):
+    photos = shutil.copytree(line[0].partition('=')[2], tmp_path / 'photos')
+    shutil.copy(next(photos.rglob('*.png')), photos / 'loose.png')
+    words = [f'data={photos}', *line[1:], f'out={tmp_path}/out', '--plan']
+    with pytest.raises(UserError, match='holds images beside its class folders: move them, or choose labels=none.'):
+        distill.main(words)
+    distill.main([*words, 'labels=none'])
+    plan = json.loads((tmp_path / 'out/plan.json').read_text())['plan']
+    assert plan['train']['count'] == 41 and plan['val'] is None and (tmp_path / 'out/configs/student.py').exists()
+    assert not (tmp_path / 'out/store').exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here')
+def test_devices_that_are_not_here(line, tmp_path):
+    with pytest.raises(UserError, match='amp=true needs a GPU, and none is found here'):
+        distill.main([*line, f'out={tmp_path}', 'amp=true', '--yes'])
 
 
 def test_nobody_says_yes(line, here, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from mmtinyvit.store.folders import is_url
 from mmtinyvit.store.locks import StoreLock
 from mmtinyvit.version import __version__
 
+from ..runner import count_cores
 from ..tables import size
 from . import Finding
 
@@ -57,7 +58,7 @@ def _operators() -> Finding:
 
 
 def _devices() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = count_cores()
     if not torch.cuda.is_available():
         return Finding('devices', f'no GPU; {cores} CPU cores', None)
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]

@@ -3,87 +3,25 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from pprint import pformat
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmtinyvit.store.files import write_atomically
 
 from .images import ImageSet
 from .networks import Student, Teacher
+from .plan import Layout, Plan
 from .settings import Settings
 
-__all__ = ['Layout', 'Plan', 'write_configs']
+__all__ = ['write_configs']
 
 WARM_UP = 10  # one epoch of so many is the warm-up, and at most five
 VALIDATIONS = 10  # about so many during a training
 
 
-class Layout(NamedTuple):
-    """Where a job puts things, all below one folder."""
-    out: Path
-
-    @property
-    def configs(self) -> Path:
-        return self.out / 'configs'
-
-    @property
-    def teacher(self) -> Path:
-        return self.configs / 'teacher.py'
-
-    @property
-    def student(self) -> Path:
-        return self.configs / 'student.py'
-
-    @property
-    def finetuned(self) -> Path:
-        return self.configs / 'finetune.py'
-
-    @property
-    def store(self) -> Path:
-        return self.out / 'store'
-
-    def work(self, name: str) -> Path:
-        """The work folder of a step."""
-        return self.out / 'work' / name
-
-
-class Plan(NamedTuple):
-    """What was decided before anything was saved.
-
-    Attributes:
-        num_classes: The teacher's.
-        topk: Classes kept per view.
-        views: How many.
-        size: Side of the views in pixels.
-        workers: Loader processes.
-        train: Images to distil on.
-        val: Images to test on; None if there are no labels that say what the teacher's classes are.
-        index: The teacher's class of each class of ``val``; None if they are the same.
-        note: What to say about the test.
-        store_bytes: Size of the store.
-        hours: Time to save it, on what the teacher was probed on.
-        mean_kl: Nats between what is stored and what the teacher says.
-        finetune_train, finetune_val: Labelled images to finetune and to test on.
-    """
-    num_classes: int
-    topk: int
-    views: int
-    size: int
-    workers: int
-    train: ImageSet
-    val: ImageSet | None
-    index: list[int] | None
-    note: str
-    store_bytes: int
-    hours: float
-    mean_kl: float
-    finetune_train: ImageSet | None = None
-    finetune_val: ImageSet | None = None
-
-
 def write_configs(where: Layout, settings: Settings, plan: Plan, teacher: Teacher, student: Student) -> None:
     """``data.py``, ``teacher.py`` and ``student.py``, and ``finetune.py`` if the plan has images for it."""
     _write(where.configs / 'data.py', data_text(where, settings, plan))
-    _write(where.teacher, teacher_text(plan, teacher))
+    _write(where.teacher, teacher_text(settings, plan, teacher))
     _write(where.student, student_text(settings, plan, student))
     if plan.finetune_train:
         checkpoint = where.work('student') / f'epoch_{settings.epochs}.pth'
@@ -194,12 +132,12 @@ randomness = dict(seed=0, deterministic=False)
 '''
 
 
-def teacher_text(plan: Plan, teacher: Teacher) -> str:
+def teacher_text(settings: Settings, plan: Plan, teacher: Teacher) -> str:
     """The teacher and what it saves."""
-    asked = os.path.basename(teacher.checkpoint) if teacher.checkpoint else ''
     size = {} if teacher.side in (None, plan.size) else dict(input_size=teacher.side)
-    load = f'\nload_from = {os.path.abspath(teacher.checkpoint)!r}' if asked and '://' not in teacher.checkpoint else (
-        f'\nload_from = {teacher.checkpoint!r}' if asked else '')
+    load = f'\nload_from = {_absolute(teacher.checkpoint)!r}' if teacher.checkpoint else ''
+    named = settings.classes or teacher.classes
+    classes = f',\n                classes={_absolute(named)!r}' if named else ''
     return f'''"""The teacher, {teacher.name}, and what is kept of what it says.
 
     mmtinyvit save {{this file}}
@@ -212,7 +150,7 @@ data_preprocessor = {spell(dict(type='mmtinyvit.ReplayDataPreprocessor', **teach
 train_dataloader = None
 test_dataloader = dict(_delete_=True, batch_size=_base_.batch_size, num_workers=_base_.workers,
                        dataset=_base_.train_dataloader.dataset)
-test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=_base_.topk)
+test_cfg = dict(type='mmtinyvit.SaveLogitsLoop', views=(0, _base_.num_views), topk=_base_.topk{classes})
 '''
 
 
@@ -300,6 +238,11 @@ val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, ))
 val_cfg = dict()
 
 {schedule_text(settings.finetune_epochs, settings.lr / 4, f', val_interval={max(1, settings.finetune_epochs // 5)}')}'''
+
+
+def _absolute(path: str) -> str:
+    """A file's path, also for other folders; a URL or the name of a layout as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def _batch_size(settings: Settings, count: int) -> int:

@@ -1,7 +1,9 @@
 """The images of a job: found in any layout, listed once, and split where a test needs some of them."""
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,12 +45,13 @@ class ImageSet(NamedTuple):
     rejected: int = 0
 
 
-def find_images(data: str, name: str) -> tuple[str, str | None]:
+def find_images(data: str, name: str, layout: str | None = None, match: str | None = None) -> tuple[str, str | None]:
     """Where the images are, and the folder of those to test on if the data set is split into folders.
 
     Args:
         data: Folder, archive or URL.
         name: Of the setting, for the sentence.
+        layout, match: As for :func:`~mmtinyvit.datasets.images.scan.index_images`.
 
     Raises:
         UserError: There is nothing, or no images in a layout that is known.
@@ -65,11 +68,13 @@ def find_images(data: str, name: str) -> tuple[str, str | None]:
         if found and tests:
             path, val = found[0], tests[0]
     folder, archive = split_archive(path)
-    find_sources(DataRoot(folder), None, None, archive)  # refuses what holds no images
+    with as_settings():
+        find_sources(DataRoot(folder), layout, match, archive)  # refuses what holds no images
     return path, val
 
 
-def list_images(data: str, index: Path, on_progress: OnProgress, classes: tuple[str, ...] | None = None) -> ImageSet:
+def list_images(data: str, index: Path, on_progress: OnProgress, classes: tuple[str, ...] | None = None,
+                **options: str | None) -> ImageSet:
     """Write the index of ``data``, if that is not done; each image is decoded once, and broken ones are left out.
 
     Args:
@@ -77,11 +82,14 @@ def list_images(data: str, index: Path, on_progress: OnProgress, classes: tuple[
         index: The file.
         on_progress: As for :func:`~mmtinyvit.datasets.images.scan.index_images`.
         classes: In label order, for images to test on; by default those that are found, sorted.
+        **options: ``layout``, ``match`` and ``labels`` of ``index_images``.
     """
     facts = index.with_suffix('.json')
     if not facts.is_file():
         index.parent.mkdir(parents=True, exist_ok=True)
-        summary = index_images(data, index, classes, missing_classes='keep', check='cv2', on_progress=on_progress)
+        with as_settings():
+            summary = index_images(data, index, classes, missing_classes='keep', check='cv2', on_progress=on_progress,
+                                   **options)
         write_atomically(facts, [json.dumps(dict(data=data, rejected=summary.rejected)).encode()])
     found = ImageIndex(index)
     root = split_archive(data)[0]
@@ -89,6 +97,15 @@ def list_images(data: str, index: Path, on_progress: OnProgress, classes: tuple[
     if not len(found):
         raise UserError(f'None of the {rejected} images in {data} decodes: see {rejected_file(index)}.')
     return ImageSet(root, str(index), None, len(found), tuple(found.classes), rejected)
+
+
+@contextmanager
+def as_settings() -> Iterator[None]:
+    """What the index would have as flags, a sentence names as the settings of a job."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(re.sub(r'--(layout|match|labels) ?', r'\1=', str(error))) from error
 
 
 def split_images(images: ImageSet, folder: Path) -> tuple[ImageSet, ImageSet]:

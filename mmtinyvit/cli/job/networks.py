@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 import timm
 
-from mmtinyvit.config import read_config
+from mmtinyvit.apis.models import PUBLISHED, get_model
+from mmtinyvit.apis.onnx_export import image_size
+from mmtinyvit.config import nearest, read_config
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.backbones.tiny_vit import ARCHS
 from mmtinyvit.models.checkpoints import read_state_dict
+from mmtinyvit.zoo.index import entries
 
 __all__ = ['Student', 'Teacher', 'find_student', 'find_teacher']
 
@@ -26,6 +29,7 @@ class Teacher(NamedTuple):
         side: Height and width of its images in pixels; None takes those of the views.
         checkpoint: File or URL; None if the model brings its weights.
         imports: ``custom_imports`` of its config.
+        classes: Label layout of its classes, where that is known before it is loaded.
     """
     name: str
     model: dict[str, Any]
@@ -33,6 +37,7 @@ class Teacher(NamedTuple):
     side: int | None
     checkpoint: str | None
     imports: dict[str, Any] | None = None
+    classes: str | None = None
 
 
 class Student(NamedTuple):
@@ -59,7 +64,7 @@ def find_teacher(teacher: str, weights: str | None) -> Teacher:
     """The teacher that a setting means; no weights are read, but for the number of classes of a file for timm.
 
     Args:
-        teacher: ``timm/NAME``, or ``CONFIG.py`` with ``:WEIGHTS`` behind it.
+        teacher: ``timm/NAME``, ``CONFIG.py`` with ``:WEIGHTS`` behind it, a published file, or a published name.
         weights: File of its weights.
 
     Raises:
@@ -70,9 +75,12 @@ def find_teacher(teacher: str, weights: str | None) -> Teacher:
             _require_file(weights, f'weights={weights}')
         return _timm_teacher(teacher, weights)
     path, colon, behind = teacher.rpartition(':') if '.py:' in teacher else (teacher, '', '')
+    if teacher in entries() or path.endswith(PUBLISHED):
+        return _published_teacher(teacher, weights)
     if not path.endswith('.py'):
-        raise UserError(f'teacher={teacher} is no timm/NAME and no CONFIG.py{_near_timm(teacher)}: name one of them, '
-                        'for example teacher=timm/convnext_tiny.')
+        near = _near_timm(teacher) or nearest(teacher, entries())
+        raise UserError(f'teacher={teacher} is no timm/NAME and no CONFIG.py{near}: name one of them, for example '
+                        'teacher=timm/convnext_tiny.')
     if colon and weights:
         raise UserError(f'The weights of the teacher are named twice, as {behind} and as weights={weights}: leave one '
                         'of them out.')
@@ -85,8 +93,33 @@ def find_teacher(teacher: str, weights: str | None) -> Teacher:
     if own.get('mean') is None:
         raise UserError(f'The teacher {path} has no data_preprocessor with mean and std: add those that it was '
                         'trained with.')
-    return Teacher(teacher, model, {name: own[name] for name in NORMALISATION if name in own}, own.get('input_size'),
-                   checkpoint, cfg.get('custom_imports'))
+    return Teacher(teacher, model, {name: own[name] for name in NORMALISATION if name in own},
+                   own.get('input_size') or _side(path), checkpoint, cfg.get('custom_imports'))
+
+
+def _side(model: str) -> int | None:
+    """Side of the images that a config's or published model's test makes; None if they keep a photo's size or shape."""
+    if model.endswith('.py') and not read_config(model).get('test_dataloader'):
+        return None
+    try:
+        height, width = image_size(get_model(model))
+    except UserError:  # no fixed size
+        return None
+    return height if height == width else None
+
+
+def _published_teacher(teacher: str, weights: str | None) -> Teacher:
+    """A model of the zoo, or a file that ``mmtinyvit publish`` wrote."""
+    entry = entries().get(teacher)
+    if entry is None:
+        _require_file(teacher, f'teacher={teacher}')
+        if weights:
+            raise UserError(f'The file teacher={teacher} brings its weights: leave weights={weights} out.')
+    model = get_model(teacher)._config.to_dict()['model']
+    own = model.pop('data_preprocessor')
+    layout = None if entry is None else 'fall11' if entry.data == 'ImageNet-21k' else 'in1k'
+    return Teacher(teacher, model, {name: own[name] for name in NORMALISATION if name in own},
+                   own.get('input_size') or _side(teacher), weights or (entry.url if entry else teacher), None, layout)
 
 
 def _timm_teacher(teacher: str, weights: str | None) -> Teacher:

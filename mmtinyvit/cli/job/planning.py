@@ -1,9 +1,11 @@
 """What a job will cost, and what it will keep: decided once, by asking the teacher about a few images."""
 import json
-import os
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
+from socket import gaierror
+from urllib.error import URLError
 
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -11,16 +13,17 @@ from mmtinyvit.apis.store_plan import free_bytes, plan_store, recommend_views
 from mmtinyvit.config import read_config
 from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.errors import UserError
-from mmtinyvit.evaluation.class_map import require_classes
+from mmtinyvit.evaluation.class_map import list_classes, require_classes
 from mmtinyvit.store.files import write_atomically
 
-from ..runner import build_runner
-from .configs import Layout, Plan, write_configs
+from ..runner import build_runner, count_cores
+from .configs import write_configs
 from .images import ImageSet, split_images
 from .networks import Student, Teacher
+from .plan import Layout, Plan
 from .settings import Settings
 
-__all__ = ['load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']
+__all__ = ['check_devices', 'load_teacher', 'make_plan', 'match_labels', 'read_plan', 'view_size', 'write_plan']
 
 LARGEST = 224  # side of the views, unless more is asked for
 PROBED = 128  # images
@@ -33,7 +36,16 @@ def view_size(settings: Settings, teacher: Teacher) -> int:
 
 
 def loader_processes(settings: Settings) -> int:
-    return min(8, len(os.sched_getaffinity(0))) if settings.workers is None else settings.workers
+    return min(8, count_cores()) if settings.workers is None else settings.workers
+
+
+def check_devices(settings: Settings) -> None:
+    """Raises :class:`UserError` if there are fewer GPUs than the settings need; a training would say so hours later."""
+    found = torch.cuda.device_count()
+    if settings.amp and not found:
+        raise UserError('amp=true needs a GPU, and none is found here: leave it out.')
+    if 0 < found < settings.gpus:
+        raise UserError(f'gpus={settings.gpus} is more than the {found} that are here: lower it.')
 
 
 def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: Student) -> nn.Module:
@@ -61,8 +73,8 @@ def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: S
 def _about_a_network(error: BaseException | None) -> bool:
     """Whether a download failed; the libraries below raise many kinds of errors then."""
     while error is not None:
-        if isinstance(error, OSError) or type(error).__module__.partition('.')[0] in (
-                'huggingface_hub', 'requests', 'urllib3', 'httpx', 'httpcore'):
+        if isinstance(error, ConnectionError | TimeoutError | gaierror | URLError) or type(error).__module__.partition(
+                '.')[0] in ('huggingface_hub', 'requests', 'urllib3', 'httpx', 'httpcore'):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -101,7 +113,7 @@ def match_labels(classes: tuple[str, ...], names: tuple[str, ...] | None, num_cl
     if names is None:
         if len(classes) != num_classes:
             return False, None, (f'none: the labels are of {len(classes):,} classes, and the teacher has '
-                                 f'{num_classes:,}, whose names are not known')
+                                 f'{num_classes:,}, whose names are not known (classes=)')
         return True, None, "the labels' classes are taken for the teacher's, in sorted order"
     try:
         index = require_classes(names, classes, 'The teacher has {ours}, and the labels are of {theirs}', 'correct it.')
@@ -135,6 +147,11 @@ def make_plan(where: Layout, settings: Settings, teacher: Teacher, student: Stud
     write_configs(where, settings, plan, teacher, student)
     with quiet(where):
         found = plan_store(_teacher_config(where), model, min(PROBED, train.count), plan.views)
+    named = settings.classes or teacher.classes
+    names = list_classes(named) if named else model.class_names
+    if names and len(names) != found['classes']:
+        raise UserError(f'classes={named} names {len(names):,} classes, and the teacher {teacher.name} has '
+                        f'{found["classes"]:,}: correct it.')
     if settings.topk is not None and settings.topk > found['classes']:
         raise UserError(f'topk={settings.topk} is more than the {found["classes"]} classes of the teacher '
                         f'{teacher.name}: lower it.')
@@ -147,7 +164,7 @@ def make_plan(where: Layout, settings: Settings, teacher: Teacher, student: Stud
     if advice['views'] < (settings.views or 1):
         raise UserError(f'{plan.views} views of {train.count:,} images take {round(best["total_bytes"] * scale):,} '
                         f'bytes, and {where.out} has room for {advice["views"]}: lower views, or choose another out.')
-    tested, index, note = match_labels((val or train).classes, model.class_names, found['classes'])
+    tested, index, note = match_labels((val or train).classes, names, found['classes'])
     if tested and val is None:
         train, val = split_images(train, where.out / 'images')
     fine_train, fine_val = finetune or (None, None)

@@ -1,9 +1,8 @@
 """The steps of a job, each a command that may be typed too; what is finished is not done again."""
-import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +14,15 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store.files import write_atomically
 
 from ..steps import run_step
-from .configs import Layout, Plan
+from .plan import Layout, Plan
 from .settings import Settings
 
-__all__ = ['Step', 'can_export', 'job_lock', 'list_steps', 'run_steps', 'summarise']
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ['Step', 'can_export', 'from_here', 'job_lock', 'list_steps', 'run_steps', 'summarise']
 
 EXPORT = ('onnx', 'onnxruntime', 'onnxscript')
 SEVERAL = ('save', 'train')  # commands that may use several GPUs
@@ -37,49 +41,56 @@ class Step(NamedTuple):
     words: list[str]
 
 
+def from_here(path: str | Path) -> str:
+    """A path as one would type it here."""
+    here = f'{Path.cwd()}{os.sep}'
+    return str(path).removeprefix(here)
+
+
 def can_export() -> bool:
     """Whether the libraries that ONNX files need are installed."""
     return all(find_spec(name) for name in EXPORT)
 
 
-def list_steps(where: Layout, settings: Settings, plan: Plan) -> list[Step]:
-    """The steps in order."""
+def list_steps(where: Layout, settings: Settings, plan: Plan) -> Iterator[Step]:
+    """The steps in order; each when those before it are done, since it names what they left."""
     amp = ['--amp'] if settings.amp else []
     several = ['--auto-scale-lr'] if settings.gpus > 1 else []
+
+    def last(name: str) -> str:
+        pointer = where.work(name) / 'last_checkpoint'
+        return pointer.read_text().strip() if pointer.is_file() else str(where.work(name) / 'last_checkpoint')
 
     def train(config: Path, name: str) -> list[str]:
         started = (where.work(name) / 'last_checkpoint').is_file()  # --resume alone would not begin with load_from
         return ['train', str(config), '--work-dir', str(where.work(name)), *['--resume'] * started, *amp, *several]
 
-    def test(config: Path, name: str, epochs: int) -> list[str]:
-        return ['test', str(config), str(where.work(name) / f'epoch_{epochs}.pth'), '--work-dir',
-                str(where.work(name) / 'test'), '--out', str(where.out / f'{name}.json')]
+    def test(config: Path, name: str) -> list[str]:
+        return ['test', str(config), last(name), '--work-dir', str(where.work(name) / 'test'), '--out',
+                str(where.out / f'{name}.json')]
 
-    def publish(config: Path, name: str, epochs: int) -> list[str]:
-        return ['publish', str(config), str(where.work(name) / f'epoch_{epochs}.pth'),
-                str(where.out / f'{name}.safetensors')]
+    def publish(config: Path, name: str) -> list[str]:
+        return ['publish', str(config), last(name), str(where.out / f'{name}.safetensors')]
 
-    steps = [
-        Step('save', "save the teacher's logits",
-             ['save', str(where.teacher), '--out', str(where.store), '--work-dir', str(where.work('save')), *amp]),
-        Step('train', 'distil the student', train(where.student, 'student')),
-        *([Step('test', 'test the student', test(where.student, 'student', settings.epochs))] if plan.val else ()),
-        Step('publish', 'write the student as one file', publish(where.student, 'student', settings.epochs)),
-    ]
-    last, config, epochs = 'student', where.student, settings.epochs
+    config, name = where.student, 'student'
+    yield Step('save', "save the teacher's logits",
+               ['save', str(where.teacher), '--out', str(where.store), '--work-dir', str(where.work('save')), *amp])
+    yield Step('train', 'distil the student', train(config, name))
+    if plan.val:
+        yield Step('test', 'test the student', test(config, name))
+    yield Step('publish', 'write the student as one file', publish(config, name))
     if plan.finetune_train:
-        last, config, epochs = 'finetuned', where.finetuned, settings.finetune_epochs
-        steps += [Step('finetune', 'finetune the student with labels', train(config, last)),
-                  Step('test_finetuned', 'test the finetuned student', test(config, last, epochs)),
-                  Step('publish_finetuned', 'write the finetuned student as one file', publish(config, last, epochs))]
+        config, name = where.finetuned, 'finetuned'
+        yield Step('finetune', 'finetune the student with labels', train(config, name))
+        yield Step('test_finetuned', 'test the finetuned student', test(config, name))
+        yield Step('publish_finetuned', 'write the finetuned student as one file', publish(config, name))
     if can_export():
-        steps.append(Step('export', 'write ONNX, compared with PyTorch', [
-            'export', str(config), str(where.out / f'{last}.onnx'), '--checkpoint',
-            str(where.work(last) / f'epoch_{epochs}.pth')]))
-    return steps
+        yield Step('export', 'write ONNX, compared with PyTorch', [
+            'export', str(config), str(where.out / f'{name}.onnx'), '--checkpoint', last(name)])
 
 
-def run_steps(console: Console, where: Layout, settings: Settings, steps: list[Step], lock: int) -> dict[str, float]:
+def run_steps(console: Console, where: Layout, settings: Settings, steps: Iterable[Step],
+              lock: int) -> dict[str, float]:
     """Run what is not done yet.
 
     Args:
@@ -107,7 +118,7 @@ def run_steps(console: Console, where: Layout, settings: Settings, steps: list[S
             launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={settings.gpus}', *launch]
             words = [*words, '--launcher', 'pytorch']
         seconds[step.name] = run_step(
-            console, step.what, f'mmtinyvit {" ".join(words)}', [sys.executable, '-u', *launch, *words],
+            console, step.what, f'mmtinyvit {" ".join(map(from_here, words))}', [sys.executable, '-u', *launch, *words],
             logs / f'{step.name}.log', os.environ, [lock])
         write_atomically(noted, [json.dumps(seconds, indent=2).encode()])
     return seconds
@@ -118,8 +129,11 @@ def job_lock(out: Path) -> Iterator[int]:
     """Hold the folder of a job; yields an open file, which the steps inherit: they hold it too if this process dies.
 
     Raises:
-        UserError: Another process holds it, or the folder cannot be written to.
+        UserError: Another process holds it, the folder cannot be written to, or this system has no such locks.
     """
+    if fcntl is None:
+        raise UserError('A job saves a store, which this operating system lacks the locks for: run it on Linux or '
+                        'macOS.')
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = os.open(out / '.job.lock', os.O_RDWR | os.O_CREAT)

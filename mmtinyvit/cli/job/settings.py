@@ -18,12 +18,16 @@ def _setting(what: str, default: Any = MISSING, least: int | float | None = None
 class Settings:
     """What a job is to do; each field is a ``KEY`` of the command line."""
     data: str = _setting('images to distil on: folder, archive or URL; labels are not needed')
-    teacher: str = _setting('timm/NAME, or CONFIG.py[:WEIGHTS]')
+    teacher: str = _setting('timm/NAME, CONFIG.py[:WEIGHTS], or a published name or file')
     out: str = _setting('folder for all that is written')
     student: str = _setting('tinyvit-5m, -11m, -21m, timm/NAME, or CONFIG.py', 'tinyvit-5m')
     epochs: int = _setting('epochs of the distillation', 50, 1)
     weights: str | None = _setting("file of the teacher's weights, instead of timm's own", None)
+    classes: str | None = _setting("names of the teacher's classes, if it does not know them: in1k, or a file", None)
     val: str | None = _setting('labelled images to test on (default: a part of labelled data)', None)
+    layout: str | None = _setting('of data: folders, class-archives, archive or shards (default: found out)', None)
+    match: str | None = _setting("which archives of data, such as 'train-*.tar' (default: all in it)", None)
+    labels: str | None = _setting('of data: class, cls, json:FIELD, none, or a file (default: found out)', None)
     finetune: str | None = _setting('labelled images to finetune the student on, afterwards', None)
     finetune_epochs: int = _setting('epochs of the finetuning', 20, 1)
     size: int | None = _setting("side of the views in pixels (default: the teacher's, at most 224)", None, 8)
@@ -33,7 +37,7 @@ class Settings:
     lr: float = _setting('learning rate for such a batch', 1e-3, 0.)
     workers: int | None = _setting('loader processes (default: one per core, at most 8)', None, 0)
     gpus: int = _setting('processes on this machine, one per GPU', 1, 1)
-    amp: bool = _setting('true: mixed precision, on a GPU', False)
+    amp: bool = _setting('True for mixed precision, on a GPU', False)
 
 
 SETTINGS = {each.name: each for each in fields(Settings)}
