@@ -7,6 +7,8 @@
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
     python tools/logit_store.py clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
+    python tools/logit_store.py report data/in21k_logits --config configs/tinyvit/distill_in21k.py --out report.html
+    python tools/logit_store.py correlation data/in21k_logits STUDENT.pth --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes
@@ -22,6 +24,7 @@ from collections.abc import Callable
 
 from mmtinyvit.cli import store_commands as commands
 from mmtinyvit.cli.command import add_config_options, parse_range, positive, run_command
+from mmtinyvit.cli.store_analysis import add_analysis
 from mmtinyvit.store import codec_names
 from mmtinyvit.store.admin.import_cream import KEY_FORMS
 
@@ -149,6 +152,7 @@ def parse_args() -> argparse.Namespace:
     sub.add_argument('--max-kl', type=float, default=0.05,
                      help='nats that the stored target may differ from the teacher on average (default: 0.05)')
     add_config_options(sub)
+    add_analysis(command, add_label_index, add_class_names)
     return parser.parse_args()
 
 
