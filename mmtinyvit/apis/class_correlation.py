@@ -8,6 +8,7 @@ map is computed some rows at a time, exactly, by whoever wants to see or sum the
 """
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -144,7 +145,7 @@ def compare_maps(maps: Sequence[ClassCorrelation], among: Sequence[int] | np.nda
     masks = [each.known & wanted for each in maps]
     sums = np.zeros((len(maps), len(maps), 5))  # of x, y, xx, yy, xy
     for rows, first in _strips(maps, np.logical_or.reduce(masks), watch):
-        for a, b in ((a, b) for a in range(len(maps)) for b in range(a, len(maps))):
+        for a, b in combinations_with_replacement(range(len(maps)), 2):
             both = (masks[a] & masks[b]).astype(np.float64)
             factors = [(rows[a], ), (rows[b], ), (rows[a], rows[a]), (rows[b], rows[b]), (rows[a], rows[b])]
             sums[a, b] += [_masked_sum(both[first], both, *each) for each in factors]

@@ -110,7 +110,7 @@ def draw_correlation(maps: Sequence[ClassCorrelation], chosen: np.ndarray, out: 
     for axis, found, matrix in zip(axes, maps, matrices, strict=True):
         image = show_correlation(axis, matrix, chosen, limit, classes, rows=axis is axes[0])
         axis.set_title(found.name if len(found.name) <= 2 * _MOST else f'…{found.name[1 - 2 * _MOST:]}', fontsize=9)
-    figure.colorbar(image, ax=axes, shrink=.8, label='correlation')
+    figure.colorbar(image, ax=axes, shrink=.8, label='correlation', extend='both')
     _save(figure, out)
 
 
@@ -132,7 +132,7 @@ def show_correlation(axis: Axes, matrix: np.ndarray, chosen: np.ndarray, limit: 
     """
     image = axis.imshow(matrix, cmap='RdBu_r', vmin=-limit, vmax=limit, interpolation='nearest')
     named = len(chosen) <= _NAMED
-    names = [_name(label, classes) for label in chosen.tolist()] if named else []
+    names = [_name(label, classes, 2 * _MOST) for label in chosen.tolist()] if named else []
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.tick_params(length=0, labelleft=rows)
@@ -158,7 +158,7 @@ def _said(store: LogitStore, view: int, key: str, top: int, classes: Sequence[st
     return '\n'.join(f'{_name(index[k], classes)} {np.exp(log_prob[k]):.1%}' for k in np.argsort(-log_prob)[:top])
 
 
-def _name(label: int, classes: Sequence[str] | None) -> str:
+def _name(label: int, classes: Sequence[str] | None, most: int = _MOST) -> str:
     known = classes is not None and 0 <= label < len(classes)
     name = short_name(str(classes[label])) if known else f'class {label}'
-    return name if len(name) <= _MOST else f'{name[:_MOST - 1]}…'
+    return name if len(name) <= most else f'{name[:most - 1]}…'

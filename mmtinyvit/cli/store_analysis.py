@@ -13,18 +13,33 @@ from mmtinyvit.store import LogitStore
 from mmtinyvit.store.admin.summary import is_replayable
 
 from .command import add_config_options, parse_range, positive, printable
-from .store_commands import emit, watched_units
+from .store_commands import emit, label_index, watched_units
 from .tables import fact_table, row_table
 
-__all__ = ['add_analysis', 'correlation']
+__all__ = ['add_analysis', 'correlation', 'report']
 
 CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 RECORDS, STUDENT_RECORDS = 200_000, 20_000  # read by default; a student computes each of its own
+REPORT_VIEWS = 8  # of a store that has more, spread evenly
 
 
 def add_analysis(command: Callable[..., argparse.ArgumentParser], *names: Callable) -> None:
     """Add the subcommands; ``names`` add the flags that name labels and classes."""
-    add_class_names = names[1]
+    add_label_index, add_class_names = names
+    sub = command(report, 'Write a page about a store: its teacher, its hardest images, its most suspicious labels.')
+    sub.add_argument('store', help='folder or URL of the store')
+    sub.add_argument('--config', help='config of the teacher or of a student: it has the images, and their labels if '
+                     'there are any (default: neither is shown)')
+    sub.add_argument('--out', default='report.html', metavar='HTML', help='page to write (default: report.html)')
+    sub.add_argument('--views', type=parse_range, metavar='A:B',
+                     help=f'views A to B - 1 (default: the complete ones, at most {REPORT_VIEWS}, spread evenly)')
+    sub.add_argument('--samples', type=positive, default=20_000, metavar='N',
+                     help='look at N samples, spread evenly, or at all if there are fewer (default: 20,000)')
+    sub.add_argument('--worst', type=positive, default=12, help='how many images of each kind to show (default: 12)')
+    add_label_index(sub)
+    add_class_names(sub)
+    add_config_options(sub)
+
     sub = command(correlation, 'How the classes of a teacher are correlated, and how alike the maps of others are.')
     sub.add_argument('store', help='folder or URL of the store')
     sub.add_argument('others', nargs='*', metavar='STORE|CHECKPOINT',
@@ -115,6 +130,33 @@ def _print(args: argparse.Namespace, maps: Sequence[Any], kinds: Sequence[str], 
                      'views': facts['views'], 'picture': args.out}), table, *([listed] if pairs else []))
 
 
+def report(args: argparse.Namespace) -> None:
+    store = LogitStore(args.store)
+    with redirect_stdout(sys.stderr):
+        import numpy as np
+
+        from mmtinyvit.apis.report import write_report
+        from mmtinyvit.apis.store_samples import spread
+        from mmtinyvit.apis.store_stats import pick_views
+
+        dataset = None
+        if args.config:
+            dataset = _dataset(_load(args, args.config), [])
+        elif args.label_index:
+            raise UserError('--label-index says what the labels of images are called, and no --config has images: give '
+                            'both, or neither.')
+        views = pick_views(store, args.views)
+        views = views if args.views else spread(np.array(views), REPORT_VIEWS).tolist()
+        summary = write_report(store, args.out, dataset, views, args.samples, args.worst, label_index(args),
+                               args.classes, watched_units)
+    labelled = {"teacher's top-1, top-5": f"{summary['top1']:.2%}, {summary['top5']:.2%}",
+                'calibration error': f"{summary['calibration_error']:.2%}"} if 'top1' in summary else {}
+    emit(args, dict(path=args.store, out=args.out, **summary),
+         fact_table({'store': args.store, 'samples': f"{summary['samples']:,} of {summary['of']:,}",
+                     'views': views, **labelled, 'mean entropy': f"{summary['entropy']:.3f} nats",
+                     'same top-1 in all views': f"{summary['same_top1']:.2%}", 'wrote': args.out}))
+
+
 # ---------------------------------------------------------------- configs
 def _configs(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
     """A config for each checkpoint."""
@@ -142,11 +184,15 @@ def _loader(cfg: Any) -> Any:
 
 def _dataset(cfg: Any, stores: Any) -> Any:
     """The dataset of a config, which all stores must have; a store that it reads is not asked."""
+    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
+    from mmtinyvit.datasets.views import iter_transforms
     from mmtinyvit.engine.store_check import check_dataset
 
     from .runner import build_dataset
 
     dataset = build_dataset(cfg)
+    for reader in filter(lambda transform: isinstance(transform, LoadTeacherLogits), iter_transforms(dataset)):
+        reader.use(mode='online')
     for store in stores:
         check_dataset(store, dataset, any_order=True)
     return dataset
@@ -154,14 +200,10 @@ def _dataset(cfg: Any, stores: Any) -> Any:
 
 def _check_replay(store: LogitStore, dataset: Any, views: list[int]) -> None:
     """The views must be those that the teacher saw."""
-    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
-    from mmtinyvit.datasets.views import iter_transforms
     from mmtinyvit.engine.store_check import check_canaries
 
     if not is_replayable(store.manifest) or store.mixing:
         reason = 'are mixed in pairs' if store.mixing else 'cannot be made again'
         raise UserError(f'The views of {store.root} {reason}, so a student cannot be shown them: leave the checkpoints '
                         'out, or name a store of single views that can.')
-    for reader in filter(lambda transform: isinstance(transform, LoadTeacherLogits), iter_transforms(dataset)):
-        reader.use(mode='online')
     check_canaries(store, dataset, views, 2, any_order=True)
