@@ -17,8 +17,9 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
 from mmtinyvit.store.codecs.bit_loops import compiled
 
-__all__ = ['ClassCorrelation', 'Likeness', 'compare_maps', 'correlated_pairs', 'correlate_store']
+__all__ = ['ENTRIES', 'ClassCorrelation', 'Likeness', 'compare_maps', 'correlate_store', 'correlated_pairs']
 
+ENTRIES = 20_000_000  # of all records together, where nobody asks for more: 320 MB
 LEAST = 10  # records that a class must be found in: below, a correlation is that of a few images
 _ROWS = 256  # of a map at a time: 45 MB with 21,841 classes
 _BATCH = 4096

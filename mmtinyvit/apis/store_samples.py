@@ -37,14 +37,16 @@ def choose_samples(store: LogitStore, count: int, dataset: Any = None) -> StoreS
         dataset: A dataset whose samples are in the store, as :func:`~mmtinyvit.engine.store_check.check_dataset` makes
             sure.
     """
-    positions = (np.arange(store.num_samples) if dataset is None else
-                 sample_positions(dataset, np.arange(len(dataset)), store))
-    chosen = np.arange(len(positions))
-    if is_url(store.root) and count < len(positions):
+    total = store.num_samples if dataset is None else len(dataset)
+    chosen = np.arange(total)
+    if is_url(store.root) and count < total:
+        positions = chosen if dataset is None else sample_positions(dataset, chosen, store)
         shards = positions // store.manifest.samples_per_shard
         chosen = np.flatnonzero(np.isin(shards, spread(np.unique(shards), REMOTE_SHARDS)))
     chosen = spread(chosen, count)
-    return StoreSamples(positions[chosen], None if dataset is None else chosen, len(positions))
+    if dataset is None:
+        return StoreSamples(chosen, None, total)
+    return StoreSamples(sample_positions(dataset, chosen, store), chosen, total)
 
 
 def spread(values: np.ndarray, count: int) -> np.ndarray:

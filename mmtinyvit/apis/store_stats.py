@@ -1,13 +1,12 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from mmtinyvit.config import nearest
 from mmtinyvit.datasets.identity import classes_hash, in_blocks, iter_keys
-from mmtinyvit.datasets.views import find_seeded_augment
+from mmtinyvit.datasets.views import find_seeded_augment, sample_key
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, require_classes, short_name, synsets
 from mmtinyvit.store import LogitStore
@@ -144,9 +143,10 @@ def tally_records(store: LogitStore, views: Sequence[int], positions: np.ndarray
 
 def sample_positions(dataset: Any, indices: np.ndarray, store: LogitStore) -> np.ndarray:
     """``(n,)`` int64: where the samples ``indices`` of a dataset, ascending, stand in a store."""
-    keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
-    chosen = np.isin(np.arange(len(dataset)), indices)
-    return np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
+    root = find_seeded_augment(dataset).key_root
+    keys = (iter_keys(dataset, root) if len(indices) == len(dataset) else  # of a few, without a look at all others
+            (sample_key(dataset.get_data_info(index), root) for index in indices.tolist()))
+    return np.concatenate([store.positions(block) for block in in_blocks(keys)])
 
 
 def teacher_labels(dataset: Any, indices: np.ndarray, store: LogitStore,

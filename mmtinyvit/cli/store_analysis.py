@@ -48,7 +48,7 @@ def add_analysis(command: Callable[..., argparse.ArgumentParser], *names: Callab
                      help="of the checkpoints: one for all, or one for each; the first has the images")
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--samples', type=positive, metavar='N', help='N samples, spread evenly (default: such that '
-                     f'{RECORDS:,} records are read, or {STUDENT_RECORDS:,} with checkpoints)')
+                     f'{RECORDS:,} records are read, or {STUDENT_RECORDS:,} with checkpoints; fewer if they are long)')
     sub.add_argument('--show', type=positive, default=40, metavar='N',
                      help='classes in the picture, those that are found most often (default: 40)')
     sub.add_argument('--pairs', type=positive, default=10, help='pairs of classes to list (default: 10)')
@@ -64,7 +64,7 @@ def correlation(args: argparse.Namespace) -> None:
     stores = {path: LogitStore(path) for path in paths if path not in checkpoints}
     store = stores[args.store]
     with redirect_stdout(sys.stderr):
-        from mmtinyvit.apis.class_correlation import compare_maps, correlate_store, correlated_pairs
+        from mmtinyvit.apis.class_correlation import ENTRIES, compare_maps, correlate_store, correlated_pairs
         from mmtinyvit.apis.pictures import draw_correlation
         from mmtinyvit.apis.store_samples import choose_samples
         from mmtinyvit.apis.store_stats import name_classes, pick_views, sample_positions
@@ -72,7 +72,8 @@ def correlation(args: argparse.Namespace) -> None:
         cfgs = [_load(args, config) for config in configs or args.config or []]
         dataset = _dataset(cfgs[0], stores.values()) if cfgs else None
         views = pick_views(store, args.views)
-        count = args.samples or max(1, (STUDENT_RECORDS if checkpoints else RECORDS) // len(views))
+        records = min(STUDENT_RECORDS if checkpoints else RECORDS, ENTRIES // store.topk)
+        count = args.samples or max(1, records // len(views))
         samples = choose_samples(store, count, dataset)
         if checkpoints:
             _check_replay(store, dataset, views)
@@ -86,10 +87,14 @@ def correlation(args: argparse.Namespace) -> None:
                 maps.append(correlate_store(other, own, positions, watch=watched_units))
             else:
                 from mmtinyvit.apis.student_outputs import build_student, correlate_student
+                from mmtinyvit.engine.label_check import num_outputs
 
-                cfg, loader = cfgs[checkpoints.index(path)], _loader(cfgs[0])
+                student, loader = build_student(cfgs[checkpoints.index(path)], path), _loader(cfgs[0])
+                if num_outputs(student) not in (None, store.num_classes):
+                    raise UserError(f'{path} has {num_outputs(student):,} outputs, and the store {store.root} has '
+                                    f'{store.num_classes:,} classes: a map is compared with one of the same classes.')
                 maps.append(correlate_student(
-                    build_student(cfg, path), dataset, views, samples.indices, store.topk, path,
+                    student, dataset, views, samples.indices, store.topk, path,
                     loader.get('batch_size', 64), loader.get('num_workers', 0), watched_units))
             kinds.append('store' if path in stores else 'checkpoint')
         compared = compare_maps(maps, watch=watched_units)

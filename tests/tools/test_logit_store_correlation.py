@@ -93,6 +93,12 @@ def test_what_cannot_be_compared(run_tool, saved_store, trained, photos, tmp_pat
     assert 'names 2 configs for 1 checkpoints' in run_tool(*args, checkpoint, '--config', config, config).sentence
     assert 'There is no store at' in run_tool(*args, tmp_path / 'none').sentence
     assert 'no checkpoint' in run_tool(*args, tmp_path / 'none.pth', '--config', config).sentence.lower()
+    cfg = distilling(photos, saved_store, tmp_path / 'work', model=student(7))
+    cfg.test_dataloader = labelled_loader(photos)
+    cfg.dump(tmp_path / 'seven.py')
+    torch.save(dict(state_dict=MODELS.build(student(7)).state_dict(), meta={}), tmp_path / 'seven.pth')
+    assert 'seven.pth has 7 outputs, and the store' in run_tool(*args, tmp_path / 'seven.pth', '--config',
+                                                                tmp_path / 'seven.py').sentence
     teacher = tmp_path / 'teacher.py'
     saving(photos, saved_store, tmp_path / 'work').dump(teacher)
     assert run_tool(*args, '--config', teacher).status == 0  # a config without a checkpoint: it has the images

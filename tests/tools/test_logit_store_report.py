@@ -162,6 +162,15 @@ def test_without_labels(run_tool, saved_store, photos, tmp_path):
     assert len(alts) >= 12 and not any('labelled' in alt for alt in alts)
 
 
+def test_a_share_of_the_images(run_tool, saved_store, config, tmp_path):
+    """From the command line, as every tool with a config takes it."""
+    args = 'logit_store', 'stats', saved_store, '--config', config, *LABELS, '--json', '--worst', 14, '--cfg-options'
+    drawn = [[row['key'] for row in json.loads(run_tool(
+        *args, f'test_dataloader.dataset.share={share}', f'test_dataloader.dataset.share_seed={seed}').out)['hardest']]
+        for share, seed in ((.5, 0), (.5, 0), (.25, 0), (.5, 1))]
+    assert list(map(len, drawn)) == [7, 7, 4, 7] and drawn[0] == drawn[1] != drawn[3] and {*drawn[2]} < {*drawn[0]}
+
+
 def test_names_are_text(run_tool, saved_store, config, tmp_path):
     """Names of classes may come from anyone."""
     (tmp_path / 'names.txt').write_text('\n'.join(

@@ -6,8 +6,8 @@ import numpy as np
 
 from mmtinyvit.store import LogitStore
 
-from ..class_correlation import ClassCorrelation, correlate_store, correlated_pairs
-from ..store_samples import StoreSamples
+from ..class_correlation import ENTRIES, ClassCorrelation, correlate_store, correlated_pairs
+from ..store_samples import StoreSamples, spread
 from ..store_stats import mean_target, tally_records, teacher_labels
 from ..store_tally import StoreTally
 
@@ -47,7 +47,8 @@ def look(store: LogitStore, samples: StoreSamples, views: list[int], dataset: An
     """Count; arguments are as for :func:`~mmtinyvit.apis.report.write_report`."""
     labels = (teacher_labels(dataset, samples.indices, store, label_index, classes) if has_labels(dataset) else None)
     tally = tally_records(store, views, samples.positions, labels, watch, keep_views=True)
-    correlation = correlate_store(store, views, samples.positions, watch=watch)
+    most = max(ENTRIES // (store.topk * len(views)), 1)
+    correlation = correlate_store(store, views, spread(samples.positions, most), watch=watch)
     return Found(samples, views, labels, tally, correlation, correlated_pairs(correlation, PAIRS, watch))
 
 
@@ -62,9 +63,10 @@ def summarise(store: LogitStore, found: Found, worst: int) -> dict[str, Any]:
     Returns:
         ``samples``, ``of``, ``views``, ``records``, ``entropy`` (mean, nats), ``tail_mass`` (mean), ``mass``,
         ``histograms``, ``same_top1``, ``agreement`` (``shares`` of the views and how many ``samples`` have them),
-        ``first_classes`` (``class``, ``views``), ``correlation`` (``class``, ``other``, ``correlation``), ``hardest``
-        and ``divided``. With labels also ``top1``, ``top5``, ``top1_by_view``, ``calibration_error``, ``reliability``,
-        ``confusions``, ``classes`` (see :meth:`StoreTally.classes`, those least often right first), ``suspicious``.
+        ``first_classes`` (``class``, ``views``), ``correlation`` (``class``, ``other``, ``correlation``),
+        ``correlated_records`` (over how many), ``hardest`` and ``divided``. With labels also ``top1``, ``top5``,
+        ``top1_by_view``, ``calibration_error``, ``reliability``, ``confusions``, ``classes`` (see
+        :meth:`StoreTally.classes`, those least often right first) and ``suspicious``.
 
         Samples have ``row`` (among those that were looked at), ``key``, ``label`` (or None), ``label_prob``, ``said``
         (a list of ``class`` and ``prob``, mean over the views) and ``agreement``. The hardest have the largest mean
@@ -102,7 +104,7 @@ def summarise(store: LogitStore, found: Found, worst: int) -> dict[str, Any]:
         first_classes=[{'class': int(each), 'views': int(tally.first_counts[each])} for each in firsts
                        if tally.first_counts[each]],
         correlation=[{'class': one, 'other': other, 'correlation': value} for one, other, value in found.pairs],
-        hardest=listed(-tally.entropy),
+        correlated_records=found.correlation.num_records, hardest=listed(-tally.entropy),
         divided=listed(-tally.entropy, agreement, among=agreement < 1) if len(views) > 1 else [])
     if labels is None:
         return summary
