@@ -108,8 +108,11 @@ def correlate_store(store: LogitStore, views: Sequence[int], positions: np.ndarr
     Raises:
         StoreError: A record is missing or damaged, or the store has fewer classes than ``topk``.
     """
-    parts = [store.read_positions(view, positions[start:start + _BATCH], topk)._replace(partner_hash=None)
-             for view in watch(views) for start in range(0, len(positions), _BATCH)]
+    parts = []
+    for view in watch(views):
+        for start in range(0, len(positions), _BATCH):
+            index, log_prob, tail_mass, _ = store.read_positions(view, positions[start:start + _BATCH], topk)
+            parts.append(Record(index.astype(np.int32), log_prob, tail_mass))
     return ClassCorrelation(Record.concat(parts), store.num_classes, str(store.root))
 
 

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from mmengine.runner import Runner
 from tiny_flow import CLASSES, TOPK, distilling, saving
 
 from mmtinyvit.apis.store_samples import choose_samples
@@ -180,6 +181,21 @@ def test_names_are_text(run_tool, saved_store, config, tmp_path):
     page = Page(out)
     page.check()
     assert '<script>alert(4)</script>"\' & 4' in page.plain
+
+
+def test_views_that_are_mixed(run_tool, photos, teacher_checkpoint, tmp_path):
+    """Photos and labels as elsewhere, and no pictures of views; a student cannot be shown them by correlation."""
+    cfg = saving(photos, tmp_path / 'store', tmp_path / 'work', teacher_checkpoint, mixing=dict(mixup_alpha=0.8))
+    Runner.from_cfg(cfg).test()
+    cfg.dump(tmp_path / 'teacher.py')
+    out, config = tmp_path / 'report.html', tmp_path / 'teacher.py'
+    said = report(run_tool, tmp_path / 'store', '--config', config, *LABELS, '--out', out)
+    assert said['divided'] and said['top1'] >= 0
+    page = Page(out)
+    page.check()
+    assert 'mixed in pairs' in page.plain and not any(', view' in attrs['alt'] for attrs in page.all('img'))
+    refused = run_tool('logit_store', 'correlation', tmp_path / 'store', teacher_checkpoint, '--config', config)
+    assert 'are mixed in pairs, so a student cannot be shown them' in refused.sentence
 
 
 def test_a_store_elsewhere(run_tool, saved_store, bucket, storage, tmp_path, monkeypatch):
