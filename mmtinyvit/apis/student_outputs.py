@@ -8,8 +8,7 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
-from mmtinyvit.datasets.views import iter_transforms
+from mmtinyvit.datasets.load_teacher_logits import ignore_stores
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.teacher import Teacher
 from mmtinyvit.models.checkpoints import read_checkpoint
@@ -57,8 +56,7 @@ def correlate_student(model: nn.Module, dataset: Any, views: Sequence[int], indi
         batch_size, num_workers: Of the loader.
         watch: Wraps the batches of a view, for a progress bar.
     """
-    for reader in filter(lambda transform: isinstance(transform, LoadTeacherLogits), iter_transforms(dataset)):
-        reader.use(mode='online')
+    ignore_stores(dataset)
     student = Teacher(model, dataset)
     num_classes = student.probe(views[0])
     student.rule = RecordRule(min(topk, num_classes))

@@ -20,7 +20,6 @@ __all__ = ['add_analysis', 'correlation', 'report']
 
 CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 RECORDS, STUDENT_RECORDS = 200_000, 20_000  # read by default; a student computes each of its own
-REPORT_VIEWS = 8  # of a store that has more, spread evenly
 
 
 def add_analysis(command: Callable[..., argparse.ArgumentParser], *names: Callable) -> None:
@@ -32,7 +31,7 @@ def add_analysis(command: Callable[..., argparse.ArgumentParser], *names: Callab
                      'there are any (default: neither is shown)')
     sub.add_argument('--out', default='report.html', metavar='HTML', help='page to write (default: report.html)')
     sub.add_argument('--views', type=parse_range, metavar='A:B',
-                     help=f'views A to B - 1 (default: the complete ones, at most {REPORT_VIEWS}, spread evenly)')
+                     help='views A to B - 1 (default: the complete ones, at most 8, spread evenly)')
     sub.add_argument('--samples', type=positive, default=20_000, metavar='N',
                      help='look at N samples, spread evenly, or at all if there are fewer (default: 20,000)')
     sub.add_argument('--worst', type=positive, default=12, help='how many images of each kind to show (default: 12)')
@@ -69,7 +68,7 @@ def correlation(args: argparse.Namespace) -> None:
         from mmtinyvit.apis.store_samples import choose_samples
         from mmtinyvit.apis.store_stats import name_classes, pick_views, sample_positions
 
-        cfgs = [_load(args, config) for config in configs or args.config or []]
+        cfgs = [_load(args, config) for config in configs]
         dataset = _dataset(cfgs[0], stores.values()) if cfgs else None
         views = pick_views(store, args.views)
         records = min(STUDENT_RECORDS if checkpoints else RECORDS, ENTRIES // store.topk)
@@ -77,7 +76,7 @@ def correlation(args: argparse.Namespace) -> None:
         samples = choose_samples(store, count, dataset)
         if checkpoints:
             _check_replay(store, dataset, views)
-        maps, kinds = [], []
+        maps, kinds, students = [], [], iter(cfgs)
         for path in paths:
             if path in stores:
                 other = stores[path]
@@ -89,7 +88,7 @@ def correlation(args: argparse.Namespace) -> None:
                 from mmtinyvit.apis.student_outputs import build_student, correlate_student
                 from mmtinyvit.engine.label_check import num_outputs
 
-                student, loader = build_student(cfgs[checkpoints.index(path)], path), _loader(cfgs[0])
+                student, loader = build_student(next(students), path), _loader(cfgs[0])
                 if num_outputs(student) not in (None, store.num_classes):
                     raise UserError(f'{path} has {num_outputs(student):,} outputs, and the store {store.root} has '
                                     f'{store.num_classes:,} classes: a map is compared with one of the same classes.')
@@ -138,41 +137,37 @@ def _print(args: argparse.Namespace, maps: Sequence[Any], kinds: Sequence[str], 
 def report(args: argparse.Namespace) -> None:
     store = LogitStore(args.store)
     with redirect_stdout(sys.stderr):
-        import numpy as np
-
         from mmtinyvit.apis.report import write_report
-        from mmtinyvit.apis.store_samples import spread
         from mmtinyvit.apis.store_stats import pick_views
+
+        from .runner import build_dataset
 
         dataset = None
         if args.config:
-            dataset = _dataset(_load(args, args.config), [])
+            dataset = build_dataset(_load(args, args.config))
         elif args.label_index:
             raise UserError('--label-index says what the labels of images are called, and no --config has images: give '
                             'both, or neither.')
-        views = pick_views(store, args.views)
-        views = views if args.views else spread(np.array(views), REPORT_VIEWS).tolist()
+        views = pick_views(store, args.views) if args.views else None
         summary = write_report(store, args.out, dataset, views, args.samples, args.worst, label_index(args),
                                args.classes, watched_units)
     labelled = {"teacher's top-1, top-5": f"{summary['top1']:.2%}, {summary['top5']:.2%}",
                 'calibration error': f"{summary['calibration_error']:.2%}"} if 'top1' in summary else {}
     emit(args, dict(path=args.store, out=args.out, **summary),
          fact_table({'store': args.store, 'samples': f"{summary['samples']:,} of {summary['of']:,}",
-                     'views': views, **labelled, 'mean entropy': f"{summary['entropy']:.3f} nats",
+                     'views': summary['views'], **labelled, 'mean entropy': f"{summary['entropy']:.3f} nats",
                      'same top-1 in all views': f"{summary['same_top1']:.2%}", 'wrote': args.out}))
 
 
 # ---------------------------------------------------------------- configs
 def _configs(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
-    """A config for each checkpoint."""
-    if not checkpoints:
-        return []
-    if not configs:
+    """A config for each checkpoint; without one, that of the images, if it is given."""
+    if checkpoints and not configs:
         raise UserError(f'{checkpoints[0]} is a checkpoint, and nothing says which model it is of: give its --config.')
-    if len(configs) not in (1, len(checkpoints)):
+    if len(configs) > 1 and len(configs) != len(checkpoints):
         raise UserError(f'--config names {len(configs)} configs for {len(checkpoints)} checkpoints: give one for all, '
                         'or one for each, in order.')
-    return [*configs] if len(configs) > 1 else [*configs] * len(checkpoints)
+    return [*configs] * len(checkpoints) if len(configs) < len(checkpoints) else [*configs]
 
 
 def _load(args: argparse.Namespace, config: str) -> Any:
@@ -189,15 +184,13 @@ def _loader(cfg: Any) -> Any:
 
 def _dataset(cfg: Any, stores: Any) -> Any:
     """The dataset of a config, which all stores must have; a store that it reads is not asked."""
-    from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
-    from mmtinyvit.datasets.views import iter_transforms
+    from mmtinyvit.datasets.load_teacher_logits import ignore_stores
     from mmtinyvit.engine.store_check import check_dataset
 
     from .runner import build_dataset
 
     dataset = build_dataset(cfg)
-    for reader in filter(lambda transform: isinstance(transform, LoadTeacherLogits), iter_transforms(dataset)):
-        reader.use(mode='online')
+    ignore_stores(dataset)
     for store in stores:
         check_dataset(store, dataset, any_order=True)
     return dataset

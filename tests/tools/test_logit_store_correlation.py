@@ -91,6 +91,7 @@ def test_what_cannot_be_compared(run_tool, saved_store, trained, photos, tmp_pat
     args = 'logit_store', 'correlation', saved_store
     assert 'give its --config' in run_tool(*args, checkpoint).sentence
     assert 'names 2 configs for 1 checkpoints' in run_tool(*args, checkpoint, '--config', config, config).sentence
+    assert 'names 2 configs for 0 checkpoints' in run_tool(*args, '--config', config, config).sentence
     assert 'There is no store at' in run_tool(*args, tmp_path / 'none').sentence
     assert 'no checkpoint' in run_tool(*args, tmp_path / 'none.pth', '--config', config).sentence.lower()
     cfg = distilling(photos, saved_store, tmp_path / 'work', model=student(7))

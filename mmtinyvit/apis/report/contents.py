@@ -71,7 +71,7 @@ def summarise(store: LogitStore, found: Found, worst: int) -> dict[str, Any]:
         Samples have ``row`` (among those that were looked at), ``key``, ``label`` (or None), ``label_prob``, ``said``
         (a list of ``class`` and ``prob``, mean over the views) and ``agreement``. The hardest have the largest mean
         entropy, the divided ones views whose first classes differ most, the suspicious ones a label that is not the
-        first class, and the largest mean of (probability of the first class - probability of the label).
+        first class of all views, and the largest mean of (probability of the first class - probability of the label).
     """
     tally, labels, views = found.tally, found.labels, found.views
     total, agreement = tally.records, tally.agreement()

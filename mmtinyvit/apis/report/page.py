@@ -5,9 +5,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment  # torch brings it
 from markupsafe import Markup
 
+from mmtinyvit.datasets.load_teacher_logits import ignore_stores
 from mmtinyvit.engine.store_check import check_canaries, check_dataset
 from mmtinyvit.store import LogitStore
 from mmtinyvit.store.admin.summary import describe_store, is_replayable
@@ -15,18 +17,18 @@ from mmtinyvit.store.layout import spell_numbers
 from mmtinyvit.version import __version__
 
 from ..publish import write_file
-from ..store_samples import choose_samples
-from ..store_stats import name_classes
+from ..store_samples import choose_samples, spread
+from ..store_stats import name_classes, pick_views
 from . import figures
 from .contents import Found, has_labels, look, summarise
 from .photos import Photos, first_classes
 
 __all__ = ['write_report']
 
-MAP_CLASSES, TABLE_ROWS, DIVIDED, SHOWN_VIEWS = 24, 100, 4, 4
+MOST_VIEWS, MAP_CLASSES, TABLE_ROWS, DIVIDED, SHOWN_VIEWS = 8, 24, 100, 4, 4
 
 
-def write_report(store: LogitStore, out: str | Path, dataset: Any = None, views: Sequence[int] = (),
+def write_report(store: LogitStore, out: str | Path, dataset: Any = None, views: Sequence[int] | None = None,
                  num_samples: int = 20_000, worst: int = 12,
                  label_index: Sequence[int] | Mapping[str, str] | None = None, classes: str | None = None,
                  watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def write_report(store: LogitStore, out: str | Path, dataset: Any = None, views:
         out: The HTML file.
         dataset: Its images, with the replaying pipeline; their labels, if they have any, are compared with the teacher.
             Without it there are no photos, and nothing about labels. A store that its pipeline reads is not asked.
-        views: Complete views.
+        views: Complete views; by default all of them, or 8 that are spread evenly.
         num_samples: How many samples are looked at, spread evenly; memory grows with it, with the views and with K.
         worst: How many samples of each kind are shown.
         label_index: As for :func:`~mmtinyvit.apis.store_stats.measure_store`.
@@ -51,9 +53,10 @@ def write_report(store: LogitStore, out: str | Path, dataset: Any = None, views:
         UserError: The dataset is not the store's, its labels are no classes of the teacher, or the file cannot be
             written.
     """
-    views = list(views)
+    views = spread(np.array(pick_views(store)), MOST_VIEWS).tolist() if views is None else list(views)
     replays = dataset is not None and is_replayable(store.manifest) and not store.mixing
     if dataset is not None:
+        ignore_stores(dataset)
         labelled = has_labels(dataset) and not label_index
         if replays:
             check_canaries(store, dataset, views, 2, any_order=True, labels=labelled)
