@@ -56,7 +56,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['mmtinyvit', 'mmtinyvit.*']),
-    package_data={'mmtinyvit': ['**/README.md']},
+    package_data={'mmtinyvit': ['**/README.md', '**/*.html']},
     install_requires=requirements('runtime'),
     extras_require={
         'onedl': requirements('onedl', 'onedl_detection'),

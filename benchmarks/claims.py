@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from evidence.claim import load_result, measure
+from evidence.correlation import CORRELATION
 from evidence.lab import Lab
 from evidence.page import write_page
 from evidence.photos import data_folder
@@ -27,7 +28,7 @@ from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks/evidence/results'
-CLAIMS = {claim.name: claim for claim in (PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, DATA_SCALE, TEACHERS)}
+CLAIMS = {claim.name: claim for claim in (PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, DATA_SCALE, TEACHERS, CORRELATION)}
 
 
 def parse_args() -> argparse.Namespace:

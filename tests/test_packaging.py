@@ -47,7 +47,7 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
                     next(out.glob('*.whl'))], check=True, capture_output=True)
     shipped = {name for name in tracked('configs', 'tools', 'projects', 'model-index.yml') if '/tests/' not in name}
     expected = {f'{package}/.mim/{name}' for package in ('mmtinyvit', '+mmtinyvit') for name in shipped}
-    expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md')
+    expected |= tracked('mmtinyvit/*.py', 'mmtinyvit/*.md', 'mmtinyvit/*.html')
     assert {name for name in names if not name.startswith('mmtinyvit-')} == expected
 
     # what `mim train|test|run|search mmtinyvit` takes for the library's folder

@@ -9,6 +9,8 @@ The same as ``mmtinyvit store``.
     python tools/logit_store.py show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     python tools/logit_store.py stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
     python tools/logit_store.py clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
+    python tools/logit_store.py report data/in21k_logits --config configs/tinyvit/distill_in21k.py --out report.html
+    python tools/logit_store.py correlation data/in21k_logits STUDENT.pth --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery --config configs/tinyvit/distill_in21k.py
     python tools/logit_store.py gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     python tools/logit_store.py repair data/in21k_logits --yes

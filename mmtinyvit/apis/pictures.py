@@ -1,4 +1,4 @@
-"""Pictures of a store: replayed views with the teacher's classes, and plots of the teacher's accuracy."""
+"""Pictures of a store: replayed views, plots of the teacher's accuracy, and maps of how classes are correlated."""
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from mmtinyvit.datasets.identity import iter_keys
@@ -16,11 +17,13 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import short_name
 from mmtinyvit.store import LogitStore
 
+from .class_correlation import ClassCorrelation
 from .publish import write_file
 
-__all__ = ['draw_stats', 'draw_views']
+__all__ = ['correlation_limit', 'draw_correlation', 'draw_stats', 'draw_views', 'show_correlation']
 
 _MOST = 24  # letters of a name or key below or above a picture
+_NAMED = 60  # classes of a map, at most, that have their names beside them
 
 
 def draw_views(store: LogitStore | None, dataset: Any, out: str | Path, indices: list[int], views: list[int],
@@ -86,6 +89,56 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
     _save(figure, out)
 
 
+def draw_correlation(maps: Sequence[ClassCorrelation], chosen: np.ndarray, out: str | Path,
+                     classes: Sequence[str] | None = None) -> None:
+    """Draw maps of correlation side by side, in one scale, into ``out``, a PNG or PDF.
+
+    Args:
+        maps: What to draw.
+        chosen: ``(n,)`` int64, the classes to show, in this order.
+        out: The file.
+        classes: What to call the classes; None shows their numbers.
+
+    Raises:
+        UserError: ``out`` cannot be written.
+    """
+    matrices = [each.matrix(chosen) for each in maps]
+    side = min(max(3.5, .16 * len(chosen)), 9)
+    figure = Figure(figsize=(side * len(maps) + 2.2, side + 1.6), layout='constrained')
+    axes = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
+    limit = correlation_limit(matrices)
+    for axis, found, matrix in zip(axes, maps, matrices, strict=True):
+        image = show_correlation(axis, matrix, chosen, limit, classes, rows=axis is axes[0])
+        axis.set_title(found.name if len(found.name) <= 2 * _MOST else f'…{found.name[1 - 2 * _MOST:]}', fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=.8, label='correlation', extend='both')
+    _save(figure, out)
+
+
+def correlation_limit(matrices: Sequence[np.ndarray]) -> float:
+    """Where the colours end: beyond all but one in a hundred entries off the diagonal, at least 0.05."""
+    values = [abs(matrix[~np.eye(len(matrix), dtype=bool)]) for matrix in matrices if len(matrix) > 1]
+    return max([.05, *(float(np.quantile(each, .99)) for each in values)])
+
+
+def show_correlation(axis: Axes, matrix: np.ndarray, chosen: np.ndarray, limit: float,
+                     classes: Sequence[str] | None = None, rows: bool = True) -> AxesImage:
+    """Show a map ``(n, n)`` of the classes ``chosen``; names stand at its sides where there is room for them.
+
+    Args:
+        axis: Where.
+        matrix, chosen, classes: As for :func:`draw_correlation`.
+        limit: Where the colours end.
+        rows: Whether the rows have names; the columns have them.
+    """
+    image = axis.imshow(matrix, cmap='RdBu_r', vmin=-limit, vmax=limit, interpolation='nearest')
+    named = len(chosen) <= _NAMED
+    names = [_name(label, classes, 2 * _MOST) for label in chosen.tolist()] if named else []
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.tick_params(length=0, labelleft=rows)
+    return image
+
+
 def _save(figure: Figure, out: str | Path, **options: Any) -> None:
     buffer, ending = io.BytesIO(), Path(out).suffix[1:].lower() or 'png'
     if ending not in figure.canvas.get_supported_filetypes():
@@ -107,7 +160,7 @@ def _said(store: LogitStore, view: int, key: str, top: int, classes: Sequence[st
     return '\n'.join(f'{_name(index[k], classes)} {np.exp(log_prob[k]):.1%}' for k in np.argsort(-log_prob)[:top])
 
 
-def _name(label: int, classes: Sequence[str] | None) -> str:
+def _name(label: int, classes: Sequence[str] | None, most: int = _MOST) -> str:
     known = classes is not None and 0 <= label < len(classes)
     name = short_name(str(classes[label])) if known else f'class {label}'
-    return name if len(name) <= _MOST else f'{name[:_MOST - 1]}…'
+    return name if len(name) <= most else f'{name[:most - 1]}…'

@@ -8,6 +8,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
 
 from .store_stats import sample_positions, teacher_labels
+from .store_tally import label_probability
 
 __all__ = ['RULES', 'LabelSupport', 'keep_samples', 'measure_support']
 
@@ -52,9 +53,7 @@ def measure_support(store: LogitStore, dataset: Any, views: Sequence[int], top: 
             whole = store.read_positions(view, positions[rows])
             label = labels[rows, None]
             found[rows] += (whole.top(top).index == label).any(1)
-            match = whole.index == label
-            rest = whole.tail_mass / max(store.num_classes - store.topk, 1)
-            prob[rows] += np.where(match.any(1), (np.exp(whole.log_prob) * match).sum(1), rest)
+            prob[rows] += label_probability(whole, labels[rows], store.num_classes)
     return LabelSupport(labels, positions, found / len(views), prob / len(views))
 
 

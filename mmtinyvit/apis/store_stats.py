@@ -1,24 +1,24 @@
 """How good a stored teacher is, where it errs, and which labels it doubts."""
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from mmtinyvit.config import nearest
 from mmtinyvit.datasets.identity import classes_hash, in_blocks, iter_keys
-from mmtinyvit.datasets.views import find_seeded_augment
+from mmtinyvit.datasets.views import find_seeded_augment, sample_key
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, require_classes, short_name, synsets
-from mmtinyvit.store import LogitStore, Record
+from mmtinyvit.store import LogitStore
 from mmtinyvit.store.admin.summary import read_class_names
 from mmtinyvit.store.layout import spell_numbers
 
-__all__ = ['measure_store', 'name_classes', 'pick_views', 'sample_positions', 'teacher_labels']
+from .store_tally import StoreTally, spread_tail
 
-MASS_AT = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_BATCH, _BINS = 4096, 40
+__all__ = ['mean_target', 'measure_store', 'name_classes', 'pick_views', 'sample_positions', 'tally_records',
+           'teacher_labels']
+
+_BATCH = 4096
 
 
 def pick_views(store: LogitStore, wanted: range | None = None, complete: bool = True) -> list[int]:
@@ -105,60 +105,48 @@ def measure_store(store: LogitStore, dataset: Any, views: Sequence[int], num_sam
     positions = sample_positions(dataset, indices, store)
 
     num, total = len(indices), len(indices) * len(views)
-    gap, entropy, same, first = np.zeros(num), np.zeros(num), np.ones(num, bool), np.full(num, -1)
-    mass, top5, hits, confusions = np.zeros(store.topk), 0, {}, Counter()
-    edges = dict(entropy=np.linspace(0, np.log(store.num_classes), _BINS + 1), label_prob=np.linspace(0, 1, _BINS + 1))
-    counts = {name: np.zeros(_BINS, np.int64) for name in edges}
-    for view in watch(views):
-        for start in range(0, num, _BATCH):
-            rows = slice(start, start + _BATCH)
-            label, record = labels[rows], store.read_positions(view, positions[rows])
-            ranked, prob, found = _compare(record, label, store.num_classes)
-            right = ranked[:, 0] == label
-            hits[view] = hits.get(view, 0) + int(right.sum())
-            top5 += int((ranked[:, :5] == label[:, None]).any(1).sum())
-            mass += prob.cumsum(1).sum(0)
-            gap[rows] += prob[:, 0] - found['label_prob']
-            entropy[rows] += found['entropy']
-            same[rows] &= (first[rows] == ranked[:, 0]) | (first[rows] < 0)
-            first[rows] = ranked[:, 0]
-            confusions.update(zip(label[~right].tolist(), ranked[~right, 0].tolist(), strict=True))
-            for name, values in found.items():
-                counts[name] += np.histogram(values.clip(0, edges[name][-1]), edges[name])[0]
+    tally = tally_records(store, views, positions, labels, watch)
 
     def listed(score: np.ndarray) -> list[dict]:
         rows = np.argsort(-score, kind='stable')[:worst]
         return [_sample(store, views, int(indices[row]), int(positions[row]), int(labels[row])) for row in rows]
 
+    histograms = tally.histograms()
     return dict(
-        samples=num, views=list(hits), top1=sum(hits.values()) / total, top5=top5 / total,
-        top1_by_view={view: count / num for view, count in hits.items()}, entropy=float(entropy.sum() / total),
-        same_top1=float(same.mean()),
-        mass={k: float(mass[k - 1] / total) for k in sorted({*MASS_AT, store.topk}) if k <= store.topk},
+        samples=num, views=list(tally.hits), top1=sum(tally.hits.values()) / total, top5=tally.top5 / total,
+        top1_by_view={view: count / num for view, count in tally.hits.items()},
+        entropy=float(tally.entropy.sum() / total), same_top1=float(tally.same.mean()), mass=tally.mean_mass(),
         confusions=[dict(label=label, predicted=predicted, views=count)
-                    for (label, predicted), count in confusions.most_common(worst)],
-        histograms={name: dict(edges=edges[name].tolist(), counts=counts[name].tolist()) for name in edges},
-        disagreements=listed(gap), hardest=listed(entropy))
+                    for (label, predicted), count in tally.confusions.most_common(worst)],
+        histograms={name: histograms[name] for name in ('entropy', 'label_prob')},
+        disagreements=listed(tally.gap), hardest=listed(tally.entropy))
 
 
-def _compare(record: Record, label: np.ndarray, num_classes: int
-             ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Classes and probabilities ``(n, K)``, most probable first; and by name the entropy and the label's, ``(n,)``."""
-    prob, tail = np.exp(record.log_prob.astype(np.float64)), record.tail_mass.astype(np.float64)
-    even = tail / max(num_classes - prob.shape[1], 1)
-    order = np.argsort(-prob, axis=1, kind='stable')
-    match = record.index == label[:, None]
-    entropy = -(prob * record.log_prob).sum(1) - tail * np.log(np.where(even > 0, even, 1))
-    label_prob = np.where(match.any(1), (prob * match).sum(1), even)
-    return (np.take_along_axis(record.index, order, 1), np.take_along_axis(prob, order, 1),
-            dict(entropy=entropy, label_prob=label_prob))
+def tally_records(store: LogitStore, views: Sequence[int], positions: np.ndarray, labels: np.ndarray | None = None,
+                  watch: Callable[[Sequence[int]], Iterable[int]] = iter, keep_views: bool = False) -> StoreTally:
+    """Count the records of some samples.
+
+    Args:
+        store, views, watch: As for :func:`measure_store`.
+        positions: ``(n,)`` int64, where the samples stand in the store.
+        labels: ``(n,)`` int64, in the teacher's classes; None without.
+        keep_views: Keep the first class of each view, see :class:`~mmtinyvit.apis.store_tally.StoreTally`.
+    """
+    tally = StoreTally(len(positions), store.topk, store.num_classes, len(views) if keep_views else 0)
+    for view in watch(views):
+        for start in range(0, len(positions), _BATCH):
+            rows = slice(start, start + _BATCH)
+            record = store.read_positions(view, positions[rows])
+            tally.add(view, rows, record, None if labels is None else labels[rows])
+    return tally
 
 
 def sample_positions(dataset: Any, indices: np.ndarray, store: LogitStore) -> np.ndarray:
     """``(n,)`` int64: where the samples ``indices`` of a dataset, ascending, stand in a store."""
-    keys = iter_keys(dataset, find_seeded_augment(dataset).key_root)
-    chosen = np.isin(np.arange(len(dataset)), indices)
-    return np.concatenate([store.positions(block) for block in in_blocks(compress(keys, chosen))])
+    root = find_seeded_augment(dataset).key_root
+    keys = (iter_keys(dataset, root) if len(indices) == len(dataset) else  # of a few, without a look at all others
+            (sample_key(dataset.get_data_info(index), root) for index in indices.tolist()))
+    return np.concatenate([store.positions(block) for block in in_blocks(keys)])
 
 
 def teacher_labels(dataset: Any, indices: np.ndarray, store: LogitStore,
@@ -206,15 +194,20 @@ def teacher_labels(dataset: Any, indices: np.ndarray, store: LogitStore,
     return labels
 
 
-def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, label: int) -> dict[str, Any]:
-    """One sample's label and first class, with their probabilities, means over the views."""
+def mean_target(store: LogitStore, views: Sequence[int], position: int) -> np.ndarray:
+    """``(C,)`` float64: what the teacher says about a sample, the mean over the views, the tails taken as even."""
     mean = np.zeros(store.num_classes)
     for view in views:
         record = store.read_positions(view, [position])
-        rest = float(record.tail_mass[0]) / max(store.num_classes - store.topk, 1)
-        target = np.full(store.num_classes, rest)
+        target = np.full(store.num_classes, spread_tail(record.tail_mass, store.num_classes, store.topk)[0])
         target[record.index[0]] = np.exp(record.log_prob[0].astype(np.float64))
         mean += target / len(views)
+    return mean
+
+
+def _sample(store: LogitStore, views: Sequence[int], index: int, position: int, label: int) -> dict[str, Any]:
+    """One sample's label and first class, with their probabilities, means over the views."""
+    mean = mean_target(store, views, position)
     predicted = int(mean.argmax())
     return dict(index=index, key=store.key(position), label=label, predicted=predicted,
                 label_prob=float(mean[label]), predicted_prob=float(mean[predicted]))

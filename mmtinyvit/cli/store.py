@@ -7,6 +7,8 @@
     mmtinyvit store show data/in21k_logits n01440764/n01440764_18.JPEG --classes classes.txt
     mmtinyvit store stats data/in21k_logits --config configs/tinyvit/distill_in21k.py --out stats.png
     mmtinyvit store clean data/in21k_logits --config configs/tinyvit/distill_in21k.py --out kept.txt
+    mmtinyvit store report data/in21k_logits --config configs/tinyvit/distill_in21k.py --out report.html
+    mmtinyvit store correlation data/in21k_logits STUDENT.pth --config configs/tinyvit/distill_in21k.py
     mmtinyvit store gallery --config configs/tinyvit/distill_in21k.py
     mmtinyvit store gallery data/in21k_logits --config configs/tinyvit/distill_in21k.py --hardest
     mmtinyvit store repair data/in21k_logits --yes
@@ -25,6 +27,7 @@ from mmtinyvit.store.admin.import_cream import KEY_FORMS
 
 from . import store_commands as commands
 from .command import add_config_options, parse_range, positive
+from .store_analysis import add_analysis
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'main']
 
@@ -155,6 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument('--max-kl', type=float, default=0.05,
                      help='nats that the stored target may differ from the teacher on average (default: 0.05)')
     add_config_options(sub)
+
+    add_analysis(command, add_label_index, add_class_names)
     return parser
 
 

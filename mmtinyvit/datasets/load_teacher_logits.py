@@ -18,7 +18,8 @@ from mmtinyvit.store.record import check_weights
 from .seeding import derive_seed
 from .views import iter_transforms, refuse_joined
 
-__all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader', 'find_store', 'use_store']
+__all__ = ['LoadTeacherLogits', 'TEACHER_KEYS', 'PackViewInputs', 'find_reader', 'find_store', 'ignore_stores',
+           'use_store']
 
 MODES = ('stored', 'auto', 'online')
 TEACHER_KEYS = ('teacher_index', 'teacher_log_prob', 'teacher_tail_mass', 'teacher_partner')  # a Record's, in order
@@ -200,6 +201,13 @@ def find_reader(dataset: Any) -> LoadTeacherLogits:
         raise UserError(f'The pipeline has {len(found)} mmtinyvit.LoadTeacherLogits transforms where exactly one is '
                         'needed.')
     return found[0]
+
+
+def ignore_stores(dataset: Any) -> None:
+    """Let a dataset make views and read no store, for those who look at the views alone."""
+    for transform in iter_transforms(dataset):
+        if isinstance(transform, LoadTeacherLogits):
+            transform.use(mode='online')
 
 
 def use_store(dataset: Any, cfg: Mapping[str, Any]) -> LoadTeacherLogits:

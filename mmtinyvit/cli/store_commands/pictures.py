@@ -22,8 +22,7 @@ def gallery(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         from mmtinyvit.apis.pictures import draw_views
         from mmtinyvit.apis.store_stats import measure_store, name_classes, pick_views
-        from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits
-        from mmtinyvit.datasets.views import iter_transforms
+        from mmtinyvit.datasets.load_teacher_logits import ignore_stores
         from mmtinyvit.engine.store_check import check_canaries
 
         from ..runner import build_dataset, load_config
@@ -35,8 +34,7 @@ def gallery(args: argparse.Namespace) -> None:
             if len(places) > 1:
                 raise UserError(f'The config {args.config} reads {len(places)} stores: name the one to draw.')
             store = LogitStore(places[0])
-        for reader in filter(lambda t: isinstance(t, LoadTeacherLogits), iter_transforms(dataset)):
-            reader.use(mode='online')  # the records come from the store that is drawn
+        ignore_stores(dataset)  # the records come from the store that is drawn
         at = f' at {places[0]}' if places else ''
         if store is None:
             if args.hardest or args.classes:
