@@ -83,6 +83,7 @@ class Training:
         frozen: Train the head alone.
         batch_size: Photos in a batch.
         test_every: One in so many of the validation photos is tested, for a quick look.
+        timed: Its time is compared with another's, so that every view is made anew.
     """
     epochs: int
     rate: float
@@ -103,6 +104,7 @@ class Training:
     frozen: bool = False
     batch_size: int = 64
     test_every: int = 1
+    timed: bool = False
 
     def with_(self, **changes: Any) -> 'Training':
         return replace(self, **changes)
@@ -125,6 +127,8 @@ class Training:
             custom_hooks=self._hooks(), randomness=dict(seed=self.seed))
         if self.start is not None:
             config['load_from'] = f'{self.start.place}/last.pth'
+        if self.timed:
+            config['timed'] = True
         return Step.of(f'{title}, rate {self.rate:g}, seed {self.seed}', config, *needs)
 
     @property

@@ -105,7 +105,7 @@ TOPK = Claim(
 def views_rows(lab: Lab) -> Iterator[Row]:
     size = Size.of(lab)
     store, rate, epochs = size.store(), size.stored_rate(lab), max(1, size.pretraining // 2)
-    base = size.base.with_(epochs=epochs, tests=1)
+    base = size.base.with_(epochs=epochs, tests=1, timed=True)
     counts = [1, 2, 4, 8] if size.views == 8 else [1, 2]
     steps = {count: Arm(f'{count} views', base.with_(store=store, views=count)).step(rate, 0) for count in counts}
     fresh = Arm('teacher beside the student', base.with_(online=teacher_model(LITE2))).step(rate, 0)

@@ -21,6 +21,7 @@ from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.store import LogitStore
 
 from . import photos  # noqa: F401 - registers the metric
+from .kept_views import keep_views
 
 __all__ = ['carry_out']
 
@@ -41,8 +42,12 @@ def carry_out(folder: Path, threads: int) -> None:
                        log_level='WARNING', launcher='none',
                        env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
                            type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        timed = config.pop('timed', False)  # what it took is compared: each view is made anew
         with metered(folder / 'spent'):
             if 'train_cfg' in config:
+                loader = config['train_dataloader']
+                if not timed:
+                    loader['dataset'] = keep_views(loader['dataset'], folder.parent / 'views')
                 result = train(config)
             else:
                 result = try_out(config) if config['test_cfg']['type'] == 'TestLoop' else save(config, folder)

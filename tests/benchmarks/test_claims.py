@@ -1,6 +1,7 @@
 """The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is theirs."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,17 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DATASETS
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'benchmarks'))
 from claims import CLAIMS, RESULTS  # noqa: E402
 from evidence.claim import Claim, Row, load_result, measure, row_of, verdict  # noqa: E402
+from evidence.kept_views import keep_views  # noqa: E402
 from evidence.lab import Lab, Pending  # noqa: E402
 from evidence.page import write_page  # noqa: E402
+from evidence.photos import pipeline, train_loader  # noqa: E402
 from evidence.recipes import Training  # noqa: E402
 from evidence.step import Step  # noqa: E402
 
+from mmtinyvit.datasets.views import set_view  # noqa: E402
 from mmtinyvit.errors import UserError  # noqa: E402
 
 
@@ -96,6 +101,26 @@ def test_a_training_that_was_killed_before_its_last_test(lab):
         log.unlink()
     again = Lab(lab.root, lab.data, quick=True).results([training()])[0]
     assert again['curve'] == whole['curve'][-1:] and again['top1'] == whole['top1']
+
+
+def test_views_are_made_once(data, tmp_path):
+    """The same pixels and names as without the files, and then without the photos."""
+    photos = shutil.copytree(data, tmp_path / 'photos') / 'imagenette96'
+    dataset = train_loader(pipeline())['dataset'] | dict(data_root=str(photos))
+
+    def views(config: dict, number: int) -> list[tuple]:
+        built = DATASETS.build(config)
+        set_view(built, number)
+        return [(sample['inputs'].numpy().tobytes(), {name: sample['data_samples'].get(name) for name in (
+            'sample_key', 'base_seed', 'view')}) for sample in (built[i] for i in (0, 17))]
+
+    plain, kept = [views(dataset, number) for number in (0, 1)], keep_views(dataset, tmp_path / 'views')
+    assert plain[0] != plain[1] and [views(kept, number) for number in (0, 1)] == plain
+    for path in photos.glob('train/*/*'):
+        path.write_bytes(b'')
+    assert [views(kept, number) for number in (0, 1)] == plain
+    with pytest.raises(UserError, match='cannot be decoded'):
+        views(kept, 40)  # is not kept
 
 
 def test_a_training_starts_from_another(lab):
