@@ -1,4 +1,6 @@
 """Views that several trainings read are made once: the same pixels, from a file."""
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,9 @@ class KeptViews(SeededAugment):
 
 
 def keep_views(dataset: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A dataset's config whose views are kept in ``folder``."""
+    """A dataset's config whose views are kept below ``folder``, apart from those that other transforms make."""
     load, augment, *rest = dataset['pipeline']
-    kept = augment | dict(type=KeptViews.__name__, load=load, folder=str(folder),
+    made_by = hashlib.blake2b(json.dumps([load, augment], sort_keys=True).encode(), digest_size=6).hexdigest()
+    kept = augment | dict(type=KeptViews.__name__, load=load, folder=str(folder / made_by),
                           photos=str(Path(dataset['data_root'], dataset['data_prefix'])))
     return dict(dataset, pipeline=[kept, *rest])
