@@ -28,7 +28,7 @@ class Size:
     """
     pretraining: int = 40
     finetuning: int = 4
-    lengths: tuple[int, ...] = (10, 40, 120)
+    lengths: tuple[int, ...] = (10, 40, 100)
     seeds: tuple[int, ...] = (0, 1, 2)
     students: tuple[str, ...] = ('0.26 M', '0.86 M')
     rates: tuple[float, ...] = (3e-3, 6e-3)
@@ -43,7 +43,7 @@ class Size:
         """The size of a lab's claims."""
         if not lab.quick:
             return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 150, 2, 50)
+        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125)
 
     @property
     def indices(self) -> range:
@@ -64,9 +64,15 @@ class Size:
         """A training from all labels, without a learning rate."""
         return Training(self.pretraining, 0., student=self.students[0], subset=self.subset, test_every=self.test_every)
 
-    def store(self, *teachers: dict, title: str = 'store of Lite2', views: int | None = None, topk: int = 10) -> Step:
+    def share(self, share: float) -> float:
+        """A share of the labels, or more of a pool so small that it would be of one photo."""
+        return share if self.photos is None else max(share, 0.5)
+
+    def store(self, *teachers: dict, title: str = 'store of Lite2', views: int | None = None, topk: int = 10,
+              strong: bool = False) -> Step:
         """A store of the pool; by default the main one, of the Lite2 teacher."""
-        return save_store(title, teachers or [teacher_model(LITE2)], views or self.views, topk, photos=self.photos)
+        return save_store(title, teachers or [teacher_model(LITE2)], views or self.views, topk, photos=self.photos,
+                          strong=strong)
 
     def stored_rate(self, lab: Lab) -> float:
         """The learning rate that is best for the main store."""

@@ -1,4 +1,5 @@
 """The lab carries out steps, several at a time, and hands out their results."""
+import gc
 import os
 import subprocess
 import sys
@@ -108,6 +109,7 @@ class Lab:
 
     def _do(self, step: Step, folder: Path) -> None:
         if self.quick:
+            gc.freeze()  # each dataset collects garbage, which takes longer than a training of a few photos
             carry_out(folder, self.threads)
             return
         command = [sys.executable, str(Path(__file__).parents[1] / 'claims.py'), '--step', str(folder),

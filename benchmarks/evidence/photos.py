@@ -25,14 +25,19 @@ def data_folder() -> Path:
     return Path(folder)
 
 
-def pipeline(*read: dict, base_seed: int = 0) -> list[dict]:
-    """Load, augment by seed, perhaps read a store or map labels, pack: views of 64 pixels."""
+def pipeline(*read: dict, base_seed: int = 0, strong: bool = False) -> list[dict]:
+    """Load, augment by seed, perhaps read a store or map labels, pack: views of 64 pixels.
+
+    ``strong`` has smaller crops, and RandAugment as the paper's recipes.
+    """
+    colours = dict(type='mmtinyvit.RandAugment', policies='timm_increasing', num_policies=2, total_level=10,
+                   magnitude_level=9, magnitude_std=0.5)
     return [
         dict(type='mmtinyvit.LoadImage'),
         dict(type='mmtinyvit.SeededAugment', base_seed=base_seed, transforms=[
-            dict(type='mmtinyvit.RandomResizedCrop', scale=SIZE, crop_ratio_range=[0.35, 1.0]),
+            dict(type='mmtinyvit.RandomResizedCrop', scale=SIZE, crop_ratio_range=[0.2 if strong else 0.35, 1.0]),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)]),
+            colours if strong else dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)]),
         *read,
         dict(type='mmtinyvit.PackViewInputs')]
 

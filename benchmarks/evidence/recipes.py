@@ -32,14 +32,15 @@ def teacher_model(name: dict, input_size: int = 160) -> dict:
 
 
 def save_store(title: str, teachers: Sequence[dict], views: int, topk: int = 10, codec: str = 'compact',
-               photos: int | None = None) -> Step:
+               photos: int | None = None, strong: bool = False) -> Step:
     """The step that saves ``views`` views of all training photos, or of ``photos`` spread evenly over them.
 
-    Several teachers are one, an ensemble.
+    Several teachers are one, an ensemble. ``strong`` augments more, see :func:`.photos.pipeline`.
     """
     subset = {} if photos is None else dict(indices=list(range(0, PHOTOS, PHOTOS // photos)))
+    dataset = train_loader(pipeline(strong=strong), **subset)['dataset']
     return Step.of(title, _teacher(teachers) | dict(
-        test_dataloader=dict(batch_size=64, num_workers=0, dataset=train_loader(pipeline(), **subset)['dataset']),
+        test_dataloader=dict(batch_size=64, num_workers=0, dataset=dataset),
         test_evaluator=dict(type='Accuracy'),
         test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', views=[0, views], topk=topk, codec=codec)))
 
@@ -83,6 +84,7 @@ class Training:
         frozen: Train the head alone.
         batch_size: Photos in a batch.
         test_every: One in so many of the validation photos is tested, for a quick look.
+        strong: Augment more, as the store.
         timed: Its time is compared with another's, so that every view is made anew.
     """
     epochs: int
@@ -104,6 +106,7 @@ class Training:
     frozen: bool = False
     batch_size: int = 64
     test_every: int = 1
+    strong: bool = False
     timed: bool = False
 
     def with_(self, **changes: Any) -> 'Training':
@@ -156,7 +159,7 @@ class Training:
         if self.thousand or self.label_weight:
             read.append(dict(type='mmtinyvit.MapLabel', index=list(IMAGENET_INDEX)))
         # Labels have views of their own in each seed; a store has its own.
-        return pipeline(*read, base_seed=0 if self._distilled else self.seed)
+        return pipeline(*read, base_seed=0 if self._distilled else self.seed, strong=self.strong)
 
     def _test_photos(self) -> dict:
         """The validation photos of the tested classes."""
