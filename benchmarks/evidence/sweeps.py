@@ -99,8 +99,8 @@ TOPK = Claim(
     published='IN-1k: K = 5 to 100 give 83.7, 200 and 500 give 83.9, all 1,000 give 83.7; IN-21k: K = 5 gives 83.9, '
               '100 gives 84.1, all give 84.3 (figure 5).',
     setting='One store of 4 views with all 1,000 classes; each student reads the K most probable (`topk=` of '
-            '`LoadTeacherLogits`), and the rest joins the tail. 20 epochs, one seed. Bytes: of a store that is saved with this K '
-            'and the codec `compact`.',
+            '`LoadTeacherLogits`), and the rest joins the tail. 20 epochs, one seed. Bytes: of a store that is '
+            'saved with this K and the codec `compact`.',
     rows=topk_rows, judge=judge_topk, draw=draw('K', 'K, classes read of each view'))
 
 
