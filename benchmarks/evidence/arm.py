@@ -8,7 +8,7 @@ from .photos import PHOTOS
 from .recipes import LITE2, Training, save_store, teacher_model
 from .step import Step
 
-__all__ = ['Arm', 'Size']
+__all__ = ['Arm', 'Size', 'short_rate']
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Size:
         finetuning: Afterwards, in images: as many as so many epochs over the pool have.
         lengths: Of the trainings that are compared over their length.
         seeds: Of the headlines.
-        students: Names in ``STUDENTS``; most claims take the first.
+        students: Names of :mod:`.networks`; most claims take the first.
         rates, finetuning_rates, probing_rates: Of which each way to train gets its best.
         photos: Of the pool; None takes all.
         views: Of the main store.
@@ -113,3 +113,9 @@ class Arm:
         steps = [self.step(rate, seed) for seed in seeds]
         lab.start(steps)
         return steps
+
+
+def short_rate(lab: Lab, size: Size, training: Training, name: str) -> float:
+    """The learning rate that is best at the shortest length, for students that are compared over it or over sizes."""
+    arm = Arm(name, training.with_(epochs=size.lengths[0]))
+    return lab.best(lambda rate: arm.step(rate, 0), size.rates)

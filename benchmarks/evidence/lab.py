@@ -103,7 +103,7 @@ class Lab:
         folder = step.prepare(self.root, self.data)
         self._do(step, folder)
         result = step.result(self.root)
-        shown = f'{result["top1"]:.1f} %' if 'top1' in result else 'saved'
+        shown = f'{result["top1"]:.1f} %' if 'top1' in result else 'done'
         Console().print(f'{step.title}: {shown}, {result["cpu_seconds"]:.0f} s of processor time', highlight=False)
         return result
 

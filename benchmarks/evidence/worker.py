@@ -2,29 +2,36 @@
 import fcntl
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import machine
+from harness import compare, machine
 from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 from timm.utils import unwrap_model
+from torch import nn
 
 from mmtinyvit import __version__
+from mmtinyvit.apis.store_cleaning import keep_samples, measure_support
 from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.store import LogitStore
 
-from . import photos  # noqa: F401 - registers the metric
+from . import photos
 from .kept_views import keep_views
 
 __all__ = ['carry_out']
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 1  # between two notes of the time that a step has taken
 
 
@@ -43,8 +50,15 @@ def carry_out(folder: Path, threads: int) -> None:
                        env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
                            type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
         timed = config.pop('timed', False)  # what it took is compared: each view is made anew
+        sys.path.append(str(ROOT))  # for projects/
+        for module in config.pop('modules', ()):
+            import_module(module)
         with metered(folder / 'spent'):
-            if 'train_cfg' in config:
+            if 'clean' in config:
+                result = clean(config, folder)
+            elif 'speed' in config:
+                result = speed(config)
+            elif 'train_cfg' in config:
                 loader = config['train_dataloader']
                 if not timed:
                     loader['dataset'] = keep_views(loader['dataset'], folder.parent / 'views')
@@ -106,7 +120,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         found = runner.val()
         curve.append(dict(epoch=runner.max_epochs, top1=found['accuracy/top1'], choosing=found['accuracy/choosing']))
     return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
-                parameters=sum(p.numel() for p in model.backbone.parameters()))
+                parameters=sum(p.numel() for p in getattr(model, 'backbone', model).parameters()))
 
 
 def accuracies(work: Path) -> list[dict[str, float]]:
@@ -136,3 +150,37 @@ def try_out(config: dict[str, Any]) -> dict[str, Any]:
     """Test a teacher."""
     found = build_runner(Config(config, format_python_code=False), TeacherRunner).test()
     return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing'], images=0)
+
+
+def clean(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the names of the photos whose label the teacher supports, and count."""
+    init_default_scope('mmpretrain')
+    rule, store, dataset = config['clean'], LogitStore(config['store']), DATASETS.build(config['dataset'])
+    support = measure_support(store, dataset, store.complete_views(), rule['top'], rule['index'])
+    kept = keep_samples(support, rule['rule'])
+    samples = [dataset.get_data_info(i) for i in range(len(dataset))]
+    names = [sample['sample_key'] for sample, keep in zip(samples, kept, strict=True) if keep]
+    (folder / 'kept.txt').write_text(''.join(f'{name}\n' for name in names))
+    wrong = np.array(['true_label' in sample for sample in samples])
+    return dict(kept=int(kept.sum()), wrong=int(wrong.sum()), wrong_kept=int((wrong & kept).sum()))
+
+
+def speed(config: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of networks, and images per second and core in eager PyTorch, by processor time; they take turns."""
+    init_default_scope('mmpretrain')
+    batch = torch.randn(config['speed']['batch'], 3, photos.SIZE, photos.SIZE)
+    models = {name: MODELS.build(model).eval() for name, model in config['speed']['models'].items()}
+    parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+    for model in models.values():
+        if hasattr(getattr(model, 'backbone', None), 'fuse'):
+            model.backbone.fuse()
+
+    def step(model: nn.Module) -> float:
+        start = time.process_time()
+        with torch.inference_mode():
+            model(batch, mode='tensor')
+        return time.process_time() - start
+
+    found = compare({name: partial(step, model) for name, model in models.items()}, config['speed']['repeats'])
+    return dict(parameters=parameters, images_per_second={
+        name: len(batch) / row['median_s'] for name, row in found.items()})
