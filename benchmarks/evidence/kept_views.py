@@ -67,8 +67,13 @@ class KeptViews(SeededAugment):
 
 
 def keep_views(dataset: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A dataset's config whose views are kept below ``folder``, apart from those that other transforms make."""
+    """A dataset's config whose views are kept below ``folder``, apart from those that other transforms make.
+
+    A dataset that does not load and augment by seed first stays as it is.
+    """
     load, augment, *rest = dataset['pipeline']
+    if augment['type'] != 'mmtinyvit.SeededAugment':
+        return dict(dataset)
     made_by = hashlib.blake2b(json.dumps([load, augment], sort_keys=True).encode(), digest_size=6).hexdigest()
     kept = augment | dict(type=KeptViews.__name__, load=load, folder=str(folder / made_by),
                           photos=str(Path(dataset['data_root'], dataset['data_prefix'])))

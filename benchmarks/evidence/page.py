@@ -69,7 +69,7 @@ def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
 def table(rows: Sequence[Row], group: str, facts: Sequence[str]) -> str:
     """A Markdown table of the rows of one group."""
     facts = [name for name in facts if any(name in dict(row.facts) for row in rows)]
-    lines = [f'| {group or "student"} | {" | ".join([*facts, "images seen", "top-1 (%)", "seeds"])} |',
+    lines = [f'| {group or "student"} | {" | ".join([*facts, "images seen", rows[0].metric, "seeds"])} |',
              '|---' + '|---:' * (len(facts) + 3) + '|']
     for row in rows:
         own = dict(row.facts)

@@ -10,7 +10,7 @@ from .photos import PHOTOS
 from .recipes import Training
 from .step import Step
 
-__all__ = ['PRETRAINING']
+__all__ = ['PRETRAINING', 'finetuning_on', 'five_classes']
 
 FEW, OTHERS, ALL = 'the pool\'s classes', 'other classes', 'over epochs'
 STORED, LABELS = 'store, no labels', 'all labels'
@@ -37,12 +37,22 @@ def few_labels(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Ro
 
 def other_classes(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Row]:
     """The pool has five classes, and the labels are those of the other five."""
+    stored, labels, others = five_classes(size, base, store)
+    yield from compare(lab, size, OTHERS, stored, labels, others, size.pool // 2, [(10, size.share(0.1))])
+
+
+def five_classes(size: Size, base: Training, store: Step) -> tuple[Arm, Arm, Training]:
+    """Pretraining on the first five classes from the store and from labels, and a training on the other five."""
     halves = [(('indices', [i for i in size.indices if PHOTOS // 2 * half <= i < PHOTOS // 2 * (half + 1)]), )
               for half in range(2)]
     stored = Arm('store of five', base.with_(store=store, subset=halves[0], classes=(0, 5)))
     labels = Arm('labels of five', base.with_(subset=halves[0], classes=(0, 5)))
-    others = base.with_(subset=halves[1], classes=(5, 10), new_head=True)
-    yield from compare(lab, size, OTHERS, stored, labels, others, size.pool // 2, [(10, size.share(0.1))])
+    return stored, labels, base.with_(subset=halves[1], classes=(5, 10), new_head=True)
+
+
+def finetuning_on(count: int, size: Size, base: Training, pool: int) -> Training:
+    """A short training on ``count`` labelled photos of a pool."""
+    return base.with_(batch_size=25 if count < 200 else 64, epochs=size.finetuning * pool // count, tests=1)
 
 
 def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Training, pool: int,
@@ -57,9 +67,9 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
     seen = size.pretraining * pool
     for percent, share in shares:
         count = round(share * pool)
-        short = base.with_(batch_size=25 if count < 200 else 64)
-        finetuning = short.with_(epochs=size.finetuning * pool // count, tests=1)
-        scratch = short.with_(epochs=(size.pretraining + size.finetuning) * pool // count, new_head=False)
+        finetuning = finetuning_on(count, size, base, pool)
+        scratch = finetuning.with_(epochs=(size.pretraining + size.finetuning) * pool // count, tests=base.tests,
+                                   new_head=False)
         arms = {
             'store, then finetuned': Arm(f'{stored.name} then {percent}%', finetuning.with_(
                 thousand=not base.new_head), pretrained[stored.name], share),

@@ -7,7 +7,8 @@ from .networks import FAMILY, TIMM, network
 from .photos import CLASSES, IMAGENET_INDEX, NORM, PHOTOS, SIZE, HeldOutAccuracy, pipeline, test_loader, train_loader
 from .step import Step
 
-__all__ = ['LITE2', 'MOBILENETV2', 'Training', 'clean_labels', 'save_store', 'teacher_model', 'try_teacher']
+__all__ = ['LITE2', 'MOBILENETV2', 'PER_CLASS', 'Training', 'clean_labels', 'save_store', 'teacher_model',
+           'try_teacher']
 
 PER_CLASS = 250  # validation photos
 LITE2 = dict(model_name='tf_efficientnet_lite2', weights='teacher_efficientnet_lite2/efficientnet_lite2_timm.pth')

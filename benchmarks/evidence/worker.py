@@ -5,29 +5,26 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from harness import compare, machine
+from harness import machine
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 from timm.utils import unwrap_model
-from torch import nn
 
 from mmtinyvit import __version__
-from mmtinyvit.apis.store_cleaning import keep_samples, measure_support
 from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.store import LogitStore
 
-from . import photos
+from . import photos  # noqa: F401 - registers the metric
 from .kept_views import keep_views
+from .tasks import TASKS
 
 __all__ = ['carry_out']
 
@@ -45,19 +42,18 @@ def carry_out(folder: Path, threads: int) -> None:
         if (folder / 'result.json').exists():
             return
         config = json.loads((folder / 'config.json').read_text())
-        config |= dict(default_scope='mmpretrain', work_dir=str(folder / 'work'), experiment_name=folder.name,
-                       log_level='WARNING', launcher='none',
-                       env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
-                           type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        config = dict(default_scope='mmpretrain') | config | dict(
+            work_dir=str(folder / 'work'), experiment_name=folder.name, log_level='WARNING', launcher='none',
+            env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
+                type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
         timed = config.pop('timed', False)  # what it took is compared: each view is made anew
         sys.path.append(str(ROOT))  # for projects/
         for module in config.pop('modules', ()):
             import_module(module)
         with metered(folder / 'spent'):
-            if 'clean' in config:
-                result = clean(config, folder)
-            elif 'speed' in config:
-                result = speed(config)
+            task = next((task for name, task in TASKS.items() if name in config), None)
+            if task is not None:
+                result = task(config, folder)
             elif 'train_cfg' in config:
                 loader = config['train_dataloader']
                 if not timed:
@@ -117,8 +113,8 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     os.link(last, work.parent / 'last.pth')
     curve = accuracies(work)
     if not curve or curve[-1]['epoch'] < runner.max_epochs:  # killed between the last checkpoint and the test
-        found = runner.val()
-        curve.append(dict(epoch=runner.max_epochs, top1=found['accuracy/top1'], choosing=found['accuracy/choosing']))
+        nothing = dict(top1=0., choosing=0.)  # MMDetection gives no precision where nothing was detected
+        curve.append(dict(epoch=runner.max_epochs, **(score(runner.val()) or nothing)))
     return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
                 parameters=sum(p.numel() for p in getattr(model, 'backbone', model).parameters()))
 
@@ -130,9 +126,15 @@ def accuracies(work: Path) -> list[dict[str, float]]:
     """
     lines = [json.loads(line) for path in sorted(work.glob('*/vis_data/scalars.json'))
              for line in path.read_text().splitlines()]
-    tests = {line['step']: dict(epoch=line['step'], top1=line['accuracy/top1'], choosing=line['accuracy/choosing'])
-             for line in lines if 'accuracy/top1' in line}
+    tests = {line['step']: dict(epoch=line['step'], **score(line)) for line in lines if score(line)}
     return [tests[epoch] for epoch in sorted(tests)]
+
+
+def score(found: Mapping[str, float]) -> dict[str, float]:
+    """Percent by which a test judges and chooses: accuracy, or a detector's average precision; empty if neither."""
+    if 'coco/bbox_mAP' in found:
+        return dict(top1=100 * found['coco/bbox_mAP'], choosing=100 * found['coco/bbox_mAP'])
+    return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing']) if 'accuracy/top1' in found else {}
 
 
 def save(config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -150,37 +152,3 @@ def try_out(config: dict[str, Any]) -> dict[str, Any]:
     """Test a teacher."""
     found = build_runner(Config(config, format_python_code=False), TeacherRunner).test()
     return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing'], images=0)
-
-
-def clean(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Write the names of the photos whose label the teacher supports, and count."""
-    init_default_scope('mmpretrain')
-    rule, store, dataset = config['clean'], LogitStore(config['store']), DATASETS.build(config['dataset'])
-    support = measure_support(store, dataset, store.complete_views(), rule['top'], rule['index'])
-    kept = keep_samples(support, rule['rule'])
-    samples = [dataset.get_data_info(i) for i in range(len(dataset))]
-    names = [sample['sample_key'] for sample, keep in zip(samples, kept, strict=True) if keep]
-    (folder / 'kept.txt').write_text(''.join(f'{name}\n' for name in names))
-    wrong = np.array(['true_label' in sample for sample in samples])
-    return dict(kept=int(kept.sum()), wrong=int(wrong.sum()), wrong_kept=int((wrong & kept).sum()))
-
-
-def speed(config: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of networks, and images per second and core in eager PyTorch, by processor time; they take turns."""
-    init_default_scope('mmpretrain')
-    batch = torch.randn(config['speed']['batch'], 3, photos.SIZE, photos.SIZE)
-    models = {name: MODELS.build(model).eval() for name, model in config['speed']['models'].items()}
-    parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
-    for model in models.values():
-        if hasattr(getattr(model, 'backbone', None), 'fuse'):
-            model.backbone.fuse()
-
-    def step(model: nn.Module) -> float:
-        start = time.process_time()
-        with torch.inference_mode():
-            model(batch, mode='tensor')
-        return time.process_time() - start
-
-    found = compare({name: partial(step, model) for name, model in models.items()}, config['speed']['repeats'])
-    return dict(parameters=parameters, images_per_second={
-        name: len(batch) / row['median_s'] for name, row in found.items()})
