@@ -31,7 +31,7 @@ class Size:
     lengths: tuple[int, ...] = (10, 40, 100)
     seeds: tuple[int, ...] = (0, 1, 2)
     students: tuple[str, ...] = ('0.26 M', '0.86 M')
-    rates: tuple[float, ...] = (3e-3, 6e-3)
+    rates: tuple[float, ...] = (1e-3, 3e-3)
     finetuning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     probing_rates: tuple[float, ...] = (3e-3, 3e-2)
     photos: int | None = None
