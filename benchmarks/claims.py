@@ -21,6 +21,7 @@ from evidence.pretraining import PRETRAINING
 from evidence.students import DEPLOYMENT, OTHER_STUDENTS
 from evidence.sweeps import DATA_SCALE, LABEL_WEIGHT, TOPK, VIEWS
 from evidence.teachers import TEACHERS
+from evidence.tinymim import TINYMIM
 from evidence.transfer import TRANSFER
 from evidence.worker import carry_out
 from rich.console import Console
@@ -32,8 +33,8 @@ from mmtinyvit.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks/evidence/results'
 CLAIMS = {claim.name: claim for claim in (  # in the order of the page
-    PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, ONLINE, DATA_SCALE, TEACHERS, OTHER_STUDENTS, NOISE, TRANSFER,
-    DEPLOYMENT)}
+    PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, ONLINE, DATA_SCALE, TEACHERS, OTHER_STUDENTS, NOISE, TINYMIM,
+    TRANSFER, DEPLOYMENT)}
 
 
 def parse_args() -> argparse.Namespace:

@@ -69,10 +69,10 @@ class KeptViews(SeededAugment):
 def keep_views(dataset: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A dataset's config whose views are kept below ``folder``, apart from those that other transforms make.
 
-    A dataset that does not load and augment by seed first stays as it is.
+    A dataset whose views are not of the claims' size, or not made by seed, stays as it is.
     """
     load, augment, *rest = dataset['pipeline']
-    if augment['type'] != 'mmtinyvit.SeededAugment':
+    if augment['type'] != 'mmtinyvit.SeededAugment' or augment['transforms'][0]['scale'] != SIZE:
         return dict(dataset)
     made_by = hashlib.blake2b(json.dumps([load, augment], sort_keys=True).encode(), digest_size=6).hexdigest()
     kept = augment | dict(type=KeptViews.__name__, load=load, folder=str(folder / made_by),

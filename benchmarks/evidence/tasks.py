@@ -1,6 +1,7 @@
 """Steps that neither save a store nor train: labels are cleaned, networks timed, digits written, features tried out."""
 import runpy
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from harness import compare
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from tinymim_learns import DIGITS, IMAGENETTE, random_teacher
 from torch import nn
 
 from mmtinyvit.apis.networks import count_parameters, pre_logits
@@ -21,9 +23,10 @@ from mmtinyvit.store import LogitStore
 
 from .photos import SIZE
 
-__all__ = ['TASKS']
+__all__ = ['SETTINGS', 'TASKS']
 
 Result = dict[str, Any]
+SETTINGS = dict(digits=DIGITS, photos=IMAGENETTE)  # of TinyMIM
 
 
 def clean(config: dict[str, Any], folder: Path) -> Result:
@@ -87,4 +90,10 @@ def few_shot(config: dict[str, Any], _: Path) -> Result:
     return dict(top1=accuracy[shots[-1]], images=0, shots=accuracy)
 
 
-TASKS = dict(clean=clean, speed=speed, digits=digits, few_shot=few_shot)
+def random_vit(config: dict[str, Any], folder: Path) -> Result:
+    """Write the weights of a teacher of TinyMIM that nobody trained."""
+    random_teacher(replace(SETTINGS[config['random_vit']], out=folder))
+    return {}
+
+
+TASKS = dict(clean=clean, speed=speed, digits=digits, few_shot=few_shot, random_vit=random_vit)

@@ -101,7 +101,10 @@ def metered(folder: Path) -> Iterator[None]:
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
-    """Train from the last checkpoint on, if there is one; returns the accuracies by epoch."""
+    """Train from the last checkpoint on, if there is one.
+
+    Returns how much it saw, and the accuracies by epoch if it is tested.
+    """
     work = Path(config['work_dir'])
     if work.is_dir() and find_latest_checkpoint(str(work)):
         config |= dict(resume=True, load_from=None)
@@ -111,12 +114,15 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     last = work / f'epoch_{runner.max_epochs}.pth'
     (work.parent / 'last.pth').unlink(missing_ok=True)
     os.link(last, work.parent / 'last.pth')
+    seen = dict(images=runner.max_epochs * len(runner.train_dataloader.dataset),
+                parameters=sum(p.numel() for p in getattr(model, 'backbone', model).parameters()))
+    if 'val_dataloader' not in config:
+        return seen
     curve = accuracies(work)
     if not curve or curve[-1]['epoch'] < runner.max_epochs:  # killed between the last checkpoint and the test
         nothing = dict(top1=0., choosing=0.)  # MMDetection gives no precision where nothing was detected
         curve.append(dict(epoch=runner.max_epochs, **(score(runner.val()) or nothing)))
-    return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
-                parameters=sum(p.numel() for p in getattr(model, 'backbone', model).parameters()))
+    return dict(curve=curve, **curve[-1], **seen)
 
 
 def accuracies(work: Path) -> list[dict[str, float]]:
