@@ -8,7 +8,7 @@ from .photos import PHOTOS
 from .recipes import LITE2, Training, save_store, teacher_model
 from .step import Step
 
-__all__ = ['Arm', 'Size', 'short_rate']
+__all__ = ['Arm', 'Size', 'best_rate', 'rate_tries']
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,11 @@ class Size:
 
     def stored_rate(self, lab: Lab) -> float:
         """The learning rate that is best for the main store."""
-        arm = Arm('store', self.base.with_(store=self.store()))
-        return lab.best(lambda rate: arm.step(rate, 0), self.rates)
+        return best_rate(lab, self, self.base.with_(store=self.store()), 'store')
+
+    def label_rate(self, lab: Lab) -> float:
+        """The learning rate that is best for all labels."""
+        return best_rate(lab, self, self.base, 'labels')
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,13 @@ class Arm:
         return steps
 
 
-def short_rate(lab: Lab, size: Size, training: Training, name: str) -> float:
-    """The learning rate that is best at the shortest length, for students that are compared over it or over sizes."""
-    arm = Arm(name, training.with_(epochs=size.lengths[0]))
+def rate_tries(size: Size, training: Training, name: str) -> Arm:
+    """The trainings that show which learning rate is best for a student: the others' are as short as any."""
+    own = training.student == size.students[0]
+    return Arm(name, training if own else training.with_(epochs=size.lengths[0]))
+
+
+def best_rate(lab: Lab, size: Size, training: Training, name: str) -> float:
+    """The learning rate that is best for a student, of those of the size."""
+    arm = rate_tries(size, training, name)
     return lab.best(lambda rate: arm.step(rate, 0), size.rates)

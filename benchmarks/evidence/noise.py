@@ -18,9 +18,8 @@ def rows(lab: Lab) -> Iterator[Row]:
     size, epochs = Size.of(lab), max(1, Size.of(lab).pretraining // 2)
     base, store = size.base.with_(epochs=epochs), size.store()
     cleaning = {flipped: clean_labels(f'clean {flipped:.0%}', store, flipped, size.subset) for flipped in FLIPPED}
-    labels = Arm('labels', size.base)
-    lab.start([*cleaning.values(), *labels.tries(size.rates)])
-    rates = {STORED: size.stored_rate(lab), LABELS: lab.best(lambda rate: labels.step(rate, 0), size.rates)}
+    lab.start(list(cleaning.values()))
+    rates = {STORED: size.stored_rate(lab), LABELS: size.label_rate(lab)}
     steps, used = {}, {}
     for flipped, step in cleaning.items():
         found = lab.results([step])[0]

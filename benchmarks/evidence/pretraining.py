@@ -3,7 +3,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .arm import Arm, Size
+from .arm import Arm, Size, best_rate, rate_tries
 from .claim import VERDICTS, Claim, Row, noise_of, row_of
 from .lab import Lab
 from .photos import PHOTOS
@@ -32,6 +32,7 @@ def rows(lab: Lab) -> Iterator[Row]:
 def few_labels(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Row]:
     """The pool's classes, of which one in a hundred or one in ten photos has a label."""
     stored, labels = Arm('store', base.with_(store=store)), Arm('labels', base)
+    lab.start([*labels.tries(size.rates), *stored.tries(size.rates)])  # the store may still be in the making
     yield from compare(lab, size, FEW, stored, labels, base, size.pool, [(1, size.share(0.01)), (10, size.share(0.1))])
 
 
@@ -59,8 +60,8 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
             shares: Sequence[tuple[int, float]]) -> Iterator[Row]:
     """Pretrained from a store, from labels, or not; then trained with a share of the labels, for equal images in all.
     """
-    lab.start([*labels.tries(size.rates), *stored.tries(size.rates)])  # the store may still be in the making
-    pretrained = {arm.name: arm.seeds(lab, size.rates, size.seeds) for arm in (labels, stored)}
+    rates = {labels.name: size.label_rate(lab), stored.name: size.stored_rate(lab)}
+    pretrained = {arm.name: arm.seeds(lab, [rates[arm.name]], size.seeds) for arm in (labels, stored)}
     own = f'{group}: pretraining' if group == FEW else f'{group}: pretraining, on its own classes'
     yield row_of(own, LABELS, lab.results(pretrained[labels.name]))
     yield row_of(own, STORED, lab.results(pretrained[stored.name]))
@@ -80,21 +81,18 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
             for name, start in (('store', stored), ('all labels', labels)):
                 arms[f'{name}, then a linear probe'] = Arm(
                     f'{start.name} probe', finetuning.with_(frozen=True), pretrained[start.name], share)
-        rates = {name: size.rates if arm.start is None else size.probing_rates if arm.training.frozen else
-                 size.finetuning_rates for name, arm in arms.items()}
+        choices = {name: size.rates if arm.start is None else size.probing_rates if arm.training.frozen else
+                   size.finetuning_rates for name, arm in arms.items()}
         for name, arm in arms.items():
-            lab.start(arm.tries(rates[name]))
+            lab.start(arm.tries(choices[name]))
         for name, arm in arms.items():
             yield row_of(f'{group}: {percent} % labelled', name,
-                         lab.results(arm.seeds(lab, rates[name], size.seeds)), 0 if arm.start is None else seen)
+                         lab.results(arm.seeds(lab, choices[name], size.seeds)), 0 if arm.start is None else seen)
 
 
 # ---------------------------------------------------------------- when it overtakes all labels
 def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Row]:
-    """Trainings of several lengths: from the store, from all labels, and from the store with a fifth on labels.
-
-    Each takes the learning rates that are best at the shortest length.
-    """
+    """Trainings of several lengths: from the store, from all labels, and from the store with a fifth on labels."""
     for student in size.students:
         stored, labels = base.with_(student=student, store=store), base.with_(student=student)
 
@@ -103,10 +101,10 @@ def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[R
             return {STORED: Arm(f'{student} store {epochs}', stored.with_(epochs=epochs)),
                     LABELS: Arm(f'{student} labels {epochs}', labels.with_(epochs=epochs))}
 
-        shortest = arms(size.lengths[0])
-        for arm in shortest.values():
-            lab.start(arm.tries(size.rates))
-        rates = {name: lab.best(lambda rate, arm=arm: arm.step(rate, 0), size.rates) for name, arm in shortest.items()}
+        ways = {STORED: stored, LABELS: labels}
+        for name, training in ways.items():
+            lab.start(rate_tries(size, training, f'{student} {name}').tries(size.rates))
+        rates = {name: best_rate(lab, size, training, f'{student} {name}') for name, training in ways.items()}
         steps = {(name, epochs): arm.step(rates[name], 0) for epochs in size.lengths
                  for name, arm in arms(epochs).items()}
         after = {epochs: Arm(f'{student} store then labels {epochs}', labels.with_(
@@ -120,7 +118,7 @@ def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[R
         lab.start(list(last.values()))
         for epochs in size.lengths:
             group = f'{ALL}: {student}'
-            for name in shortest:
+            for name in ways:
                 yield row_of(group, name, lab.results([steps[name, epochs]]), epochs=epochs)
             yield row_of(group, 'store, then all labels', lab.results([last[epochs]]), epochs * 4 // 5 * size.pool,
                          epochs=epochs)
@@ -131,8 +129,7 @@ def stronger(lab: Lab, size: Size, base: Training) -> Iterator[Row]:
     views = 2 * size.views
     store = size.store(title='store of strong views', views=views, strong=True)
     for name, training in ((STORED, base.with_(store=store, strong=True)), (LABELS, base.with_(strong=True))):
-        plain = Arm(name, training.with_(strong=False, store=training.store and size.store()))
-        rate = lab.best(lambda rate, plain=plain: plain.step(rate, 0), size.rates)
+        rate = size.label_rate(lab) if training.store is None else size.stored_rate(lab)
         yield row_of(f'{views} views, stronger augmentation', name,
                      lab.results([Arm(f'{name}, strong', training).step(rate, 0)]), epochs=size.pretraining)
 

@@ -19,11 +19,11 @@ SMALL = dict(  # of the chain: the student's own student
     digits=dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=128),
     photos=dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=192))
 LENGTHS = dict(  # batches: of the MAE, of the distillation, of the finetuning
-    digits=(1000, 600, 100), photos=(3000, 1500, 300))
+    digits=(1000, 600, 100), photos=(1500, 750, 150))
 LABELS = dict(digits=0.08, photos=0.1)  # the share of the images that has labels: 104 and 750
 LOSS, CHAIN, BLOCK = 'loss', 'chain', 'target block'
 Finetuning = Callable[[float, int], Step]  # by rate and seed
-BLOCKS = dict(digits=(1, 2, 4), photos=(2, 3, 4, 6))  # of the teacher, beside the one that all others take
+BLOCKS = dict(digits=(1, 2, 4), photos=(3, 6))  # of the teacher, beside the one that all others take
 
 
 class Trials:

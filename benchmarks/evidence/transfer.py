@@ -29,10 +29,9 @@ def rows(lab: Lab) -> Iterator[Row]:
     *halves, others = five_classes(size, size.base, store)
     whole = (Arm('store', size.base.with_(store=store)), Arm('labels', size.base))
     lab.start([digits])
-    for arm in (*halves, *whole):
-        lab.start(arm.tries(size.rates))
-    five, ten = (dict(zip((STORED, LABELS), (arm.seeds(lab, size.rates, size.seeds) for arm in arms), strict=True))
-                 | {RANDOM: [None] * len(size.seeds)} for arms in (halves, whole))
+    rates = size.stored_rate(lab), size.label_rate(lab)
+    five, ten = ({name: arm.seeds(lab, [rate], size.seeds) for name, arm, rate in zip(
+        (STORED, LABELS), arms, rates, strict=True)} | {RANDOM: [None] * len(size.seeds)} for arms in (halves, whole))
     yield from probes(lab, size, five, others)
     photos = test_loader(indices=list(range(CLASSES // 2 * PER_CLASS, CLASSES * PER_CLASS, 5 if lab.quick else 1)))
     yield from few_shot(lab, size, 'few-shot, the other five classes', five, photos, size.pool // 2)
