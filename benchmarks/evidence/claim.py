@@ -109,7 +109,7 @@ def _write(claim: Claim, rows: Sequence[Row], complete: bool, lab: Lab, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{claim.name}.json').write_text(json.dumps(dict(
         claim=claim.name, complete=complete, effect=effect, verdict=verdict, quick=lab.quick,
-        steps=len(results), core_hours=round(sum(each['cpu_seconds'] for each in results) / 3600, 2),
+        seconds={key: round(each['cpu_seconds']) for key, each in sorted(lab.used.items())},  # of a core, by step
         machine=results[0]['machine'] if results else '', versions=sorted({each['version'] for each in results}),
         rows=[asdict(row) | dict(facts=dict(row.facts)) for row in rows]), indent=1) + '\n')
 

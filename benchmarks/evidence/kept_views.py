@@ -1,6 +1,7 @@
 """Views that several trainings read are made once: the same pixels, from a file."""
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class KeptViews(SeededAugment):
     def __init__(self, load: dict, photos: str, folder: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.load = TRANSFORMS.build(load)
-        names = sorted(path.relative_to(photos).as_posix() for path in Path(photos).glob('*/*'))
+        names = sorted(f'{entry.name}/{name}' for entry in os.scandir(photos) for name in os.listdir(entry))
         self.rows = {name: row for row, name in enumerate(names)}
         self.folder = Path(folder)
         self.files: dict[int, np.memmap] = {}

@@ -148,10 +148,10 @@ def judge(rows: Sequence[Row]) -> tuple[str, str]:
             stored, scratch, labels = (found[part, name] for name in (
                 'store, then finetuned', 'from scratch', 'all labels, then finetuned'))
             gain, gap, spread = stored.mean - scratch.mean, stored.mean - labels.mean, noise_of([stored, labels])
-            aim = f' (aim {AIMS[percent]:g})' if group == FEW else ''
+            aim = f' (aim {AIMS[percent]:g})' if group == FEW else ' on other classes'
             margins += [gain - AIMS[percent], gap + spread] if group == FEW else [gap + spread]
-            sentences.append(f'{percent} % of the labels of {group}: {gain:+.1f} points over scratch{aim}, {gap:+.1f} '
-                             f'(spread {spread:.1f}) over label pretraining')
+            sentences.append(f'with {percent} % of the labels {gain:+.1f} points over scratch{aim}, {gap:+.1f} over '
+                             f'label pretraining (spread {spread:.1f})')
     noise = noise_of(rows)
     result = VERDICTS[0] if min(margins) >= 0 else VERDICTS[1] if min(margins) < -noise else VERDICTS[2]
     return '; '.join([*sentences, crossing(rows)]), result

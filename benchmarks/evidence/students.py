@@ -32,12 +32,6 @@ def row(group: str, name: str, lab: Lab, step: Step, speed: Step, student: str) 
                   **{SPEED: round(network['images_per_second'][student])})
 
 
-def gains(rows: Sequence[Row], key: Any) -> dict[str, float]:
-    """By ``key`` of the rows, how far the store is before the labels."""
-    stored = {key(row): row.mean for row in rows if STORED in row.name}
-    return {each: stored[each] - row.mean for row in rows if LABELS in row.name for each in [key(row)]}
-
-
 # ---------------------------------------------------------------- other students
 def student_rows(lab: Lab) -> Iterator[Row]:
     size = Size.of(lab)
@@ -101,9 +95,13 @@ def deployment_rows(lab: Lab) -> Iterator[Row]:
 
 
 def judge_deployment(rows: Sequence[Row]) -> tuple[str, str]:
-    found = gains(rows, lambda each: dict(each.facts)[SPEED])
-    effect = 'store over labels: ' + ', '.join(f'{gain:+.1f} at {rate:,} images/s' for rate, gain in found.items())
-    return effect, verdict(found.values(), rows)
+    labels = {each.name.removesuffix(LABELS): each.mean for each in rows if each.name.endswith(LABELS)}
+    gains, sentences = [], []
+    for each in rows:
+        if each.name.endswith(STORED):
+            gains.append(each.mean - labels[each.name.removesuffix(STORED)])
+            sentences.append(f'{gains[-1]:+.1f} at {dict(each.facts)[SPEED]:,} images/s')
+    return 'store over labels: ' + ', '.join(sentences), verdict(gains, rows)
 
 
 def draw_deployment(rows: Sequence[Row], axes: Any) -> None:

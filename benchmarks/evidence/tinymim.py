@@ -156,9 +156,13 @@ def judge(rows: Sequence[Row]) -> tuple[str, str]:
 
 
 def draw(rows: Sequence[Row], axes: Any) -> None:
-    names = [f'{row.name} ({row.group.split(":")[0]})' for row in rows]
-    axes.barh(names, [row.mean for row in rows], xerr=[row.spread or 0. for row in rows])
-    axes.tick_params(axis='y', labelsize=6)
+    """The losses, on each kind of images."""
+    names = list(dict.fromkeys(row.name for row in rows if row.group.endswith(f': {LOSS}')))
+    for number, data in enumerate(dict.fromkeys(row.group.split(':')[0] for row in rows)):
+        found = [row for row in rows if row.group == f'{data}: {LOSS}']
+        axes.barh([names.index(row.name) + .4 * number - .2 for row in found], [row.mean for row in found],
+                  xerr=[row.spread or 0. for row in found], height=.4, label=data)
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlabel='top-1 after finetuning (%)')
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from evidence.kept_views import keep_views  # noqa: E402
 from evidence.lab import Lab, Pending  # noqa: E402
 from evidence.page import write_page  # noqa: E402
 from evidence.photos import pipeline, train_loader  # noqa: E402
+from evidence.pretraining import crossing_of  # noqa: E402
 from evidence.recipes import Training  # noqa: E402
 from evidence.step import Step  # noqa: E402
 
@@ -163,7 +165,7 @@ def test_rows_are_written_as_they_come(lab, tmp_path):
     found = load_result(tmp_path, 'made_up')
     first, second = found['rows']
     assert (first.mean, first.spread, dict(first.facts)) == (2., pytest.approx(2**.5), dict(K=5))
-    assert second.images == 207 and len(second.top1) == 2 and found['steps'] == 2
+    assert second.images == 207 and len(second.top1) == 2 and len(found['seconds']) == 2
     pages = []
     for name in ('one', 'two'):
         (tmp_path / name).mkdir()
@@ -173,6 +175,44 @@ def test_rows_are_written_as_they_come(lab, tmp_path):
     page = pages[0]['evidence.md'].decode()
     assert '| [Made up](#made-up) | nothing | +1 | holds |' in page
     assert '| first | 5 | 10 | 2.0 ± 1.4 | 2 |' in page and 'claims.py made_up' in page
+
+
+def test_the_page_of_what_is_not_measured(tmp_path):
+    """It names every claim, and shows those that were begun."""
+    begun, other = claim_of(lambda lab: ()), replace(claim_of(lambda lab: ()), name='other', title='Another')
+    write_page([begun, other], tmp_path, tmp_path)
+    page = (tmp_path / 'evidence.md').read_text()
+    assert '| Made up | nothing |  | not measured yet |' in page and 'Nothing has been measured yet.' in page
+    (tmp_path / 'made_up.json').write_text(json.dumps(dict(
+        complete=False, effect='', verdict='not finished', machine='here', seconds=dict(a=3600, b=1800),
+        rows=[dict(group='', name='first', images=10, top1=[1.], facts={})])))
+    write_page([begun, other], tmp_path, tmp_path)
+    page = (tmp_path / 'evidence.md').read_text()
+    assert '| [Made up](#made-up) | nothing |  | not finished |' in page and '| first | 10 | 1.0 | 1 |' in page
+    assert '| Another | nothing |  | not measured yet |' in page and '## Another' not in page
+    assert 'took 1.5 core hours in all, about 0.8 hours on two cores' in page and '1 are not measured yet' in page
+
+
+def test_where_the_store_overtakes_all_labels():
+    labels = {10: 60., 40: 70., 100: 74.}
+    assert crossing_of({10: 50., 40: 60., 100: 73.}, labels) is None
+    assert crossing_of({10: 61., 40: 71., 100: 75.}, labels) == 0
+    assert crossing_of({10: 61., 40: 68., 100: 76.}, labels) == pytest.approx(4000**.5)  # halfway, by the logarithm
+    assert crossing_of({10: 61., 40: 68., 100: 74.}, labels) is None  # equal is not ahead
+
+
+def test_wrong_labels(data):
+    """The same ones each time, and each another class."""
+    def labels(flipped: float) -> list[int]:
+        config = train_loader(pipeline(), flipped=flipped)['dataset'] | dict(data_root=str(data / 'imagenette96'))
+        dataset = DATASETS.build(config)
+        return [dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))]
+
+    true = labels(0.)
+    for flipped in (0.2, 0.4):
+        wrong = labels(flipped)
+        assert wrong == labels(flipped) and set(wrong) <= set(range(10))
+        assert sum(one != other for one, other in zip(true, wrong, strict=True)) == round(flipped * len(true))
 
 
 def test_verdicts():
@@ -202,7 +242,7 @@ def test_a_claim_in_miniature(name, tmp_path_factory):
     assert measure(CLAIMS[name], Lab(work / 'steps', Path(root), quick=True), work)
     found = load_result(work, name)
     assert found['complete'] and found['quick'] and found['verdict'] != 'not finished'
-    assert all(0 <= top1 <= 100 and row.images > 0 for row in found['rows'] for top1 in row.top1)
+    assert all(0 <= top1 <= 100 and row.images >= 0 for row in found['rows'] for top1 in row.top1)
     (work / 'docs').mkdir(exist_ok=True)
     write_page([CLAIMS[name]], work, work / 'docs')
     assert found['effect'] in (work / 'docs/evidence.md').read_text()
