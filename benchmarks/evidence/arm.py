@@ -25,6 +25,7 @@ class Size:
         photos: Of the pool; None takes all.
         views: Of the main store.
         test_every: One in so many of the validation photos is tested.
+        teacher_side: Pixels of the views as the teacher sees them.
     """
     pretraining: int = 40
     finetuning: int = 4
@@ -37,13 +38,14 @@ class Size:
     photos: int | None = None
     views: int = 8
     test_every: int = 1
+    teacher_side: int = 160
 
     @staticmethod
     def of(lab: Lab) -> 'Size':
         """The size of a lab's claims."""
         if not lab.quick:
             return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125)
+        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125, 64)
 
     @property
     def indices(self) -> range:
@@ -71,8 +73,12 @@ class Size:
     def store(self, *teachers: dict, title: str = 'store of Lite2', views: int | None = None, topk: int = 10,
               strong: bool = False) -> Step:
         """A store of the pool; by default the main one, of the Lite2 teacher."""
-        return save_store(title, teachers or [teacher_model(LITE2)], views or self.views, topk, photos=self.photos,
+        return save_store(title, teachers or [self.teacher()], views or self.views, topk, photos=self.photos,
                           strong=strong)
+
+    def teacher(self, name: dict = LITE2) -> dict:
+        """A teacher's config."""
+        return teacher_model(name, self.teacher_side)
 
     def stored_rate(self, lab: Lab) -> float:
         """The learning rate that is best for the main store."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from .arm import Arm, Size
 from .claim import Claim, Row, noise_of, row_of
 from .lab import Lab
-from .recipes import LITE2, teacher_model
 
 __all__ = ['ONLINE']
 
@@ -17,7 +16,7 @@ def rows(lab: Lab) -> Iterator[Row]:
     store, rate = size.store(), size.stored_rate(lab)
     base = size.base.with_(epochs=size.views, tests=1, timed=True,
                            subset=(*size.subset, ('share', 0.5), ('share_seed', 0)))
-    beside = base.with_(online=teacher_model(LITE2))
+    beside = base.with_(online=size.teacher())
     arms = {STORED: base.with_(store=store), ROUNDED: beside, EXACT: beside.with_(codec='exact')}
     steps = {name: [Arm(f'teacher {name}', training).step(rate, seed) for seed in (
         size.seeds[:1] if name == ROUNDED else size.seeds)] for name, training in arms.items()}

@@ -7,7 +7,6 @@ from mmtinyvit.store import make_codec
 from .arm import Arm, Size
 from .claim import Claim, Row, noise_of, row_of, verdict
 from .lab import Lab
-from .recipes import LITE2, teacher_model
 
 __all__ = ['DATA_SCALE', 'LABEL_WEIGHT', 'TOPK', 'VIEWS']
 
@@ -111,7 +110,7 @@ def views_rows(lab: Lab) -> Iterator[Row]:
     base = size.base.with_(epochs=epochs, tests=1, timed=True)
     counts = [1, 2, 4, 8] if size.views == 8 else [1, 2]
     steps = {count: Arm(f'{count} views', base.with_(store=store, views=count)).step(rate, 0) for count in counts}
-    fresh = Arm('teacher beside the student', base.with_(online=teacher_model(LITE2))).step(rate, 0)
+    fresh = Arm('teacher beside the student', base.with_(online=size.teacher())).step(rate, 0)
     lab.start([*steps.values(), fresh])
     for count, step in steps.items():
         found = lab.results([step])
