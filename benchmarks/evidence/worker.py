@@ -28,7 +28,7 @@ from .tasks import TASKS
 
 __all__ = ['carry_out']
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # for projects/
 SECONDS = 1  # between two notes of the time that a step has taken
 
 
@@ -47,7 +47,6 @@ def carry_out(folder: Path, threads: int) -> None:
             env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
                 type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
         timed = config.pop('timed', False)  # what it took is compared: each view is made anew
-        sys.path.append(str(ROOT))  # for projects/
         for module in config.pop('modules', ()):
             import_module(module)
         with metered(folder / 'spent'):
