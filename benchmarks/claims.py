@@ -14,11 +14,16 @@ from pathlib import Path
 from evidence.claim import load_result, measure
 from evidence.correlation import CORRELATION
 from evidence.lab import Lab
+from evidence.noise import NOISE
+from evidence.online import ONLINE
 from evidence.page import write_page
 from evidence.photos import data_folder
 from evidence.pretraining import PRETRAINING
+from evidence.students import DEPLOYMENT, OTHER_STUDENTS
 from evidence.sweeps import DATA_SCALE, LABEL_WEIGHT, TOPK, VIEWS
 from evidence.teachers import TEACHERS
+from evidence.tinymim import TINYMIM
+from evidence.transfer import TRANSFER
 from evidence.worker import carry_out
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +33,9 @@ from mmtinyvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks/evidence/results'
-CLAIMS = {claim.name: claim for claim in (PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, DATA_SCALE, TEACHERS, CORRELATION)}
+CLAIMS = {claim.name: claim for claim in (  # in the order of the page
+    PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, ONLINE, DATA_SCALE, TEACHERS, OTHER_STUDENTS, NOISE, CORRELATION,
+    TINYMIM, TRANSFER, DEPLOYMENT)}
 
 
 def parse_args() -> argparse.Namespace:

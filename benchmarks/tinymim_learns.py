@@ -134,14 +134,49 @@ def train(setting: Setting, name: str, model: dict, steps: int, rate: float, loa
     return out
 
 
-def mae(setting: Setting) -> Path:
+def mae_model(setting: Setting) -> dict:
     """The teacher: mmpretrain's MAE."""
     decoder = dict(type='MAEPretrainDecoder', patch_size=setting.patch, num_patches=(setting.size // setting.patch)**2,
                    embed_dim=setting.teacher['embed_dims'], decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4)
     head = dict(type='MAEPretrainHead', patch_size=setting.patch,
                 loss=dict(type='PixelReconstructionLoss', criterion='L2'))
-    model = dict(type='MAE', backbone=vit(setting, setting.teacher, 'MAEViT', mask_ratio=0.6), neck=decoder, head=head)
-    return train(setting, 'mae', model, setting.teacher_steps, 2e-3)
+    return dict(type='MAE', backbone=vit(setting, setting.teacher, 'MAEViT', mask_ratio=0.6), neck=decoder, head=head)
+
+
+def student_model(setting: Setting, loss: str, student: dict, teacher: dict, checkpoint: str, block: int,
+                  heads: int | None = None) -> dict:
+    """A ViT that learns from a block of a teacher.
+
+    Args:
+        setting: Of the images.
+        loss: Of :data:`LOSSES`.
+        student, teacher: Widths and depths.
+        checkpoint: The teacher's weights.
+        block: Of the teacher, from 1.
+        heads: Of a teacher that was such a student: those of its last block, which the student's gets too.
+    """
+    losses = dict(type=LOSSES[loss])
+    if loss != 'relation':
+        losses |= dict(student_dims=student['embed_dims'], teacher_dims=teacher['embed_dims'])
+    backbone = vit(setting, student, 'MAEViT', last_heads=heads or teacher['num_heads'])
+    return dict(type='mmtinyvit.TinyMIM', backbone=backbone, losses=[losses], teacher=dict(
+        backbone=vit(setting, teacher, last_heads=heads), checkpoint=checkpoint, block=block))
+
+
+def classifier_model(backbone: dict, width: int) -> dict:
+    """A classifier of ten classes on a backbone with so many channels."""
+    return dict(type='ImageClassifier', backbone=backbone, head=dict(
+        type='LinearClsHead', num_classes=10, loss=dict(type='CrossEntropyLoss'), in_channels=width))
+
+
+def plain_vit(setting: Setting, arch: dict) -> dict:
+    """The ViT as a classifier takes it: the mean of its last tokens."""
+    return vit(setting, arch, out_type='avg_featmap', final_norm=False)
+
+
+def mae(setting: Setting) -> Path:
+    """Train the teacher."""
+    return train(setting, 'mae', mae_model(setting), setting.teacher_steps, 2e-3)
 
 
 def random_teacher(setting: Setting) -> Path:
@@ -159,22 +194,19 @@ def random_teacher(setting: Setting) -> Path:
 def accuracy(setting: Setting, name: str) -> float:
     """Distil as ``name`` says, finetune, and return the accuracy in percent."""
     tiny = dict(type='mmtinyvit.TinyViT', arch=setting.tiny_vit) if name.startswith('TinyViT') else None
-    width, begin = setting.student['embed_dims'], None
+    begin = None
     if 'scratch' not in name:
-        loss = dict(type=LOSSES[name.removeprefix('TinyViT ').split(',')[0]])
-        if 'relation' not in name:
-            loss |= dict(student_dims=width, teacher_dims=setting.teacher['embed_dims'])
         source = random_teacher(setting) if 'random' in name else mae(setting)
-        teacher = dict(backbone=vit(setting, setting.teacher), checkpoint=str(source / 'last.pth'), block=setting.block)
-        student = tiny or vit(setting, setting.student, 'MAEViT', last_heads=setting.teacher['num_heads'])
-        stages = dict(stages=(2, 3)) if tiny and setting.size == 32 else {}  # stage 4 of 32 pixels is a single token
-        model = dict(type='mmtinyvit.TinyMIM', backbone=student, teacher=teacher, losses=[loss], **stages)
+        model = student_model(setting, name.removeprefix('TinyViT ').split(',')[0], setting.student, setting.teacher,
+                              str(source / 'last.pth'), setting.block)
+        if tiny:
+            stages = dict(stages=(2, 3)) if setting.size == 32 else {}  # stage 4 of 32 pixels is a single token
+            model |= dict(backbone=tiny, **stages)
         begin = train(setting, name, model, setting.steps, 2e-3, jitter=True)
-    backbone = tiny or vit(setting, setting.student, out_type='avg_featmap', final_norm=False)
-    head = dict(type='LinearClsHead', num_classes=10, loss=dict(type='CrossEntropyLoss'),
-                in_channels=setting.tiny_vit['embed_dims'][-1] if tiny else width)
-    out = train(setting, f'{name}, finetuned for {setting.finetuning_steps} steps', dict(
-        type='ImageClassifier', backbone=backbone, head=head), setting.finetuning_steps, 5e-4, begin, labels=True)
+    model = classifier_model(tiny, setting.tiny_vit['embed_dims'][-1]) if tiny else classifier_model(
+        plain_vit(setting, setting.student), setting.student['embed_dims'])
+    out = train(setting, f'{name}, finetuned for {setting.finetuning_steps} steps', model, setting.finetuning_steps,
+                5e-4, begin, labels=True)
     return json.loads((out / 'result.json').read_text())['val/accuracy/top1']
 
 

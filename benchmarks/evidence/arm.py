@@ -8,7 +8,7 @@ from .photos import PHOTOS
 from .recipes import LITE2, Training, save_store, teacher_model
 from .step import Step
 
-__all__ = ['Arm', 'Size']
+__all__ = ['Arm', 'Size', 'best_rate', 'rate_tries']
 
 
 @dataclass(frozen=True)
@@ -20,30 +20,32 @@ class Size:
         finetuning: Afterwards, in images: as many as so many epochs over the pool have.
         lengths: Of the trainings that are compared over their length.
         seeds: Of the headlines.
-        students: Names in ``STUDENTS``; most claims take the first.
+        students: Names of :mod:`.networks`; most claims take the first.
         rates, finetuning_rates, probing_rates: Of which each way to train gets its best.
         photos: Of the pool; None takes all.
         views: Of the main store.
         test_every: One in so many of the validation photos is tested.
+        teacher_side: Pixels of the views as the teacher sees them.
     """
     pretraining: int = 40
     finetuning: int = 4
-    lengths: tuple[int, ...] = (10, 40, 120)
+    lengths: tuple[int, ...] = (10, 40, 100)
     seeds: tuple[int, ...] = (0, 1, 2)
     students: tuple[str, ...] = ('0.26 M', '0.86 M')
-    rates: tuple[float, ...] = (1e-3, 3e-3, 6e-3)
+    rates: tuple[float, ...] = (1e-3, 3e-3)
     finetuning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     probing_rates: tuple[float, ...] = (3e-3, 3e-2)
     photos: int | None = None
     views: int = 8
     test_every: int = 1
+    teacher_side: int = 160
 
     @staticmethod
     def of(lab: Lab) -> 'Size':
         """The size of a lab's claims."""
         if not lab.quick:
             return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 150, 2, 50)
+        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125, 64)
 
     @property
     def indices(self) -> range:
@@ -64,14 +66,27 @@ class Size:
         """A training from all labels, without a learning rate."""
         return Training(self.pretraining, 0., student=self.students[0], subset=self.subset, test_every=self.test_every)
 
-    def store(self, *teachers: dict, title: str = 'store of Lite2', views: int | None = None, topk: int = 10) -> Step:
+    def share(self, share: float) -> float:
+        """A share of the labels, or more of a pool so small that it would be of one photo."""
+        return share if self.photos is None else max(share, 0.5)
+
+    def store(self, *teachers: dict, title: str = 'store of Lite2', views: int | None = None, topk: int = 10,
+              strong: bool = False) -> Step:
         """A store of the pool; by default the main one, of the Lite2 teacher."""
-        return save_store(title, teachers or [teacher_model(LITE2)], views or self.views, topk, photos=self.photos)
+        return save_store(title, teachers or [self.teacher()], views or self.views, topk, photos=self.photos,
+                          strong=strong)
+
+    def teacher(self, name: dict = LITE2) -> dict:
+        """A teacher's config."""
+        return teacher_model(name, self.teacher_side)
 
     def stored_rate(self, lab: Lab) -> float:
         """The learning rate that is best for the main store."""
-        arm = Arm('store', self.base.with_(store=self.store()))
-        return lab.best(lambda rate: arm.step(rate, 0), self.rates)
+        return best_rate(lab, self, self.base.with_(store=self.store()), 'store')
+
+    def label_rate(self, lab: Lab) -> float:
+        """The learning rate that is best for all labels."""
+        return best_rate(lab, self, self.base, 'labels')
 
 
 @dataclass(frozen=True)
@@ -107,3 +122,15 @@ class Arm:
         steps = [self.step(rate, seed) for seed in seeds]
         lab.start(steps)
         return steps
+
+
+def rate_tries(size: Size, training: Training, name: str) -> Arm:
+    """The trainings that show which learning rate is best for a student: the others' are as short as any."""
+    own = training.student == size.students[0]
+    return Arm(name, training if own else training.with_(epochs=size.lengths[0]))
+
+
+def best_rate(lab: Lab, size: Size, training: Training, name: str) -> float:
+    """The learning rate that is best for a student, of those of the size."""
+    arm = rate_tries(size, training, name)
+    return lab.best(lambda rate: arm.step(rate, 0), size.rates)

@@ -24,12 +24,14 @@ class Row:
         images: Seen in all training that it took.
         top1: Percent, one for each seed.
         facts: Other columns.
+        metric: What ``top1`` is, if it is another percentage.
     """
     group: str
     name: str
     images: int
     top1: tuple[float, ...]
     facts: tuple[tuple[str, Any], ...] = ()
+    metric: str = 'top-1 (%)'
 
     @property
     def mean(self) -> float:
@@ -65,10 +67,11 @@ class Claim:
     draw: Callable[[Sequence[Row], Any], None] | None = None
 
 
-def row_of(group: str, name: str, results: Sequence[Result], before: int = 0, **facts: Any) -> Row:
+def row_of(group: str, name: str, results: Sequence[Result], before: int = 0, metric: str = Row.metric,
+           **facts: Any) -> Row:
     """A row of the results of one training with several seeds; ``before`` are images seen before it."""
     return Row(group, name, results[0]['images'] + before, tuple(result['top1'] for result in results),
-               tuple(facts.items()))
+               tuple(facts.items()), metric)
 
 
 def noise_of(rows: Sequence[Row]) -> float:
@@ -106,7 +109,7 @@ def _write(claim: Claim, rows: Sequence[Row], complete: bool, lab: Lab, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{claim.name}.json').write_text(json.dumps(dict(
         claim=claim.name, complete=complete, effect=effect, verdict=verdict, quick=lab.quick,
-        steps=len(results), core_hours=round(sum(each['cpu_seconds'] for each in results) / 3600, 2),
+        seconds={key: round(each['cpu_seconds']) for key, each in sorted(lab.used.items())},  # of a core, by step
         machine=results[0]['machine'] if results else '', versions=sorted({each['version'] for each in results}),
         rows=[asdict(row) | dict(facts=dict(row.facts)) for row in rows]), indent=1) + '\n')
 

@@ -1,4 +1,5 @@
 """The lab carries out steps, several at a time, and hands out their results."""
+import gc
 import os
 import subprocess
 import sys
@@ -102,12 +103,13 @@ class Lab:
         folder = step.prepare(self.root, self.data)
         self._do(step, folder)
         result = step.result(self.root)
-        shown = f'{result["top1"]:.1f} %' if 'top1' in result else 'saved'
+        shown = f'{result["top1"]:.1f} %' if 'top1' in result else 'done'
         Console().print(f'{step.title}: {shown}, {result["cpu_seconds"]:.0f} s of processor time', highlight=False)
         return result
 
     def _do(self, step: Step, folder: Path) -> None:
         if self.quick:
+            gc.freeze()  # each dataset collects garbage, which takes longer than a training of a few photos
             carry_out(folder, self.threads)
             return
         command = [sys.executable, str(Path(__file__).parents[1] / 'claims.py'), '--step', str(folder),

@@ -1,5 +1,5 @@
 """docs/en/evidence.md and its figures, from the claims and their results."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ HEAD = """# Evidence
 
 Does it pay? Each claim of the papers is measured by one command, on real photos: Imagenette, 7,500 photos of ten
 ImageNet classes to learn from and 2,500 others to judge by, whose teachers were trained on ImageNet-1K. Views and
-students have 64 pixels. `benchmarks/claims.py --page` writes this page from the results; what has not been measured is
-not here.
+students have 64 pixels, unless a claim says otherwise. `python benchmarks/claims.py --list` names the claims, and
+`--page` writes this page from the results. A command that was interrupted goes on where it was.
 
 """
 RULES = """
@@ -22,13 +22,13 @@ RULES = """
   Students from labels get views of their own in each epoch. Students from a store read its views in turn.
 - Each way to train gets the best of two or three learning rates, chosen with the first seed on a fifth of the
   validation photos (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of
-  their reference.
+  their reference. Students of other sizes choose theirs in short trainings of 10 epochs.
 - Headlines have three seeds; the tables show mean and standard deviation. A row with one seed has no deviation, and
   among such rows a difference below 1 point is not called an effect. Of a share of the labels each seed draws its own.
-- *Holds*: the effect is larger than the largest deviation over the seeds. *Not visible at this size*: it is smaller,
-  in either direction.
+- *Holds*: the effect is larger than the largest deviation over the seeds, or reaches the aims that the claim names.
+  *Not visible at this size*: it is smaller, in either direction.
 - Cost is the processor time of all trainings and stores that the claim reads. Claims share some of them, which are made
-  once.
+  once. A view that several trainings read is made once too, except where times are compared.
 - The teachers learned the photos' classes from labels, on ImageNet. A store carries some of that, and *no labels*
   means: none of this pool.
 """
@@ -39,12 +39,27 @@ def write_page(claims: Sequence[Claim], results: Path, docs: Path) -> None:
     found = {claim.name: load_result(results, claim.name) for claim in claims}
     measured = [(claim, found[claim.name]) for claim in claims if found[claim.name]]
     lines = ['| claim | published | measured here | verdict |', '|---|---|---|---|']
-    lines += [f'| [{claim.title}](#{anchor(claim)}) | {claim.published} | {result["effect"]} | {result["verdict"]} |'
-              for claim, result in measured]
-    if not measured:
-        lines = ['No claim has been measured yet.']
+    for claim in claims:
+        result = found[claim.name]
+        title = f'[{claim.title}](#{anchor(claim)})' if result else claim.title
+        effect, verdict = (result['effect'], result['verdict']) if result else ('', 'not measured yet')
+        lines.append(f'| {title} | {claim.published} | {effect} | {verdict} |')
     sections = [section(claim, result, docs) for claim, result in measured]
-    (docs / 'evidence.md').write_text(HEAD + '\n'.join(lines) + '\n' + RULES + ''.join(sections))
+    (docs / 'evidence.md').write_text(HEAD + '\n'.join(lines) + f'\n\n{cost(found)}' + RULES + ''.join(sections))
+
+
+def cost(found: Mapping[str, dict[str, Any] | None]) -> str:
+    """What all claims took together, as a line."""
+    seconds: dict[str, float] = {}
+    for result in found.values():
+        seconds |= result['seconds'] if result else {}
+    missing = [name for name, result in found.items() if not result]
+    if not seconds:
+        return 'Nothing has been measured yet.\n'
+    total = sum(seconds.values()) / 3600
+    left = f' {len(missing)} are not measured yet.' if missing else ''
+    return (f'The measured claims took {total:.1f} core hours in all, about {total / 2:.1f} hours on two cores, in '
+            f'{len(seconds)} stores and trainings.{left}\n')
 
 
 def anchor(claim: Claim) -> str:
@@ -57,8 +72,8 @@ def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
     unfinished = '' if result['complete'] else ' It is not finished: these are the rows that are there.'
     text = [f'\n## {claim.title}\n', f'{claim.question} {claim.setting}\n', f'Published: {claim.published}\n',
             f'```shell\nMMTINYVIT_DATA=... python benchmarks/claims.py {claim.name}\n```\n',
-            f'{result["steps"]} stores and trainings, {result["core_hours"]:.1f} core hours ({result["machine"]}).'
-            f'{unfinished}\n']
+            f'{len(result["seconds"])} stores and trainings, {sum(result["seconds"].values()) / 3600:.1f} core hours '
+            f'({result["machine"]}).{unfinished}\n']
     for group in dict.fromkeys(row.group for row in rows):
         text.append(table([row for row in rows if row.group == group], group, facts))
     if claim.draw and result['complete']:
@@ -69,7 +84,7 @@ def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
 def table(rows: Sequence[Row], group: str, facts: Sequence[str]) -> str:
     """A Markdown table of the rows of one group."""
     facts = [name for name in facts if any(name in dict(row.facts) for row in rows)]
-    lines = [f'| {group or "student"} | {" | ".join([*facts, "images seen", "top-1 (%)", "seeds"])} |',
+    lines = [f'| {group or "student"} | {" | ".join([*facts, "images seen", rows[0].metric, "seeds"])} |',
              '|---' + '|---:' * (len(facts) + 3) + '|']
     for row in rows:
         own = dict(row.facts)

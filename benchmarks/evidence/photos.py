@@ -3,13 +3,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.registry import METRICS
+import numpy as np
+from mmengine.registry import DATASETS, METRICS
 
+from mmtinyvit.datasets.image_datasets import ImageFolder
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import MappedAccuracy
 
-__all__ = ['CLASSES', 'IMAGENET_INDEX', 'NORM', 'PHOTOS', 'SIZE', 'HeldOutAccuracy', 'data_folder', 'pipeline',
-           'test_loader', 'train_loader']
+__all__ = ['CLASSES', 'IMAGENET_INDEX', 'NORM', 'PHOTOS', 'SIZE', 'HeldOutAccuracy', 'NoisyPhotos', 'data_folder',
+           'pipeline', 'test_loader', 'train_loader']
 
 PHOTOS, CLASSES, SIZE = 7500, 10, 64
 IMAGENET_INDEX = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # of the ten classes among ImageNet's 1,000
@@ -25,25 +27,34 @@ def data_folder() -> Path:
     return Path(folder)
 
 
-def pipeline(*read: dict, base_seed: int = 0) -> list[dict]:
-    """Load, augment by seed, perhaps read a store or map labels, pack: views of 64 pixels."""
+def pipeline(*read: dict, base_seed: int = 0, strong: bool = False) -> list[dict]:
+    """Load, augment by seed, perhaps read a store or map labels, pack: views of 64 pixels.
+
+    ``strong`` has smaller crops, and RandAugment as the paper's recipes.
+    """
+    colours = dict(type='mmtinyvit.RandAugment', policies='timm_increasing', num_policies=2, total_level=10,
+                   magnitude_level=9, magnitude_std=0.5)
     return [
         dict(type='mmtinyvit.LoadImage'),
         dict(type='mmtinyvit.SeededAugment', base_seed=base_seed, transforms=[
-            dict(type='mmtinyvit.RandomResizedCrop', scale=SIZE, crop_ratio_range=[0.35, 1.0]),
+            dict(type='mmtinyvit.RandomResizedCrop', scale=SIZE, crop_ratio_range=[0.2 if strong else 0.35, 1.0]),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)]),
+            colours if strong else dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)]),
         *read,
         dict(type='mmtinyvit.PackViewInputs')]
 
 
-def train_loader(transforms: list[dict], batch_size: int = 64, **subset: object) -> dict:
-    """The training photos, or a part of them: ``indices``, ``share`` and ``share_seed`` of the dataset."""
+def train_loader(transforms: list[dict], batch_size: int = 64, flipped: float = 0., **subset: object) -> dict:
+    """The training photos, or a part of them: ``indices``, ``share``, ``share_seed`` and ``keep`` of the dataset.
+
+    A share of ``flipped`` labels is wrong.
+    """
+    wrong = dict(type='NoisyPhotos', flipped=flipped) if flipped else {}
     return dict(
         batch_size=batch_size, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
         dataset=dict(type='mmtinyvit.ImageFolder', data_root='{data}/imagenette96', data_prefix='train',
-                     pipeline=transforms) | subset)
+                     pipeline=transforms) | wrong | subset)
 
 
 def test_loader(**subset: object) -> dict:
@@ -53,6 +64,27 @@ def test_loader(**subset: object) -> dict:
         collate_fn=dict(type='default_collate'),
         dataset=dict(type='mmtinyvit.ImageFolder', data_root='{data}/imagenette96', data_prefix='val',
                      pipeline=[dict(type='mmtinyvit.LoadImage'), dict(type='PackInputs')]) | subset)
+
+
+@DATASETS.register_module()
+class NoisyPhotos(ImageFolder):
+    """Photos of which some have a wrong label, the same ones each time.
+
+    Args:
+        flipped: Share of all labels that become one of the other classes, drawn at random.
+        **kwargs: Of ``ImageFolder``.
+    """
+
+    def __init__(self, *, flipped: float, **kwargs: object) -> None:
+        self.flipped = flipped
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        samples, rng = super().load_data_list(), np.random.default_rng(0)
+        for i in rng.permutation(len(samples))[:round(self.flipped * len(samples))]:
+            true, shift = samples[i]['gt_label'], int(rng.integers(1, CLASSES))
+            samples[i].update(gt_label=(true + shift) % CLASSES, true_label=true)
+        return samples
 
 
 @METRICS.register_module()

@@ -3,18 +3,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .networks import FAMILY, TIMM, network
 from .photos import CLASSES, IMAGENET_INDEX, NORM, PHOTOS, SIZE, HeldOutAccuracy, pipeline, test_loader, train_loader
 from .step import Step
 
-__all__ = ['LITE2', 'MOBILENETV2', 'STUDENTS', 'Training', 'save_store', 'teacher_model', 'try_teacher']
+__all__ = ['LITE2', 'MOBILENETV2', 'PER_CLASS', 'Training', 'clean_labels', 'save_store', 'teacher_model',
+           'try_teacher']
 
-STUDENTS = {  # TinyViT
-    'tiny': dict(embed_dims=[8, 16, 16, 16], depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_sizes=[7, 4, 4, 2]),
-    '0.26 M': dict(embed_dims=[16, 32, 64, 96], depths=[1, 1, 2, 1], num_heads=[1, 1, 2, 3],
-                   window_sizes=[7, 4, 4, 2]),
-    '0.86 M': dict(embed_dims=[32, 64, 128, 160], depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 5],
-                   window_sizes=[7, 4, 4, 2]),
-}
 PER_CLASS = 250  # validation photos
 LITE2 = dict(model_name='tf_efficientnet_lite2', weights='teacher_efficientnet_lite2/efficientnet_lite2_timm.pth')
 MOBILENETV2 = dict(model_name='mobilenetv2_100', pad_type='same',
@@ -32,14 +27,15 @@ def teacher_model(name: dict, input_size: int = 160) -> dict:
 
 
 def save_store(title: str, teachers: Sequence[dict], views: int, topk: int = 10, codec: str = 'compact',
-               photos: int | None = None) -> Step:
+               photos: int | None = None, strong: bool = False) -> Step:
     """The step that saves ``views`` views of all training photos, or of ``photos`` spread evenly over them.
 
-    Several teachers are one, an ensemble.
+    Several teachers are one, an ensemble. ``strong`` augments more, see :func:`.photos.pipeline`.
     """
     subset = {} if photos is None else dict(indices=list(range(0, PHOTOS, PHOTOS // photos)))
+    dataset = train_loader(pipeline(strong=strong), **subset)['dataset']
     return Step.of(title, _teacher(teachers) | dict(
-        test_dataloader=dict(batch_size=64, num_workers=0, dataset=train_loader(pipeline(), **subset)['dataset']),
+        test_dataloader=dict(batch_size=64, num_workers=0, dataset=dataset),
         test_evaluator=dict(type='Accuracy'),
         test_cfg=dict(type='mmtinyvit.SaveLogitsLoop', views=[0, views], topk=topk, codec=codec)))
 
@@ -60,6 +56,17 @@ def _teacher(teachers: Sequence[dict]) -> dict:
     return dict(model=model, randomness=dict(seed=0)) | random
 
 
+# ---------------------------------------------------------------- labels
+def clean_labels(title: str, store: Step, flipped: float, subset: Sequence[tuple[str, Any]] = ()) -> Step:
+    """The step that lists the photos whose label is among the teacher's top 5 in at least half of the views.
+
+    As `tools/logit_store.py clean STORE --top 5`.
+    """
+    dataset = train_loader(pipeline(), flipped=flipped, **dict(subset))['dataset']
+    return Step.of(title, dict(clean=dict(top=5, rule='most', index=list(IMAGENET_INDEX)), dataset=dataset,
+                               store=f'{store.place}/store'), store)
+
+
 # ---------------------------------------------------------------- students
 @dataclass(frozen=True)
 class Training:
@@ -68,10 +75,14 @@ class Training:
     Args:
         epochs: Over the photos that ``subset`` leaves.
         rate: Peak learning rate of AdamW; warm-up and cosine.
-        student: Of :data:`STUDENTS`.
+        student: A name of :mod:`.networks`.
         store: Learn from this store; without one, from labels.
         more_stores: Learn from the mean of these and ``store``.
         online: The teacher's config: it stands beside the student, and every epoch has views of its own.
+        codec: That rounds what the teacher beside the student says; ``'compact'`` by default, as of a store.
+        deit: ``'hard'`` or ``'soft'``: the teacher of the store trains a second head, beside the one of the labels.
+        flipped: Share of the labels that are wrong.
+        keep: The step that chose the photos to train on, see :func:`clean_labels`.
         views: Of the store, the first so many; from labels every epoch has views of its own, or so many in turn.
         label_weight: With a store, the share of the labels' loss.
         topk: Read so many of the stored classes.
@@ -83,6 +94,8 @@ class Training:
         frozen: Train the head alone.
         batch_size: Photos in a batch.
         test_every: One in so many of the validation photos is tested, for a quick look.
+        strong: Augment more, as the store.
+        timed: Its time is compared with another's, so that every view is made anew.
     """
     epochs: int
     rate: float
@@ -91,6 +104,10 @@ class Training:
     store: Step | None = None
     more_stores: tuple[Step, ...] = ()
     online: dict | None = None
+    codec: str | None = None
+    deit: str | None = None
+    flipped: float = 0.
+    keep: Step | None = None
     views: int | None = None
     label_weight: float = 0.
     topk: int | None = None
@@ -103,6 +120,8 @@ class Training:
     frozen: bool = False
     batch_size: int = 64
     test_every: int = 1
+    strong: bool = False
+    timed: bool = False
 
     def with_(self, **changes: Any) -> 'Training':
         return replace(self, **changes)
@@ -111,11 +130,14 @@ class Training:
         """The step, with seed and rate added to its title."""
         thousand = self._distilled or self.thousand
         head = 1000 if thousand else CLASSES
-        needs = [step for step in (self.store, *self.more_stores, self.start) if step is not None]
+        needs = [step for step in (self.store, *self.more_stores, self.start, self.keep) if step is not None]
+        subset = dict(self.subset)
+        if self.keep is not None:
+            subset['keep'] = f'{self.keep.place}/kept.txt'
         config = dict(
             model=self._model(head), data_preprocessor=dict(
                 NORM, type='mmtinyvit.ReplayDataPreprocessor', input_size=SIZE),
-            train_dataloader=train_loader(self._pipeline(), self.batch_size, **dict(self.subset)),
+            train_dataloader=train_loader(self._pipeline(), self.batch_size, self.flipped, **subset),
             val_dataloader=test_loader(**self._test_photos()),
             val_evaluator=dict(type=HeldOutAccuracy.__name__, num_classes=head, index=self._tested(thousand)),
             optim_wrapper=self._optimizer(), param_scheduler=self._schedule(), val_cfg={},
@@ -125,6 +147,10 @@ class Training:
             custom_hooks=self._hooks(), randomness=dict(seed=self.seed))
         if self.start is not None:
             config['load_from'] = f'{self.start.place}/last.pth'
+        if self.timed:
+            config['timed'] = True
+        if self.student in FAMILY:
+            config['modules'] = [FAMILY[self.student]['module']]
         return Step.of(f'{title}, rate {self.rate:g}, seed {self.seed}', config, *needs)
 
     @property
@@ -132,12 +158,15 @@ class Training:
         return self.store is not None or self.online is not None
 
     def _model(self, head: int) -> dict:
-        arch = STUDENTS[self.student]
-        backbone = dict(type='mmtinyvit.TinyViT', arch=arch) | (dict(frozen_stages=4) if self.frozen else {})
-        model = dict(type='ImageClassifier', backbone=backbone, head=dict(
-            type='LinearClsHead', num_classes=head, in_channels=arch['embed_dims'][-1]))
+        model = network(self.student, head, self.frozen)
+        if self.deit:
+            loss = dict(hard=dict(type='mmtinyvit.HardDistillationLoss'),
+                        soft=dict(type='mmtinyvit.SoftDistillationLoss', temperature=1.))[self.deit]
+            return model | dict(type='mmtinyvit.DeiTDistillClassifier', distill=loss, alpha=0.5,
+                                head=model['head'] | dict(type='mmtinyvit.DeiTDistillHead'))
         if self._distilled:
-            model |= dict(type='mmtinyvit.DistillClassifier', label_weight=self.label_weight)
+            kind = 'mmtinyvit.DistillTimmClassifier' if self.student in TIMM else 'mmtinyvit.DistillClassifier'
+            model |= dict(type=kind, label_weight=self.label_weight)
         return model
 
     def _pipeline(self) -> list[dict]:
@@ -149,10 +178,10 @@ class Training:
                              **narrowed))
         if self.online is not None:
             read.append(dict(type='mmtinyvit.LoadTeacherLogits', mode='online', store='unsaved'))  # names none that is
-        if self.thousand or self.label_weight:
+        if self.thousand or self.label_weight or self.deit:
             read.append(dict(type='mmtinyvit.MapLabel', index=list(IMAGENET_INDEX)))
         # Labels have views of their own in each seed; a store has its own.
-        return pipeline(*read, base_seed=0 if self._distilled else self.seed)
+        return pipeline(*read, base_seed=0 if self._distilled else self.seed, strong=self.strong)
 
     def _test_photos(self) -> dict:
         """The validation photos of the tested classes."""
@@ -184,6 +213,8 @@ class Training:
         if self.online is not None:
             hooks = [dict(type='mmtinyvit.CacheLogitsHook', views=list(range(self.epochs)), topk=10, teacher_model=dict(
                 type='mmtinyvit.EnsembleClassifier', teachers=[self.online]))]
+            if self.codec is not None:
+                hooks[0]['codec'] = self.codec
         if self.start is not None:
             hooks += [dict(type='mmtinyvit.NewHeadHook')] if self.new_head else []
             hooks.append(dict(type='mmtinyvit.RequireWeightsHook', fresh=['head.'] if self.new_head else []))

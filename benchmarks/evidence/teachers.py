@@ -5,7 +5,7 @@ from typing import Any
 from .arm import Arm, Size
 from .claim import Claim, Row, row_of, verdict
 from .lab import Lab
-from .recipes import LITE2, MOBILENETV2, teacher_model, try_teacher
+from .recipes import LITE2, MOBILENETV2, try_teacher
 
 __all__ = ['TEACHERS']
 
@@ -15,8 +15,8 @@ def rows(lab: Lab) -> Iterator[Row]:
     views = min(4, size.views)
     base = size.base.with_(views=views)
     random_weights = {name: value for name, value in LITE2.items() if name != 'weights'}
-    models = {'random weights (the control)': [teacher_model(random_weights)],
-              'MobileNetV2': [teacher_model(MOBILENETV2)], 'Lite2': [teacher_model(LITE2)]}
+    models = {'random weights (the control)': [size.teacher(random_weights)],
+              'MobileNetV2': [size.teacher(MOBILENETV2)], 'Lite2': [size.teacher()]}
     stores = {name: [size.store()] if name == 'Lite2' else
               [size.store(*teachers, title=f'store of {name}', views=views)] for name, teachers in models.items()}
     both = 'both, the mean of two stores'

@@ -2,10 +2,12 @@
 import fcntl
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from mmtinyvit.cli.runner import TeacherRunner, build_runner
 from mmtinyvit.store import LogitStore
 
 from . import photos  # noqa: F401 - registers the metric
+from .kept_views import keep_views
+from .tasks import TASKS
 
 __all__ = ['carry_out']
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # for projects/
 SECONDS = 1  # between two notes of the time that a step has taken
 
 
@@ -37,12 +42,21 @@ def carry_out(folder: Path, threads: int) -> None:
         if (folder / 'result.json').exists():
             return
         config = json.loads((folder / 'config.json').read_text())
-        config |= dict(default_scope='mmpretrain', work_dir=str(folder / 'work'), experiment_name=folder.name,
-                       log_level='WARNING', launcher='none',
-                       env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
-                           type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        config = dict(default_scope='mmpretrain') | config | dict(
+            work_dir=str(folder / 'work'), experiment_name=folder.name, log_level='WARNING', launcher='none',
+            env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)), visualizer=dict(
+                type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        timed = config.pop('timed', False)  # what it took is compared: each view is made anew
+        for module in config.pop('modules', ()):
+            import_module(module)
         with metered(folder / 'spent'):
-            if 'train_cfg' in config:
+            task = next((task for name, task in TASKS.items() if name in config), None)
+            if task is not None:
+                result = task(config, folder)
+            elif 'train_cfg' in config:
+                loader = config['train_dataloader']
+                if not timed:
+                    loader['dataset'] = keep_views(loader['dataset'], folder.parent / 'views')
                 result = train(config)
             else:
                 result = try_out(config) if config['test_cfg']['type'] == 'TestLoop' else save(config, folder)
@@ -86,7 +100,10 @@ def metered(folder: Path) -> Iterator[None]:
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
-    """Train from the last checkpoint on, if there is one; returns the accuracies by epoch."""
+    """Train from the last checkpoint on, if there is one.
+
+    Returns how much it saw, and the accuracies by epoch if it is tested.
+    """
     work = Path(config['work_dir'])
     if work.is_dir() and find_latest_checkpoint(str(work)):
         config |= dict(resume=True, load_from=None)
@@ -96,12 +113,15 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     last = work / f'epoch_{runner.max_epochs}.pth'
     (work.parent / 'last.pth').unlink(missing_ok=True)
     os.link(last, work.parent / 'last.pth')
+    seen = dict(images=runner.max_epochs * len(runner.train_dataloader.dataset),
+                parameters=sum(p.numel() for p in getattr(model, 'backbone', model).parameters()))
+    if 'val_dataloader' not in config:
+        return seen
     curve = accuracies(work)
     if not curve or curve[-1]['epoch'] < runner.max_epochs:  # killed between the last checkpoint and the test
-        found = runner.val()
-        curve.append(dict(epoch=runner.max_epochs, top1=found['accuracy/top1'], choosing=found['accuracy/choosing']))
-    return dict(curve=curve, **curve[-1], images=runner.max_epochs * len(runner.train_dataloader.dataset),
-                parameters=sum(p.numel() for p in model.backbone.parameters()))
+        nothing = dict(top1=0., choosing=0.)  # MMDetection gives no precision where nothing was detected
+        curve.append(dict(epoch=runner.max_epochs, **(score(runner.val()) or nothing)))
+    return dict(curve=curve, **curve[-1], **seen)
 
 
 def accuracies(work: Path) -> list[dict[str, float]]:
@@ -111,9 +131,15 @@ def accuracies(work: Path) -> list[dict[str, float]]:
     """
     lines = [json.loads(line) for path in sorted(work.glob('*/vis_data/scalars.json'))
              for line in path.read_text().splitlines()]
-    tests = {line['step']: dict(epoch=line['step'], top1=line['accuracy/top1'], choosing=line['accuracy/choosing'])
-             for line in lines if 'accuracy/top1' in line}
+    tests = {line['step']: dict(epoch=line['step'], **score(line)) for line in lines if score(line)}
     return [tests[epoch] for epoch in sorted(tests)]
+
+
+def score(found: Mapping[str, float]) -> dict[str, float]:
+    """Percent by which a test judges and chooses: accuracy, or a detector's average precision; empty if neither."""
+    if 'coco/bbox_mAP' in found:
+        return dict(top1=100 * found['coco/bbox_mAP'], choosing=100 * found['coco/bbox_mAP'])
+    return dict(top1=found['accuracy/top1'], choosing=found['accuracy/choosing']) if 'accuracy/top1' in found else {}
 
 
 def save(config: dict[str, Any], folder: Path) -> dict[str, Any]:

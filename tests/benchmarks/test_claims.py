@@ -1,26 +1,33 @@
 """The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is theirs."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DATASETS
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'benchmarks'))
 from claims import CLAIMS, RESULTS  # noqa: E402
 from evidence.claim import Claim, Row, load_result, measure, row_of, verdict  # noqa: E402
+from evidence.kept_views import keep_views  # noqa: E402
 from evidence.lab import Lab, Pending  # noqa: E402
 from evidence.page import write_page  # noqa: E402
+from evidence.photos import pipeline, train_loader  # noqa: E402
+from evidence.pretraining import crossing_of  # noqa: E402
 from evidence.recipes import Training  # noqa: E402
 from evidence.step import Step  # noqa: E402
 
+from mmtinyvit.datasets.views import set_view  # noqa: E402
 from mmtinyvit.errors import UserError  # noqa: E402
 
 
@@ -98,6 +105,26 @@ def test_a_training_that_was_killed_before_its_last_test(lab):
     assert again['curve'] == whole['curve'][-1:] and again['top1'] == whole['top1']
 
 
+def test_views_are_made_once(data, tmp_path):
+    """The same pixels and names as without the files, and then without the photos."""
+    photos = shutil.copytree(data, tmp_path / 'photos') / 'imagenette96'
+    dataset = train_loader(pipeline())['dataset'] | dict(data_root=str(photos))
+
+    def views(config: dict, number: int) -> list[tuple]:
+        built = DATASETS.build(config)
+        set_view(built, number)
+        return [(sample['inputs'].numpy().tobytes(), {name: sample['data_samples'].get(name) for name in (
+            'sample_key', 'base_seed', 'view')}) for sample in (built[i] for i in (0, 17))]
+
+    plain, kept = [views(dataset, number) for number in (0, 1)], keep_views(dataset, tmp_path / 'views')
+    assert plain[0] != plain[1] and [views(kept, number) for number in (0, 1)] == plain
+    for path in photos.glob('train/*/*'):
+        path.write_bytes(b'')
+    assert [views(kept, number) for number in (0, 1)] == plain
+    with pytest.raises(UserError, match='cannot be decoded'):
+        views(kept, 40)  # is not kept
+
+
 def test_a_training_starts_from_another(lab):
     finetuned = training(start=training(), new_head=True)
     lab.results([finetuned])
@@ -138,7 +165,7 @@ def test_rows_are_written_as_they_come(lab, tmp_path):
     found = load_result(tmp_path, 'made_up')
     first, second = found['rows']
     assert (first.mean, first.spread, dict(first.facts)) == (2., pytest.approx(2**.5), dict(K=5))
-    assert second.images == 207 and len(second.top1) == 2 and found['steps'] == 2
+    assert second.images == 207 and len(second.top1) == 2 and len(found['seconds']) == 2
     pages = []
     for name in ('one', 'two'):
         (tmp_path / name).mkdir()
@@ -148,6 +175,44 @@ def test_rows_are_written_as_they_come(lab, tmp_path):
     page = pages[0]['evidence.md'].decode()
     assert '| [Made up](#made-up) | nothing | +1 | holds |' in page
     assert '| first | 5 | 10 | 2.0 ± 1.4 | 2 |' in page and 'claims.py made_up' in page
+
+
+def test_the_page_of_what_is_not_measured(tmp_path):
+    """It names every claim, and shows those that were begun."""
+    begun, other = claim_of(lambda lab: ()), replace(claim_of(lambda lab: ()), name='other', title='Another')
+    write_page([begun, other], tmp_path, tmp_path)
+    page = (tmp_path / 'evidence.md').read_text()
+    assert '| Made up | nothing |  | not measured yet |' in page and 'Nothing has been measured yet.' in page
+    (tmp_path / 'made_up.json').write_text(json.dumps(dict(
+        complete=False, effect='', verdict='not finished', machine='here', seconds=dict(a=3600, b=1800),
+        rows=[dict(group='', name='first', images=10, top1=[1.], facts={})])))
+    write_page([begun, other], tmp_path, tmp_path)
+    page = (tmp_path / 'evidence.md').read_text()
+    assert '| [Made up](#made-up) | nothing |  | not finished |' in page and '| first | 10 | 1.0 | 1 |' in page
+    assert '| Another | nothing |  | not measured yet |' in page and '## Another' not in page
+    assert 'took 1.5 core hours in all, about 0.8 hours on two cores' in page and '1 are not measured yet' in page
+
+
+def test_where_the_store_overtakes_all_labels():
+    labels = {10: 60., 40: 70., 100: 74.}
+    assert crossing_of({10: 50., 40: 60., 100: 73.}, labels) is None
+    assert crossing_of({10: 61., 40: 71., 100: 75.}, labels) == 0
+    assert crossing_of({10: 61., 40: 68., 100: 76.}, labels) == pytest.approx(4000**.5)  # halfway, by the logarithm
+    assert crossing_of({10: 61., 40: 68., 100: 74.}, labels) is None  # equal is not ahead
+
+
+def test_wrong_labels(data):
+    """The same ones each time, and each another class."""
+    def labels(flipped: float) -> list[int]:
+        config = train_loader(pipeline(), flipped=flipped)['dataset'] | dict(data_root=str(data / 'imagenette96'))
+        dataset = DATASETS.build(config)
+        return [dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))]
+
+    true = labels(0.)
+    for flipped in (0.2, 0.4):
+        wrong = labels(flipped)
+        assert wrong == labels(flipped) and set(wrong) <= set(range(10))
+        assert sum(one != other for one, other in zip(true, wrong, strict=True)) == round(flipped * len(true))
 
 
 def test_verdicts():
