@@ -233,7 +233,8 @@ def test_navigation_has_every_page():
             yield from pages(target) if isinstance(target, list) else [target]
 
     config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
-    assert sorted(pages(config['nav'])) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob('*.md'))
+    assert sorted(pages(config['nav'])) == sorted(
+        str(path.relative_to(DOCS)) for suffix in ('md', 'ipynb') for path in DOCS.rglob(f'*.{suffix}'))
 
 
 def test_documentation_builds(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.registry import DATASETS, METRICS
 
-from mmtinyvit.datasets.image_datasets import ImageFolder
+from mmtinyvit.datasets.image_folders import ImageFolder
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import MappedAccuracy
 
