@@ -1,0 +1,68 @@
+"""A trial: one candidate, trained for some epochs from the store and judged; a stop and a kill cost it no epoch."""
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
+from mmengine.utils import import_modules_from_strings
+
+from mmtinyvit.engine.runner import Runner
+
+from .judge import JUDGES
+
+__all__ = ['Trial', 'carry_on']
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a process needs to know about a candidate.
+
+    Args:
+        folder: Of its checkpoints, with its recipe ``config.py``.
+        judge: One of :data:`~.judge.JUDGES`.
+        keys: File with the keys to judge by.
+        views: Of each of them.
+        start: File of weights to start from, for the whole student; None starts from random ones.
+        amp: Train with automatic mixed precision.
+    """
+    folder: str
+    judge: str
+    keys: str
+    views: tuple[int, ...]
+    start: str | None = None
+    amp: bool = False
+
+
+class SeedByEpoch(Hook):
+    """Seed all generators before each epoch: a training that was stopped in between ends with the same weights."""
+    priority = 'VERY_HIGH'
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        seed = (runner.seed or 0) * 1000 + runner.epoch
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+
+
+def carry_on(trial: Trial, epoch: int) -> float:
+    """Train a candidate from its last checkpoint to the end of ``epoch``, counted from 1, and judge it."""
+    folder = Path(trial.folder)
+    cfg = Config.fromfile(folder / 'config.py', format_python_code=False)
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    resumes = find_latest_checkpoint(str(folder)) is not None
+    cfg.update(work_dir=str(folder), launcher='none', experiment_name=f'{folder.parent.name}_{folder.name}_{epoch}',
+               resume=resumes, load_from=None if resumes else trial.start)
+    cfg.train_cfg.max_epochs = epoch
+    if trial.amp:
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(SeedByEpoch())
+    runner.train()
+    value = JUDGES[trial.judge](runner, trial.keys, trial.views)
+    return value if math.isfinite(value) else math.inf  # a training that blew up
