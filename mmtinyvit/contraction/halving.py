@@ -1,16 +1,18 @@
-"""Successive halving over several processes: weak candidates stop early, and the outcome does not depend on who is first.
+"""Successive halving, side by side: weak candidates stop early, and the outcome does not depend on who is done first.
 
 The rule is Optuna's ``SuccessiveHalvingPruner`` (Li et al., ASHA, MLSys 2020, https://arxiv.org/abs/1810.05934): a
 candidate goes on beyond a rung if it is among the best 1/eta of those that have come to it. Here candidates are asked
 about in their order, whichever has been trained first. So one process decides as eight do, and a search that was
 stopped decides as one that was not.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmtinyvit.errors import UserError
+
+from .trials import Judgement
 
 __all__ = ['Contest', 'Rungs', 'import_optuna']
 
@@ -56,14 +58,16 @@ class Contest:
     Args:
         rungs: When they are judged.
         count: How many there are; they are called 0 to ``count`` - 1.
-        train: Starts or goes on with a candidate up to the end of a rung, in some process, and gives back its judgement.
-            Called as ``train(executor, number, epoch)``.
-        judged: Told of each judgement as it is decided about: ``judged(number, epoch, value, goes_on)``.
+        train: Starts or goes on with a candidate up to the end of a rung, in some process:
+            ``train(executor, number, epoch)``.
+        judged: Told of each judgement as it comes: ``judged(number, epoch, judgement)``.
+        decided: Told of each decision, in the order of the candidates: ``decided(number, epoch, value, goes_on)``.
     """
     rungs: Rungs
     count: int
-    train: Callable[[Executor, int, int], 'Future[float]']
-    judged: Callable[[int, int, float, bool], None]
+    train: Callable[[Executor, int, int], 'Future[Judgement]']
+    judged: Callable[[int, int, Judgement], None]
+    decided: Callable[[int, int, float, bool], None]
     values: list[list[float]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,9 +92,13 @@ class Contest:
                 running[self.train(executor, number, self.rungs.ends[rung])] = number, rung
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                self.waiting[running.pop(future)] = future.result()
+                number, rung = running.pop(future)
+                judgement = future.result()
+                self.judged(number, self.rungs.ends[rung], judgement)
+                self.waiting[number, rung] = judgement.value
             ready = sorted([*ready, *self._decide()], key=lambda task: (-task[1], task[0]))
-        return sorted(range(self.count), key=lambda number: (-len(self.values[number]), self.values[number][-1], number))
+        return sorted(range(self.count), key=lambda number: (-len(self.values[number]), self.values[number][-1],
+                                                             number))
 
     def _decide(self) -> list[tuple[int, int]]:
         """Decide about all judgements whose turn it is; the tasks of those that go on."""
@@ -102,7 +110,7 @@ class Contest:
             self.trials[number].report(value, epoch)
             last = epoch == self.rungs.epochs
             self.stopped[number] = last or self.trials[number].should_prune()
-            self.judged(number, epoch, value, not self.stopped[number])
+            self.decided(number, epoch, value, not self.stopped[number])
             if not self.stopped[number]:
                 tasks.append((number, rung + 1))
             turn = self._turn()

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmtinyvit.datasets.load_teacher_logits import use_store
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
-from mmtinyvit.models.classifiers import stored_record
+from mmtinyvit.models.classifiers.students import stored_record
 from mmtinyvit.models.losses import soft_distillation_loss
 
 __all__ = ['JUDGES', 'divergence', 'error']

@@ -1,8 +1,10 @@
 """A trial: one candidate, trained for some epochs from the store and judged; a stop and a kill cost it no epoch."""
 import math
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +17,13 @@ from mmtinyvit.engine.runner import Runner
 
 from .judge import JUDGES
 
-__all__ = ['Trial', 'carry_on']
+__all__ = ['Judgement', 'Trial', 'carry_on']
+
+
+class Judgement(NamedTuple):
+    """What came of a part of a training: lower is better, and infinite where the training blew up."""
+    value: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,9 @@ class SeedByEpoch(Hook):
         torch.manual_seed(seed)
 
 
-def carry_on(trial: Trial, epoch: int) -> float:
+def carry_on(trial: Trial, epoch: int) -> Judgement:
     """Train a candidate from its last checkpoint to the end of ``epoch``, counted from 1, and judge it."""
-    folder = Path(trial.folder)
+    start, folder = time.perf_counter(), Path(trial.folder)
     cfg = Config.fromfile(folder / 'config.py', format_python_code=False)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
@@ -65,4 +73,4 @@ def carry_on(trial: Trial, epoch: int) -> float:
     runner.register_hook(SeedByEpoch())
     runner.train()
     value = JUDGES[trial.judge](runner, trial.keys, trial.views)
-    return value if math.isfinite(value) else math.inf  # a training that blew up
+    return Judgement(value if math.isfinite(value) else math.inf, time.perf_counter() - start)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from mmtinyvit.contraction.halving import Contest, Rungs
+from mmtinyvit.contraction.trials import Judgement
 from mmtinyvit.errors import UserError
 
 RUNGS = Rungs(epochs=9, first=1, eta=3)
@@ -18,19 +19,19 @@ def contest(jobs: int, delays: random.Random | None = None) -> tuple[list[int], 
     """The order of the candidates, the decisions, and how many epochs were trained in all."""
     decisions, trained, lock = [], [0] * len(WORTH), threading.Lock()
 
-    def step(number: int, epoch: int) -> float:
+    def step(number: int, epoch: int) -> Judgement:
         if delays:
             time.sleep(delays.random() / 200)
         with lock:
             assert epoch > trained[number]
             trained[number] = epoch
-        return WORTH[number] + 10 / epoch
+        return Judgement(WORTH[number] + 10 / epoch, 0.)
 
     def train(executor, number: int, epoch: int) -> Future:
         return executor.submit(step, number, epoch)
 
     with ThreadPoolExecutor(jobs) as executor:
-        made = Contest(RUNGS, len(WORTH), train, lambda *decision: decisions.append(decision))
+        made = Contest(RUNGS, len(WORTH), train, lambda *_: None, lambda *decision: decisions.append(decision))
         return made.run(executor, jobs), sorted(decisions), sum(trained)
 
 
@@ -55,4 +56,4 @@ def test_rungs():
 def test_without_optuna(monkeypatch):
     monkeypatch.setitem(sys.modules, 'optuna', None)
     with pytest.raises(UserError, match=r'needs Optuna, which is not installed: pip install "mmtinyvit\[contract\]"'):
-        Contest(RUNGS, 2, None, None)
+        Contest(RUNGS, 2, None, None, None)
