@@ -1,6 +1,6 @@
 """The seed's recipe, and what a contraction makes of it: keys to learn from and to judge by, and short recipes."""
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -169,11 +169,12 @@ class Recipe:
         return keys
 
     # ---------------------------------------------------------------- short recipes
-    def candidate(self, architecture: Architecture, keys: Keys, epochs: int, labelled: bool) -> Config:
+    def candidate(self, architecture: Architecture, keys: Keys, epochs: int, labelled: bool, seed: int) -> Config:
         """The recipe of a candidate: the schedule shrunk to ``epochs``, on the keys to learn from.
 
         Args:
             labelled: Whether it is judged on the labelled set of the recipe's validation.
+            seed: Of the training, if the recipe has none.
         """
         cfg, ratio = self.with_student(architecture), epochs / self.cfg.train_cfg.max_epochs
         dataset = cfg.train_dataloader.dataset
@@ -189,6 +190,8 @@ class Recipe:
         cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
         hooks = cfg.setdefault('default_hooks', {})
         hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1))
+        randomness = cfg.get('randomness') or {}
+        cfg.randomness = randomness if randomness.get('seed') is not None else randomness | dict(seed=seed)
         cfg.update(load_from=None, resume=False, log_level='WARNING')
         cfg.visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
         return cfg
@@ -198,9 +201,3 @@ def _shrunk(length: Any, ratio: float) -> Any:
     if isinstance(length, Sequence):
         return [_shrunk(each, ratio) for each in length]
     return length if not length else max(1, round(length * ratio))
-
-
-def settings_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe a search depends on."""
-    return {name: cfg.get(name) for name in ('model', 'data_preprocessor', 'train_dataloader', 'optim_wrapper',
-                                             'param_scheduler', 'train_cfg', 'custom_hooks', 'store')}

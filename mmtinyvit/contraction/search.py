@@ -284,7 +284,7 @@ class Search:
         folder, settings = self.folder(step, candidate.name), self.settings
         if not (folder / 'config.py').exists():
             cfg = self.recipe.candidate(candidate.architecture, self.keys, settings.epochs,
-                                        labelled=settings.judge == 'accuracy')
+                                        settings.judge == 'accuracy', settings.seed)
             cfg.work_dir = str(folder)
             write_file(folder / 'config.py', cfg.pretty_text.encode())
         start = self._inherited(step, candidate, folder)
