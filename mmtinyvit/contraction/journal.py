@@ -44,6 +44,11 @@ class Journal:
         self.lines.append(json.loads(text))
         return self.lines[-1]
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.path.unlink(missing_ok=True)
+        self.lines = []
+
     def find(self, **wanted: Any) -> dict[str, Any] | None:
         """The first line with these values; None if there is none."""
         return next((line for line in self.lines if all(line.get(name) == value for name, value in wanted.items())),

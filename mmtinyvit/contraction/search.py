@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mmengine.runner import find_latest_checkpoint
 
@@ -144,24 +145,27 @@ class Search:
                             f'{settings.parameters:,}: a contraction makes it smaller, so give less.')
         self.space = Space.around(recipe.seed, recipe.size, settings.factors, settings.values)
         self.journal = Journal(out / 'contraction.jsonl')
-        self._begin()
+        wanted = self._compare()
         self.keys: Keys = recipe.hold_out(out / 'keys', settings.held_out, settings.share, settings.seed)
+        if not self.journal.lines:
+            self.journal.append(event='search', config=recipe.cfg.filename, base=recipe.seed.name, **wanted)
 
-    def _begin(self) -> None:
-        """Write what is searched for, or compare it with what an earlier run wrote."""
+    def _compare(self) -> dict[str, Any]:
+        """What is searched for, after comparing it with what an earlier run wrote, if that came to its first step."""
         wanted = json.loads(json.dumps(asdict(self.settings)))
         text = json.dumps(plain_json(self.recipe.cfg.to_dict()), sort_keys=True)
         wanted |= dict(recipe=hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), version=__version__)
         found = self.journal.find(event='search')
-        if found is None:
-            self.journal.append(event='search', config=self.recipe.cfg.filename, base=self.recipe.seed.name, **wanted)
-            return
+        if not self.journal.find(event='candidates'):
+            self.journal.clear()
+            return wanted
         different = [name for name in wanted if name != 'version' and found.get(name) != wanted[name]]
         if different:
             name = different[0]
             raise UserError(f'{self.out} holds a search of {found["config"]} that differs in {", ".join(different)} '
                             f'({name} is {found.get(name)} there and {wanted[name]} here): choose another --out, or '
                             'remove the folder.')
+        return wanted
 
     # ---------------------------------------------------------------- limits
     @cached_property
@@ -257,7 +261,7 @@ class Search:
                 future: Future[Judgement] = Future()
                 future.set_result(Judgement(known['value'], known['seconds']))
                 return future
-            return executor.submit(carry_on, self._prepare(step, candidates[number]), epoch)
+            return executor.submit(carry_on, self.prepare(step, candidates[number]), epoch)
 
         def judged(number: int, epoch: int, judgement: Judgement) -> None:
             name = candidates[number].name
@@ -279,15 +283,22 @@ class Search:
             self.journal.append(event='kept', step=step, names=[each.name for each in kept])
         return kept
 
-    def _prepare(self, step: int, candidate: Candidate) -> Trial:
-        """Write the recipe of a candidate, and the weights that it starts from, unless they are there."""
-        folder, settings = self.folder(step, candidate.name), self.settings
+    def prepare(self, step: int, candidate: Candidate, folder: Path | None = None,
+                inherits: bool | None = None) -> Trial:
+        """Write the recipe of a candidate, and the weights that it starts from, unless they are there.
+
+        Args:
+            folder: Of its training; None for that of the search.
+            inherits: Whether it starts from the weights of its base; None as the search does.
+        """
+        folder, settings = folder or self.folder(step, candidate.name), self.settings
+        inherits = settings.inherit if inherits is None else inherits
         if not (folder / 'config.py').exists():
             cfg = self.recipe.candidate(candidate.architecture, self.keys, settings.epochs,
                                         settings.judge == 'accuracy', settings.seed)
             cfg.work_dir = str(folder)
             write_file(folder / 'config.py', cfg.pretty_text.encode())
-        start = self._inherited(step, candidate, folder)
+        start = self._inherited(step, candidate, folder) if inherits else None
         return Trial(str(folder), settings.judge, str(self.keys.judging), self.keys.views, start, settings.amp)
 
     def _inherited(self, step: int, candidate: Candidate, folder: Path) -> str | None:
@@ -295,7 +306,7 @@ class Search:
         source = self.settings.checkpoint
         if step > 1:
             source = find_latest_checkpoint(str(self.folder(step - 1, candidate.base)))
-        if not self.settings.inherit or source is None:
+        if source is None:
             return None
         start = folder / 'start.safetensors'
         if not start.exists():
