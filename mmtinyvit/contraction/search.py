@@ -134,7 +134,8 @@ class Search:
         watcher: Is told how far it is.
 
     Raises:
-        UserError: The folder holds another search, the target is no smaller than the seed, or the store is too small.
+        UserError: The folder holds another search, the target is no smaller than the seed or smaller than anything in
+            the space, or the store is too small.
     """
 
     def __init__(self, recipe: Recipe, settings: Settings, out: Path, watcher: Watcher) -> None:
@@ -144,6 +145,11 @@ class Search:
             raise UserError(f'The seed of {recipe.cfg.filename} has {have:,} parameters, and --params is '
                             f'{settings.parameters:,}: a contraction makes it smaller, so give less.')
         self.space = Space.around(recipe.seed, recipe.size, settings.factors, settings.values)
+        smallest = self.space.smallest(recipe.seed)
+        if smallest and recipe.parameters(smallest) > settings.parameters:
+            raise UserError(f'The smallest architecture of the space, {smallest.name}, has '
+                            f'{recipe.parameters(smallest):,} parameters, and --params is {settings.parameters:,}: '
+                            'give more, or smaller values with --space.')
         self.journal = Journal(out / 'contraction.jsonl')
         wanted = self._compare()
         self.keys: Keys = recipe.hold_out(out / 'keys', settings.held_out, settings.share, settings.seed)

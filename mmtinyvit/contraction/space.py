@@ -61,6 +61,10 @@ class Space:
         """Whether every factor that may move has one of its values."""
         return all(not values or architecture[factor] in values for factor, values in self.values.items())
 
+    def smallest(self, base: Architecture) -> Architecture | None:
+        """The architecture with the least value of each factor but E; None if its heads do not fit."""
+        return base.moved({factor: values[0] for factor, values in self.values.items() if values and factor != 'E'})
+
     def neighbours(self, base: Architecture, moves: int, reach: int, seed: int = 0) -> Iterator[Architecture]:
         """What one to ``moves`` factors lead to, each by up to ``reach`` of its values up or down; never ``base``.
 

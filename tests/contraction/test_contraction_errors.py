@@ -3,6 +3,8 @@ import pytest
 
 from mmtinyvit.cli.contract import build_parser
 
+FAR = ('--params', '8000', '--steps', '1', '--moves', '1', '--reach', '1')  # beyond the seed's neighbours
+
 
 @pytest.fixture
 def refused(write_recipe, tmp_path, run_tool):
@@ -19,9 +21,11 @@ def refused(write_recipe, tmp_path, run_tool):
 
 # ---------------------------------------------------------------- limits
 def test_no_candidate_is_small_enough(refused):
-    sentence = refused('--params', '1000', '--steps', '1', '--moves', '9', '--reach', '9')
-    assert sentence.startswith('Step 1 of 1 needs a candidate with 900 to 1,000 parameters, and the nearest, '
-                               'd8-8-8-8_n1-1-1-1_w4-2-1_r2_m2_e8, has ')
+    assert refused('--params', '1000') == (
+        'The smallest architecture of the space, d8-8-8-8_n1-1-1-1_w4-2-1_r2_m2_e8, has 3,853 parameters, and --params '
+        'is 1,000: give more, or smaller values with --space.')
+    sentence = refused(*FAR)
+    assert sentence.startswith('Step 1 of 1 needs a candidate with 7,200 to 8,000 parameters, and the nearest, d')
     assert sentence.endswith('give more --steps, --moves or --reach, a wider --slack, or other values with --space.')
 
 
@@ -123,17 +127,17 @@ def test_numbers(capsys):
 
 def test_another_search_in_the_folder(refused, tmp_path):
     journal = tmp_path / 'out/contraction.jsonl'
-    refused('--params', '1000', '--held-out', '0.4')
+    refused(*FAR, '--held-out', '0.4')
     with journal.open('a') as file:  # a first step, and a line that a killed process left incomplete
         file.write('{"event": "candidates", "step": 1, "candidates": []}\n{"event": "jud')
-    sentence = refused('--params', '1000', '--steps', '2')
-    assert 'that differs in steps, held_out (steps is 3 there and 2 here): choose another --out' in sentence
+    sentence = refused(*FAR, '--steps', '2')
+    assert 'that differs in steps, held_out (steps is 1 there and 2 here): choose another --out' in sentence
     assert journal.read_text().endswith('[]}\n')
 
 
 def test_a_search_that_found_nothing_may_be_changed(refused, tmp_path):
-    assert 'Step 1 of 3 needs' in refused('--params', '1000')
-    assert 'Step 1 of 2 needs' in refused('--params', '1000', '--steps', '2')
+    assert 'Step 1 of 1 needs' in refused(*FAR)
+    assert 'Step 1 of 2 needs' in refused(*FAR, '--steps', '2')
     assert len((tmp_path / 'out/contraction.jsonl').read_text().splitlines()) == 1
 
 
