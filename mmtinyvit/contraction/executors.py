@@ -47,6 +47,7 @@ def processes(jobs: int) -> ProcessPoolExecutor:
 
 
 def _begin(numbers: Any, threads: int) -> None:
+    multiprocessing.set_start_method(None, force=True)  # spawn is for this process; loaders choose for theirs
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     gpu = numbers.get()

@@ -139,6 +139,7 @@ class Search:
     """
 
     def __init__(self, recipe: Recipe, settings: Settings, out: Path, watcher: Watcher) -> None:
+        out = out.resolve()  # trials may run elsewhere
         self.recipe, self.settings, self.out, self.watcher = recipe, settings, out, watcher
         have = recipe.parameters(recipe.seed)
         if settings.parameters >= have:
