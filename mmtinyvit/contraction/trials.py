@@ -56,6 +56,20 @@ class SeedByEpoch(Hook):
         torch.manual_seed(seed)
 
 
+class StopAfter(Hook):
+    """End the training after an epoch, counted from 1, or at once if it has come so far; its schedule is the whole one.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def before_train(self, runner: Runner) -> None:
+        runner.train_loop.stop_training = runner.epoch >= self.epoch
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        runner.train_loop.stop_training = runner.epoch + 1 >= self.epoch
+
+
 def carry_on(trial: Trial, epoch: int) -> Judgement:
     """Train a candidate from its last checkpoint to the end of ``epoch``, counted from 1, and judge it."""
     start, folder = time.perf_counter(), Path(trial.folder)
@@ -67,11 +81,11 @@ def carry_on(trial: Trial, epoch: int) -> Judgement:
     resumes = (folder / 'last_checkpoint').exists()
     cfg.update(work_dir=str(folder), launcher='none', experiment_name=f'{folder.parent.name}_{folder.name}_{epoch}',
                resume=resumes, load_from=None if resumes else trial.start)
-    cfg.train_cfg.max_epochs = epoch
     if trial.amp:
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
     runner = Runner.from_cfg(cfg)
     runner.register_hook(SeedByEpoch())
+    runner.register_hook(StopAfter(epoch))
     runner.train()
     value = JUDGES[trial.judge](runner, trial.keys, trial.views)
     return Judgement(value if math.isfinite(value) else math.inf, time.perf_counter() - start)
