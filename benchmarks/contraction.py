@@ -42,8 +42,9 @@ from mmtinyvit.contraction.journal import Journal
 from mmtinyvit.contraction.progress import ContractionProgress
 from mmtinyvit.contraction.recipe import Recipe
 from mmtinyvit.contraction.report import read_rows, write_picture, write_table, write_winner
-from mmtinyvit.contraction.search import Search, Settings
+from mmtinyvit.contraction.search import Search
 from mmtinyvit.contraction.selection import Candidate
+from mmtinyvit.contraction.settings import Settings
 from mmtinyvit.contraction.throughput import Throughput
 from mmtinyvit.contraction.trials import carry_on
 from mmtinyvit.errors import UserError

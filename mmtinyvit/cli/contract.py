@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmtinyvit.contraction.halving import import_optuna
     from mmtinyvit.contraction.progress import ContractionProgress
     from mmtinyvit.contraction.recipe import Recipe
-    from mmtinyvit.contraction.search import Search, Settings
+    from mmtinyvit.contraction.search import Search
+    from mmtinyvit.contraction.settings import Settings
     from mmtinyvit.contraction.space import parse_values
     from mmtinyvit.contraction.throughput import require_device
 

@@ -5,8 +5,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .report import UNITS
-from .search import Limits, Settings, Watcher
 from .selection import Candidate
+from .settings import Limits, Settings, Watcher
 from .trials import Judgement
 
 __all__ = ['ContractionProgress']

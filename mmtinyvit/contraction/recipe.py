@@ -19,6 +19,7 @@ from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment, iter_transforms
 from mmtinyvit.engine.store_check import complete_views
 from mmtinyvit.errors import UserError
+from mmtinyvit.store import LogitStore
 
 from .architecture import Architecture
 from .counts import count_macs, count_parameters
@@ -79,7 +80,7 @@ class Recipe:
     def size(self) -> tuple[int, int]:
         """H and W of what the student sees. Raises :class:`UserError` if the closed counts do not hold for it."""
         model = self.build(self.seed)
-        sample = ViewDataset(self.dataset)[0, 0]
+        sample = ViewDataset(self.dataset)[self.views[0], 0]
         batch = dict(inputs=sample['inputs'][None], data_samples=[sample['data_samples']])
         size = tuple(model.data_preprocessor(batch, False)['inputs'].shape[-2:])
         built = networks.count_parameters(model), networks.count_macs(model, size)
@@ -117,7 +118,10 @@ class Recipe:
     # ---------------------------------------------------------------- the data
     @cached_property
     def dataset(self) -> Any:
-        """The training's dataset. Raises :class:`UserError` if it reads no store, or cannot leave out samples."""
+        """The training's dataset, with its store.
+
+        Raises :class:`UserError` if it reads no store, asks a teacher, or cannot leave out samples.
+        """
         init_default_scope(self.cfg.get('default_scope', 'mmpretrain'))
         dataset = DATASETS.build(self.cfg.train_dataloader.dataset)
         if not any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset)):
@@ -126,7 +130,22 @@ class Recipe:
         if not isinstance(dataset, NamedSamples):
             raise UserError(f'{type(dataset).__name__} cannot leave out the samples that candidates are judged by: '
                             'take mmtinyvit.IndexedImages, ImageFolder or ImageNet, without a wrapper.')
+        reader = use_store(dataset, self.cfg)
+        if reader.mode != 'stored':
+            raise UserError(f'mode={reader.mode!r} of {self.cfg.filename} asks a teacher, once for each candidate: '
+                            "save the store first, set mode='stored', and put mmtinyvit.SparseLogitDistillHook in the "
+                            'place of CacheLogitsHook.')
         return dataset
+
+    @cached_property
+    def stores(self) -> list[LogitStore]:
+        return use_store(self.dataset, self.cfg).stores
+
+    @cached_property
+    def views(self) -> tuple[int, ...]:
+        """To judge by. Raises :class:`UserError` if the stores have no complete view in common."""
+        hook = next((hook for hook in self.cfg.get('custom_hooks') or () if hook.get('views') is not None), {})
+        return tuple(complete_views(self.stores, hook.get('views'))[:JUDGED_VIEWS])
 
     def hold_out(self, folder: Path, share: float, training_share: float = 1., seed: int = 0) -> Keys:
         """Draw the keys to judge by, and those to learn from, and write both into files of ``folder``.
@@ -138,34 +157,34 @@ class Recipe:
             seed: Of the draws.
 
         Raises:
-            UserError: The store has no complete view, mixes pairs, or would have too few keys to judge by.
+            UserError: The store mixes pairs, or would have too few keys to judge by.
         """
-        stores = use_store(self.dataset, self.cfg).stores
-        mixing = next((store for store in stores if store.mixing), None)
+        mixing = next((store for store in self.stores if store.mixing), None)
         if mixing:
             raise UserError(f'The store {mixing.root} mixes pairs of all its samples, so that none can be held out: '
                             'save a store without mixing.')
-        hook = next((hook for hook in self.cfg.get('custom_hooks') or () if hook.get('views') is not None), {})
-        views = tuple(complete_views(stores, hook.get('views'))[:JUDGED_VIEWS])
         total = len(self.dataset)
         judging = round(total * share)
         if judging < FEWEST_KEYS:
             enough = -(-FEWEST_KEYS * 1000 // total) / 1000
             advice = f'give --held-out {enough:g} or more' if enough < 0.6 else 'save more images'
-            raise UserError(f'The store {stores[0].root} has {total:,} keys here, of which --held-out {share:g} leaves '
-                            f'{judging} to judge by, and {FEWEST_KEYS} are the fewest that tell anything: {advice}.')
+            raise UserError(f'The store {self.stores[0].root} has {total:,} keys here, of which --held-out {share:g} '
+                            f'leaves {judging} to judge by, and {FEWEST_KEYS} are the fewest that tell anything: {advice}.')
         order = np.random.default_rng(seed).permutation(total)
         part = np.zeros(total, np.int8)  # 14 million keys do not belong in memory
         part[order[:judging]] = 1
         part[order[judging:judging + max(1, round((total - judging) * training_share))]] = 2
         folder.mkdir(parents=True, exist_ok=True)
-        keys = Keys(folder / 'training.txt', folder / 'judging.txt', views)
-        with keys.training.open('w', encoding='utf-8') as learnt, keys.judging.open('w', encoding='utf-8') as judged:
+        keys = Keys(folder / 'training.txt', folder / 'judging.txt', self.views)
+        parts = [path.with_suffix('.part') for path in (keys.judging, keys.training)]
+        with parts[0].open('w', encoding='utf-8') as judged, parts[1].open('w', encoding='utf-8') as learnt:
             files = (None, judged, learnt)
             for which, key in zip(part, iter_keys(self.dataset, find_seeded_augment(self.dataset).key_root),
                                   strict=True):
                 if which:
                     files[which].write(f'{key}\n')
+        for written, path in zip(parts, (keys.judging, keys.training), strict=True):
+            written.replace(path)  # a trial may be reading the same list
         return keys
 
     # ---------------------------------------------------------------- short recipes

@@ -35,6 +35,7 @@ def write_recipe(data, tmp_path):
         cfg.model.backbone.arch = SEED
         cfg.model.head.in_channels = 32
         cfg.custom_hooks = cfg.custom_hooks[:1]
+        cfg.store = cfg.train_dataloader.dataset.pipeline[2].pop('store')
         cfg.param_scheduler = [dict(type='CosineAnnealingLR', T_max=20, by_epoch=True, convert_to_iter_based=True)]
         cfg.pop('work_dir')
         change(cfg)

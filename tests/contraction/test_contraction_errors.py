@@ -48,6 +48,13 @@ def test_a_recipe_without_a_store(refused):
     assert 'recipe.py reads no store: a contraction needs a distillation recipe' in refused(change=change)
 
 
+def test_a_recipe_that_asks_a_teacher(refused):
+    def change(cfg):
+        cfg.mode = 'auto'
+
+    assert "mode='auto' of " in (sentence := refused(change=change)) and 'asks a teacher, once for each' in sentence
+
+
 def test_a_store_with_too_few_keys(refused):
     sentence = refused('--held-out', '0.01')
     assert ('store has 48 keys here, of which --held-out 0.01 leaves 0 to judge by, and 16 are the fewest that tell '

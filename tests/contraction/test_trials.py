@@ -10,6 +10,7 @@ from tiny_flow import labelled_loader
 from mmtinyvit.config import read_config
 from mmtinyvit.contraction.recipe import Recipe
 from mmtinyvit.contraction.trials import Trial, carry_on
+from mmtinyvit.datasets.load_teacher_logits import use_store
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
@@ -54,6 +55,7 @@ def test_the_divergence_is_the_mean_over_held_out_views(trial, data):
     model.eval()
     store, keys = LogitStore(data / 'store'), Path(made.keys).read_text().split()
     dataset = DATASETS.build(recipe.cfg.train_dataloader.dataset | dict(keep=made.keys))
+    use_store(dataset, recipe.cfg)
     assert [dataset.get_data_info(i)['sample_key'] for i in range(len(dataset))] == keys and len(keys) == 16
     total, views = 0., ViewDataset(dataset)
     for view in made.views:
