@@ -169,7 +169,8 @@ class Recipe:
             enough = -(-FEWEST_KEYS * 1000 // total) / 1000
             advice = f'give --held-out {enough:g} or more' if enough < 0.6 else 'save more images'
             raise UserError(f'The store {self.stores[0].root} has {total:,} keys here, of which --held-out {share:g} '
-                            f'leaves {judging} to judge by, and {FEWEST_KEYS} are the fewest that tell anything: {advice}.')
+                            f'leaves {judging} to judge by, and {FEWEST_KEYS} are the fewest that tell anything: '
+                            f'{advice}.')
         order = np.random.default_rng(seed).permutation(total)
         part = np.zeros(total, np.int8)  # 14 million keys do not belong in memory
         part[order[:judging]] = 1
