@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from mmengine.config import Config
 
 from mmtinyvit.apis.publish import write_file
 
@@ -71,6 +72,8 @@ def write_table(rows: Sequence[Row], judge: str, path: Path) -> None:
 def write_picture(rows: Sequence[Row], judge: str, path: Path) -> None:
     """Parameters and throughput against the judge, a colour for each step; kept candidates are filled.
 
+    Grey lines are the Pareto fronts of those that were trained for longest.
+
     Raises :class:`UserError` if it cannot be written.
     """
     figure = Figure(figsize=(10, 4.2), layout='constrained')
@@ -84,6 +87,12 @@ def write_picture(rows: Sequence[Row], judge: str, path: Path) -> None:
                              [row.value for row in shown], s=[12 + 5 * row.epochs for row in shown],
                              edgecolors=f'C{step - 1}', facecolors=f'C{step - 1}' if kept else 'none',
                              label=f'step {step}' if kept else None)
+    longest = max((row.epochs for row in rows), default=0)
+    whole = [row for row in rows if row.epochs == longest]
+    for axis, x, key in ((axes[0], lambda row: row.parameters / 1e6, lambda row: row.parameters),
+                         (axes[1], lambda row: row.images_per_s, lambda row: -row.images_per_s)):
+        front = _front(sorted(whole, key=key))
+        axis.plot([x(row) for row in front], [row.value for row in front], color='0.7', zorder=0)
     axes[0].set(xlabel='parameters (M)', ylabel=UNITS[judge])
     axes[1].set(xlabel='images per second')
     axes[0].legend(title='filled: kept; size: epochs')
@@ -92,9 +101,18 @@ def write_picture(rows: Sequence[Row], judge: str, path: Path) -> None:
     write_file(path, buffer.getvalue())
 
 
+def _front(rows: Sequence[Row]) -> list[Row]:
+    """Of rows in order of what they cost, each that is judged better than all before it."""
+    front: list[Row] = []
+    for row in rows:
+        if not front or row.value < front[-1].value:
+            front.append(row)
+    return front
+
+
 def write_winner(recipe: Recipe, winner: Candidate, path: Path) -> None:
     """The seed's whole recipe with the winner as its student. Raises :class:`UserError` if it cannot be written."""
-    cfg = recipe.with_student(winner.architecture)
+    cfg = Config(recipe.with_student(winner.architecture).to_dict())  # formatted
     text = (f'"""TinyViT {winner.name}, {winner.parameters:,} parameters, found by a contraction of '
             f'{recipe.cfg.filename}.\n\n    python tools/train.py {path}\n"""\n')
     write_file(path, f'{text}{cfg.pretty_text}'.encode())
