@@ -18,8 +18,8 @@ ARMS = [dict(arm='contraction', mean=70., spread=0.5, images_per_s=500.),
     (0, {}, 'The aim is met: +2.0 points over uniform, +3.0 points over random; the largest spread of seeds is 1.0 '
             'points; not slower than any of these.'),
     (0, dict(mean=68.9), 'The aim is not met: +0.9 points over uniform'),
-    (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform, +3.0 points over random; the largest spread of '
-                          'seeds is 2.5'),
+    (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform, +3.0 points over random; the largest spread '
+                          'of seeds is 2.5'),
     (3, dict(images_per_s=600.), 'slower than random.'),
 ])
 def test_the_aim(arm, change, sentence):
