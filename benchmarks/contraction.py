@@ -19,6 +19,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from mmtinyvit.apis.timing import machine
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.config import read_config
 from mmtinyvit.contraction.architecture import Architecture
-from mmtinyvit.contraction.executors import Here, processes
+from mmtinyvit.contraction.executors import Here, Processes
 from mmtinyvit.contraction.journal import Journal
 from mmtinyvit.contraction.progress import ContractionProgress
 from mmtinyvit.contraction.recipe import Recipe
@@ -143,8 +144,8 @@ class Bench:
         write_winner(self.recipe, kept[0], out / 'winner.py')
         return search, kept
 
-    def executor(self) -> Here:
-        return processes(self.jobs) if self.jobs > 1 else Here()
+    def executor(self) -> Executor:
+        return Processes(self.jobs) if self.jobs > 1 else Here()
 
     def uniform(self) -> Architecture:
         """The seed with all widths scaled alike, as large as the target allows."""

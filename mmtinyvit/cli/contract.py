@@ -149,14 +149,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _executor(args: argparse.Namespace):
-    from mmtinyvit.contraction.executors import Here, OnRay, processes
+    from mmtinyvit.contraction.executors import Here, OnRay, Processes
 
     if args.ray is not None:
         from mmengine.device import get_device
 
         from .ray_saving import connect
         return OnRay(connect(args.ray), float(get_device() != 'cpu'))
-    return processes(args.jobs) if args.jobs > 1 else Here()
+    return Processes(args.jobs) if args.jobs > 1 else Here()
 
 
 def _report(search, kept: Sequence) -> None:

@@ -1,4 +1,4 @@
-"""Processes for trials end with the one that started them, even when it is killed."""
+"""Processes for trials end with the search: when it fails, and even when it is killed."""
 import os
 import signal
 import subprocess
@@ -12,12 +12,19 @@ from mmtinyvit.contraction.executors import Here, OnRay
 
 CODE = '''
 import os, time
-from mmtinyvit.contraction.executors import processes
+from mmtinyvit.contraction.executors import Processes
 if __name__ == '__main__':
-    pool = processes(1)
+    try:
+        with Processes(1) as pool:
+            print(pool.submit(os.getpid).result(), flush=True)
+            pool.submit(time.sleep, 600)
+            raise KeyError
+    except KeyError:
+        print('failed', flush=True)
+    pool = Processes(1)
     print(pool.submit(os.getpid).result(), flush=True)
-    pool.submit(time.sleep, 60)
-    time.sleep(60)
+    pool.submit(time.sleep, 600)
+    time.sleep(600)
 '''
 
 
@@ -29,12 +36,14 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
-def test_a_killed_search_leaves_no_process(tmp_path):
+def test_a_search_leaves_no_process(tmp_path):
     script = tmp_path / 'search.py'
     script.write_text(CODE)
     root = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True,
                                env=os.environ | dict(PYTHONPATH=root))
+    worker = int(process.stdout.readline())
+    assert process.stdout.readline() == 'failed\n' and not alive(worker)
     worker = int(process.stdout.readline())
     assert worker != process.pid and alive(worker)
     process.send_signal(signal.SIGKILL)
