@@ -9,8 +9,10 @@ Interrupted, the same command goes on where it was. DIR/winner.py is a recipe fo
 import argparse
 import re
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from mmtinyvit.errors import UserError
 
@@ -148,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _report(search, kept)
 
 
-def _executor(args: argparse.Namespace):
+def _executor(args: argparse.Namespace) -> Executor:
     from mmtinyvit.contraction.executors import Here, OnRay, Processes
 
     if args.ray is not None:
@@ -159,7 +161,7 @@ def _executor(args: argparse.Namespace):
     return Processes(args.jobs) if args.jobs > 1 else Here()
 
 
-def _report(search, kept: Sequence) -> None:
+def _report(search: Any, kept: Sequence[Any]) -> None:
     """Write table, picture and the winner's recipe, and print the best."""
     from mmtinyvit.contraction.report import UNITS, read_rows, write_picture, write_table, write_winner
 

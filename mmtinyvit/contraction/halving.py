@@ -5,6 +5,7 @@ candidate goes on beyond a rung if it is among the best 1/eta of those that have
 about in their order, whichever has been trained first. So one process decides as eight do, and a search that was
 stopped decides as one that was not.
 """
+import math
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
@@ -109,7 +110,7 @@ class Contest:
             self.values[number].append(value)
             self.trials[number].report(value, epoch)
             last = epoch == self.rungs.epochs
-            self.stopped[number] = last or self.trials[number].should_prune()
+            self.stopped[number] = last or not math.isfinite(value) or self.trials[number].should_prune()
             self.decided(number, epoch, value, not self.stopped[number])
             if not self.stopped[number]:
                 tasks.append((number, rung + 1))

@@ -1,4 +1,5 @@
 """Successive halving: weak candidates stop early, and who is trained first makes no difference."""
+import math
 import random
 import sys
 import threading
@@ -7,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from mmtinyvit.contraction.executors import Here
 from mmtinyvit.contraction.halving import Contest, Rungs
 from mmtinyvit.contraction.trials import Judgement
 from mmtinyvit.errors import UserError
@@ -47,6 +49,12 @@ def test_the_best_win_and_the_weak_stop_early():
 @pytest.mark.parametrize('jobs', [2, 3, 8])
 def test_side_by_side_decides_as_one_by_one(jobs):
     assert contest(jobs, random.Random(jobs)) == contest(1)
+
+
+def test_a_training_that_blew_up_stops():
+    made = Contest(RUNGS, 1, lambda executor, *_: executor.submit(Judgement, math.inf, 0.), lambda *_: None,
+                   lambda *_: None)
+    assert made.run(Here(), 1) == [0] and made.values == [[math.inf]]
 
 
 def test_rungs():
