@@ -9,8 +9,9 @@ seeds each: the winner, the hand-made student of configs/imagenette/student.py, 
 candidates drawn at random. Last, for the candidates of the last step: does inheriting weights rank them as training
 from scratch does, and how well do short trainings predict long ones?
 
-Everything is kept in --work: interrupted, or stopped by --budget, the same command goes on. It prints Markdown tables
-and writes summary.json there. Without MMTINYVIT_DATA, --quick takes synthetic photos and a teacher of random weights.
+Everything is kept in --work and --lab: interrupted, or stopped by --budget, the same command goes on. It prints
+Markdown tables and writes summary.json into --work. Without MMTINYVIT_DATA, --quick takes synthetic photos and a
+teacher of random weights.
 """
 import argparse
 import json
@@ -95,7 +96,7 @@ class Bench:
         self.work = args.work / ('quick' if args.quick else 'long')
         real = bool(os.environ.get('MMTINYVIT_DATA')) or not args.quick
         data = data_folder() if real else write_photos(self.work / 'photos')
-        self.lab = Lab(self.work / 'steps', data, args.jobs, quick=args.quick)
+        self.lab = Lab(self.work / 'steps' if args.quick else args.lab, data, args.jobs, quick=args.quick)
         teacher = teacher_model(LITE2 if real else dict(model_name=LITE2['model_name']))
         self.store = save_store('store of Lite2', [teacher], self.size.views, photos=self.size.photos)
         self.lab.results([self.store])
@@ -263,7 +264,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='where throughput is measured (default: cpu)')
     parser.add_argument('--budget', type=float, default=float('inf'), metavar='MINUTES',
                         help='start no training after so long (default: no end)')
-    parser.add_argument('--work', type=Path, default=ROOT / 'work_dirs/contraction', help='folder of everything')
+    parser.add_argument('--work', type=Path, default=ROOT / 'work_dirs/contraction', help='folder of everything else')
+    parser.add_argument('--lab', type=Path, default=ROOT / 'work_dirs/claims/steps', metavar='FOLDER',
+                        help='of the store and the long trainings, shared with benchmarks/claims.py, whose store it is')
     return parser.parse_args()
 
 
