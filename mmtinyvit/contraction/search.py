@@ -7,7 +7,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from mmengine.runner import find_latest_checkpoint
 
@@ -45,9 +44,10 @@ class Search:
         watcher: Is told how far it is.
 
     Raises:
-        UserError: The folder holds another search, the target is no smaller than the seed or smaller than anything in
-            the space, or the store is too small.
+        UserError: The target is no smaller than the seed, or smaller than anything in the space.
     """
+    journal: Journal
+    keys: Keys
 
     def __init__(self, recipe: Recipe, settings: Settings, out: Path, watcher: Watcher) -> None:
         out = out.resolve()  # trials may run elsewhere
@@ -62,28 +62,29 @@ class Search:
             raise UserError(f'The smallest architecture of the space, {smallest.name}, has '
                             f'{recipe.parameters(smallest):,} parameters, and --params is {settings.parameters:,}: '
                             'give more, or smaller values with --space.')
-        self.journal = Journal(out / 'contraction.jsonl')
-        wanted = self._compare()
-        self.keys: Keys = recipe.hold_out(out / 'keys', settings.held_out, settings.share, settings.seed)
-        if not self.journal.lines:
-            self.journal.append(event='search', config=recipe.cfg.filename, base=recipe.seed.name, **wanted)
 
-    def _compare(self) -> dict[str, Any]:
-        """What is searched for, after comparing it with what an earlier run wrote, if that came to its first step."""
+    def _begin(self) -> None:
+        """Compare what is searched for with what an earlier run wrote, if that came to its first step; or write it."""
         wanted = json.loads(json.dumps(asdict(self.settings)))
         text = json.dumps(plain_json(self.recipe.cfg.to_dict()), sort_keys=True)
         wanted |= dict(recipe=hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), version=__version__)
-        found = self.journal.find(event='search')
+        self.journal = Journal(self.out / 'contraction.jsonl')
+        found, settings = self.journal.find(event='search'), self.settings
         if not self.journal.find(event='candidates'):
+            if (self.out / 'trials').exists():
+                raise UserError(f'{self.out} has trainings of a search whose contraction.jsonl is gone: choose another '
+                                '--out, or remove the folder.')
             self.journal.clear()
-            return wanted
+            self.keys = self.recipe.hold_out(self.out / 'keys', settings.held_out, settings.share, settings.seed)
+            self.journal.append(event='search', config=self.recipe.cfg.filename, base=self.recipe.seed.name, **wanted)
+            return
         different = [name for name in wanted if name != 'version' and found.get(name) != wanted[name]]
         if different:
             name = different[0]
             raise UserError(f'{self.out} holds a search of {found["config"]} that differs in {", ".join(different)} '
                             f'({name} is {found.get(name)} there and {wanted[name]} here): choose another --out, or '
                             'remove the folder.')
-        return wanted
+        self.keys = self.recipe.hold_out(self.out / 'keys', settings.held_out, settings.share, settings.seed)
 
     # ---------------------------------------------------------------- limits
     @cached_property
@@ -106,12 +107,21 @@ class Search:
     def run(self, executor: Executor, jobs: int) -> list[Candidate]:
         """All steps; returns what the last one keeps, the winner first.
 
-        Waits for another process that searches in the same folder. Raises :class:`UserError` if no candidate is within
-        the limits of a step; it names the nearest.
+        Waits for another process that searches in the same folder.
+
+        Raises:
+            UserError: The folder holds another search or cannot be written to, the store is too small, or no candidate
+                is within the limits of a step; the nearest is named.
         """
-        with (self.out / '.lock').open('w') as file:
-            wait_for_lock(file)
-            self.journal = Journal(self.journal.path)  # that process has gone on
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            lock = (self.out / '.lock').open('w')
+        except OSError as error:
+            raise UserError(f'The folder {self.out} cannot be written to ({error.strerror}): choose another --out.'
+                            ) from error
+        with lock:
+            wait_for_lock(lock)
+            self._begin()
             return self._run(executor, jobs)
 
     def _run(self, executor: Executor, jobs: int) -> list[Candidate]:

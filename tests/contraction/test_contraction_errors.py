@@ -148,6 +148,16 @@ def test_a_search_that_found_nothing_may_be_changed(refused, tmp_path):
     assert len((tmp_path / 'out/contraction.jsonl').read_text().splitlines()) == 1
 
 
+def test_a_lost_journal(refused, tmp_path):
+    (tmp_path / 'out/trials').mkdir(parents=True)
+    assert 'out has trainings of a search whose contraction.jsonl is gone: choose another --out' in refused()
+
+
+def test_a_folder_that_cannot_be_made(refused, tmp_path):
+    (tmp_path / 'out').write_text('a file')
+    assert 'out cannot be written to (File exists): choose another --out.' in refused()
+
+
 def test_a_journal_that_is_none(refused, tmp_path):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/contraction.jsonl').write_text('not JSON\n')
