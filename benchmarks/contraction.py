@@ -134,8 +134,8 @@ class Bench:
         limit, = Throughput(self.recipe, out / 'throughput.jsonl', self.device, Settings.batch_size).of(
             [self.uniform()])
         settings = Settings(
-            size.target, limit, relative=False, steps=size.steps, candidates=size.candidates, epochs=size.short,
-            eta=size.eta, held_out=size.held_out, measured=size.measured, device=self.device)
+            size.target, throughput=limit, relative=False, steps=size.steps, candidates=size.candidates,
+            epochs=size.short, eta=size.eta, held_out=size.held_out, measured=size.measured, device=self.device)
         with Watch(settings, self) as watch, self.executor() as executor:
             search = Search(self.recipe, settings, out, watch)
             kept = search.run(executor, self.jobs)
@@ -280,6 +280,8 @@ def main() -> None:
         bench.lab.stop()
     rungs = search.settings.rungs.ends
     show(arms, agreement, rungs, bench.size.long)
+    if args.quick:
+        print('A miniature: it runs, and its numbers say nothing.')
     write_file(bench.work / 'summary.json', json.dumps(dict(
         machine=machine(), verdict=verdict(arms), arms=arms, agreement=agreement,
         spearman=dict(correlations(agreement, rungs))), indent=1).encode())

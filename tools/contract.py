@@ -1,6 +1,6 @@
 """Find a small TinyViT of your own: contract a large one, step by step, by what its candidates learn from a store.
 
-    python tools/contract.py configs/tinyvit/distill_in21k.py --params 5.4M --throughput 1.5x --out work_dirs/contract
+    python tools/contract.py configs/tinyvit/tiny_vit_21m_distill_in1k.py --params 5.4M --throughput 1.5x --out DIR
 
 The flags are in mmtinyvit/cli/contract.py.
 """

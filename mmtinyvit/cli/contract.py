@@ -1,6 +1,6 @@
 """Find a small TinyViT of your own: contract a large one, step by step, by what its candidates learn from a store.
 
-    python tools/contract.py configs/tinyvit/distill_in21k.py --params 5.4M --throughput 1.5x --out work_dirs/contract
+    python tools/contract.py configs/tinyvit/tiny_vit_21m_distill_in1k.py --params 5.4M --throughput 1.5x --out DIR
 
 Candidates are neighbours of the best so far that keep within each step's limits of parameters and throughput. They are
 trained for a short time from the store and judged by their divergence from the teacher on keys that were held out.
@@ -57,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='distillation recipe, whose student is the seed')
     parser.add_argument('--params', type=parameters, required=True, metavar='N', dest='parameters',
                         help='at most so many parameters with the head, for example 5.4M')
+    parser.add_argument('--classes', type=positive, metavar='C',
+                        help="of the head that --params counts, for a student that will be finetuned (default: the "
+                        "recipe's)")
     parser.add_argument('--throughput', type=throughput, metavar='N|Nx',
                         help="at least so many images per second, or times the seed's (default: no limit)")
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the search')
@@ -145,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given['throughput'], given['relative'] = args.throughput or (None, True)
     settings = Settings(**given, values=dict(map(parse_values, args.space)))
     with ContractionProgress(settings) as progress, _executor(args) as executor:
-        search = Search(Recipe(cfg), settings, args.out, progress)
+        search = Search(Recipe(cfg, args.classes), settings, args.out, progress)
         kept = search.run(executor, args.jobs)
     _report(search, kept)
 

@@ -50,9 +50,15 @@ class Keys:
 class Recipe:
     """A distillation recipe with a TinyViT student.
 
-    Raises :class:`UserError` if it has none, reads no store, or counts no epochs.
+    Args:
+        cfg: The recipe.
+        classes: Of the head that is counted with the parameters; None for the recipe's own.
+
+    Raises:
+        UserError: It has no such student, or counts no epochs.
     """
     cfg: Config
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         name, backbone = self.cfg.filename, (self.cfg.get('model') or {}).get('backbone') or {}
@@ -84,14 +90,15 @@ class Recipe:
         batch = dict(inputs=sample['inputs'][None], data_samples=[sample['data_samples']])
         size = tuple(model.data_preprocessor(batch, False)['inputs'].shape[-2:])
         built = networks.count_parameters(model), networks.count_macs(model, size)
-        counted = self.parameters(self.seed), count_macs(self.seed, size, self.num_classes)
+        counted = count_parameters(self.seed, self.num_classes), count_macs(self.seed, size, self.num_classes)
         if built != counted:
             raise UserError(f'The student of {self.cfg.filename} has {built[0]:,} parameters, and a TinyViT with a '
                             f'linear head has {counted[0]:,}: take LinearClsHead, and the last stage alone.')
         return size
 
     def parameters(self, architecture: Architecture) -> int:
-        return count_parameters(architecture, self.num_classes)
+        """With a head of :attr:`classes`."""
+        return count_parameters(architecture, self.classes or self.num_classes)
 
     def macs(self, architecture: Architecture) -> int:
         return count_macs(architecture, self.size, self.num_classes)

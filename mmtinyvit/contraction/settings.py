@@ -15,6 +15,7 @@ class Settings:
 
     Args:
         parameters: The target: at most so many, with the head.
+        classes: See :class:`.Recipe`.
         throughput: The target in images per second, or in times the seed's if ``relative``; None has no limit.
         steps: Between the seed and the target, of equal ratios.
         slack: A step's candidates have at least 1 - ``slack`` of its limit of parameters.
@@ -34,6 +35,7 @@ class Settings:
         seed: Of every draw.
     """
     parameters: int
+    classes: int | None = None
     throughput: float | None = None
     relative: bool = True
     steps: int = 3

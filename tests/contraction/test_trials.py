@@ -90,6 +90,13 @@ def test_a_validation_without_accuracy(trial, data):
         carry_on(made, 1)
 
 
+def test_parameters_may_count_the_head_of_a_finetuned_student(write_recipe):
+    cfg = read_config(write_recipe())
+    own, other = Recipe(cfg), Recipe(cfg, 1000)
+    assert other.parameters(own.seed) - own.parameters(own.seed) == (1000 - 12) * (32 + 1)
+    assert other.macs(own.seed) == own.macs(own.seed) and other.build(own.seed).head.fc.out_features == 12
+
+
 def test_the_short_recipe(write_recipe, tmp_path):
     def change(cfg: Config) -> None:
         cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=200),
