@@ -14,13 +14,13 @@ TORCH := $(call stamp,torch,torch)
 LIBRARIES := $(call stamp,libraries,$(CORE))
 DEMO := $(call stamp,demo,$(CORE) demo)
 OPERATORS := $(call stamp,operators,$(CORE) build)
-FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo remote export parquet ray dev docs)
+FULL := $(call stamp,full,$(CORE) build onedl_detection segmentation demo contract remote export parquet ray dev docs)
 TEST_ARGS ?=
 # Empty: Python keeps its byte code even where the environment says otherwise. Compiling the libraries takes 8 seconds a process.
 export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(PY) -m pytest -n auto --maxprocesses=4 --dist worksteal --durations=25
 DETECT ?=
-BENCHMARKS ?= backbone inference loss replay saving sources training scaling store
+BENCHMARKS ?= backbone contraction inference loss replay saving sources training scaling store
 
 .PHONY: help env env-demo demo test coverage lint bench docs
 .DELETE_ON_ERROR:
@@ -93,7 +93,7 @@ $(OPERATORS): | $(LIBRARIES)
 $(FULL): | $(OPERATORS)
 	@echo 'Installing mmdet, mmseg and the tools for tests, lint and docs (about 40 seconds) ...'
 	@$(PIP) -r requirements/onedl_detection.txt -r requirements/segmentation.txt -r requirements/demo.txt \
-		-r requirements/remote.txt -r requirements/export.txt -r requirements/parquet.txt -r requirements/ray.txt \
+		-r requirements/contract.txt -r requirements/remote.txt -r requirements/export.txt -r requirements/parquet.txt -r requirements/ray.txt \
 		-r requirements/dev.txt -r requirements/docs.txt
 	@sh requirements/headless_opencv.sh $(PY)
 	@$(PIP) --no-deps --no-build-isolation --editable .

@@ -77,7 +77,7 @@ def test_a_wheel_of_a_fresh_clone(tmp_path):
     assert done.stdout.split() == [__version__, str(site / 'mmtinyvit/.mim/configs')]
 
     assert set(meta.get_all('Provides-Extra')) == {
-        'onedl', 'openmmlab', 'openvino', 'dev', 'demo', 'docs', 'export', 'parquet', 'ray', 'remote',
+        'contract', 'onedl', 'openmmlab', 'openvino', 'dev', 'demo', 'docs', 'export', 'parquet', 'ray', 'remote',
         'segmentation'}
     requirements = meta.get_all('Requires-Dist')
     assert not [line for line in requirements if re.match(r'(torch|torchvision)\b', line)]  # stands beside any torch

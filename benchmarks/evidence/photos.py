@@ -23,7 +23,7 @@ def data_folder() -> Path:
     """The folder with imagenette96/ and the teachers. Raises :class:`UserError` if MMTINYVIT_DATA does not name it."""
     folder = os.environ.get('MMTINYVIT_DATA')
     if not folder or not Path(folder, 'imagenette96').is_dir():
-        raise UserError('benchmarks/claims.py needs MMTINYVIT_DATA, the folder with imagenette96/ and the teachers.')
+        raise UserError('This benchmark needs MMTINYVIT_DATA, the folder with imagenette96/ and the teachers.')
     return Path(folder)
 
 

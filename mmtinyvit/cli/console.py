@@ -27,6 +27,7 @@ COMMANDS = {
         'save': "save a teacher's logits for every view of every image",
         'train': 'distil from a store, finetune, or train from scratch',
         'test': 'test a checkpoint',
+        'contract': 'find a small TinyViT within limits of size and speed',
         'views': 'draw views with what the teacher said about them',
         'store': 'plan, info, verify, stats, repair, copy, merge ... a store',
     },

@@ -35,7 +35,7 @@ from mmtinyvit.store.layout import spell_numbers
 
 from .label_check import check_labels, check_mixed_labels, num_outputs
 
-__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'store_identity']
+__all__ = ['StoreCheck', 'check_canaries', 'check_dataset', 'complete_views', 'store_identity']
 
 MOST_SHARDS = 4096  # that are looked through for canaries
 Place = str | Path
@@ -64,7 +64,7 @@ class StoreCheck:
         """
         reader = find_reader(runner.train_dataloader.dataset)
         stores = reader.stores
-        views = _complete_views(stores, wanted)
+        views = complete_views(stores, wanted)
         for number, (store, weight) in enumerate(zip(stores, reader.weights, strict=True)):
             self.config(runner, store.root, store.manifest, number, len(stores))
             checked = self.content(runner, store, views)
@@ -137,7 +137,7 @@ class StoreCheck:
                             'one: resume with the same store, or use load_from without --resume.')
 
 
-def _complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> list[int]:
+def complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> list[int]:
     """The views to train on. Raises :class:`UserError` if one that is wanted is not complete, or none is."""
     complete = [store.complete_views() for store in stores]
     for store, views in zip(stores, complete, strict=True):

@@ -1,0 +1,74 @@
+"""Where trials run: in this process, in several beside it, or on a Ray cluster."""
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+__all__ = ['Here', 'OnRay', 'Processes']
+
+
+class Here(Executor):
+    """Runs everything at once, in this process and thread."""
+
+    def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        future.set_result(function(*args, **kwargs))  # what it raises is raised here
+        return future
+
+
+class OnRay(Executor):
+    """Runs everything as tasks of a Ray cluster, whose machines all see the files of this one.
+
+    Args:
+        ray: The module, connected.
+        gpus: Of each task.
+    """
+
+    def __init__(self, ray: Any, gpus: float) -> None:
+        self.ray, self.gpus = ray, gpus
+
+    def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        return self.ray.remote(num_gpus=self.gpus, max_retries=3)(function).remote(*args, **kwargs).future()
+
+
+class Processes(ProcessPoolExecutor):
+    """Processes that share out the processors, and the GPUs in turn.
+
+    They end at once, in the midst of their trials, when this one dies, however it does, or when the ``with`` block of
+    the executor is left by an exception.
+
+    Args:
+        jobs: How many.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        context, gpus = multiprocessing.get_context('spawn'), torch.cuda.device_count()
+        numbers = context.SimpleQueue()
+        for number in range(jobs):
+            numbers.put(number % gpus if gpus else None)
+        stopped, self.stop = context.Pipe(duplex=False)
+        super().__init__(jobs, context, _begin, (numbers, stopped, max(1, torch.get_num_threads() // jobs)))
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
+        if kind is not None:
+            self.stop.close()
+        return super().__exit__(kind, *rest)
+
+
+def _begin(numbers: Any, stopped: Connection, threads: int) -> None:
+    multiprocessing.set_start_method(None, force=True)  # spawn is for this process; loaders choose for theirs
+    threading.Thread(target=_end_with_parent, args=(stopped, ), daemon=True).start()
+    torch.set_num_threads(threads)
+    gpu = numbers.get()
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+
+
+def _end_with_parent(stopped: Connection) -> None:
+    wait([multiprocessing.parent_process().sentinel, stopped])
+    os._exit(1)

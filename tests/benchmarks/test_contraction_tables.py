@@ -1,0 +1,35 @@
+"""What `benchmarks/contraction.py` says of its numbers."""
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / 'benchmarks'))
+from contraction_tables import correlations, verdict  # noqa: E402
+
+ARMS = [dict(arm='contraction', mean=70., spread=0.5, images_per_s=500.),
+        dict(arm='hand-made', mean=75., spread=0.5, images_per_s=900.),  # is shown, and not part of the aim
+        dict(arm='uniform', mean=68., spread=1., images_per_s=400.),
+        dict(arm='random', mean=67., spread=0.2, images_per_s=450.)]
+
+
+@pytest.mark.parametrize('arm, change, sentence', [
+    (0, {}, 'The aim is met: +2.0 points over uniform, +3.0 points over random; the largest spread of seeds is 1.0 '
+            'points; not slower than any of these.'),
+    (0, dict(mean=68.9), 'The aim is not met: +0.9 points over uniform'),
+    (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform, +3.0 points over random; the largest spread '
+                          'of seeds is 2.5'),
+    (3, dict(images_per_s=600.), 'slower than random.'),
+])
+def test_the_aim(arm, change, sentence):
+    assert sentence in verdict([each | change if i == arm else each for i, each in enumerate(ARMS)])
+
+
+def test_agreement_is_1_whichever_way_a_number_is_better():
+    rows = [{'scratch 1': 3. - i, 'scratch 2': 2. - i, 'inherited 1': float(i), 'inherited 2': 1., 'top1': 50. + i}
+            for i in range(4)]
+    found = dict(correlations(rows, [1, 2]))
+    assert found['scratch 1 and long training'] == found['scratch 1 and scratch 2'] == pytest.approx(1)
+    assert found['inherited 1 and scratch 1'] == found['inherited 1 and long training'] == pytest.approx(-1)
+    assert math.isnan(found['inherited 2 and long training'])
