@@ -47,11 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(parse_words(args.settings), ask=not args.yes, only_plan=args.plan)
 
 
-def distill(**settings: Any) -> dict[str, Any]:
+def distill(data: str | Path, teacher: str, out: str | Path, student: str = 'tinyvit-5m',
+            **settings: Any) -> dict[str, Any]:
     """Distil a student from a teacher, from images to a published file; interrupted, the same call goes on.
 
     Args:
-        **settings: ``data``, ``teacher`` and ``out``, and any other that ``mmtinyvit distill --help`` lists.
+        data: Images: folder, archive or URL.
+        teacher: ``timm/NAME``, ``CONFIG.py:WEIGHTS``, or a published name or file.
+        out: Folder for all that is written.
+        student: ``tinyvit-5m``, ``-11m``, ``-21m``, ``timm/NAME``, or ``CONFIG.py``.
+        **settings: Any other that ``mmtinyvit distill --help`` lists, such as ``epochs=50``.
 
     Returns:
         What ``summary.json`` in ``out`` holds: ``top1`` in percent, None where nothing was tested, and the files
@@ -60,7 +65,7 @@ def distill(**settings: Any) -> dict[str, Any]:
     Raises:
         UserError: A setting is wrong, the teacher cannot be loaded, or a step fails.
     """
-    return run(settings, ask=False)
+    return run(dict(data=data, teacher=teacher, out=out, student=student, **settings), ask=False)
 
 
 def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[str, Any]:

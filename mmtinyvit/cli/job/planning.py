@@ -27,6 +27,7 @@ __all__ = ['check_devices', 'load_teacher', 'make_plan', 'match_labels', 'read_p
 
 LARGEST = 224  # side of the views, unless more is asked for
 PROBED = 128  # images
+MAY_CHANGE = {'out', 'gpus'}  # from one call to the next: a folder that was moved, another machine
 ROOM = 0.9  # share of what is free that a store may take
 
 
@@ -192,8 +193,8 @@ def read_plan(path: Path, settings: Settings) -> Plan | None:
         return None
     content = json.loads(path.read_text())
     before, now = content['settings'], vars(settings)
-    for name in now:
-        if before.get(name) != now[name]:
+    for name in sorted(now.keys() - MAY_CHANGE):
+        if str(before.get(name)).rstrip('/') != str(now[name]).rstrip('/'):
             raise UserError(f'{path.parent} holds a job with {name}={before.get(name)}, and this line has '
                             f'{name}={now[name]}: go on with the same line, or choose another out.')
     values = content['plan']

@@ -1,6 +1,7 @@
 """The steps of a job, each a command that may be typed too; what is finished is not done again."""
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -118,8 +119,8 @@ def run_steps(console: Console, where: Layout, settings: Settings, steps: Iterab
             launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={settings.gpus}', *launch]
             words = [*words, '--launcher', 'pytorch']
         seconds[step.name] = run_step(
-            console, step.what, f'mmtinyvit {" ".join(map(from_here, words))}', [sys.executable, '-u', *launch, *words],
-            logs / f'{step.name}.log', os.environ, [lock])
+            console, step.what, f'mmtinyvit {shlex.join(map(from_here, words))}',
+            [sys.executable, '-u', *launch, *words], logs / f'{step.name}.log', os.environ, [lock])
         write_atomically(noted, [json.dumps(seconds, indent=2).encode()])
     return seconds
 
