@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from contraction_tables import correlations, show, verdict
 from evidence.lab import Lab
+from evidence.networks import TINY_VIT
 from evidence.photos import CLASSES, PHOTOS, data_folder
-from evidence.recipes import LITE2, STUDENTS, Training, save_store, teacher_model
+from evidence.recipes import LITE2, Training, save_store, teacher_model
 from evidence.step import Step
 from mmengine.config import Config
 from PIL import Image
@@ -110,7 +111,7 @@ class Bench:
 
     def training(self, architecture: Architecture, epochs: int, seed: int = 0) -> Step:
         """The training of a student from the store, on all photos."""
-        STUDENTS[architecture.name] = {name: list(value) if isinstance(value, tuple) else value
+        TINY_VIT[architecture.name] = {name: list(value) if isinstance(value, tuple) else value
                                        for name, value in architecture.arch.items()}
         subset = () if self.size.photos is None else (('indices', list(range(0, PHOTOS,
                                                                              PHOTOS // self.size.photos))), )

@@ -10,13 +10,11 @@ from typing import NamedTuple
 import mmengine.config.utils
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 from object_storage import ObjectStorage, object_storage
 from processes import TOOLS, tool_environment
-from tiny_flow import saving, teacher, write_photos
+from tiny_flow import forget_runs, saving, teacher, write_photos
 
 # For every base config of another library MMEngine reads all of its metafiles, half a second each time: once is enough.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
@@ -24,7 +22,6 @@ mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 torch.set_num_threads(1)
 # A script in the background ignores Ctrl-C, and so would the tools that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 
 class Ended(NamedTuple):
@@ -68,13 +65,6 @@ def own_scope():
 def fresh_runs():
     """MMEngine keeps loggers and curves by name and second, and two short tests may share one."""
     forget_runs()
-
-
-def forget_runs() -> None:
-    kinds = [MMLogger, MessageHub, Visualizer]
-    for kind in kinds:
-        kind._instance_dict.clear()
-        kinds += kind.__subclasses__()  # each has instances of its own
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, MODELS
+from mmengine.visualization import Visualizer
 from mmpretrain.models import ImageClassifier
 from PIL import Image
 from timm.utils import unwrap_model
@@ -29,6 +31,14 @@ VIEW_TRANSFORMS = [
     dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.02, max_area_ratio=1 / 3,
          fill_color=BGR_MEAN, fill_std=BGR_STD),
 ]
+
+
+def forget_runs() -> None:
+    """Let MMEngine make new loggers and curves for the next run of the same second."""
+    kinds = [MMLogger, MessageHub, Visualizer]
+    for kind in kinds:
+        kind._instance_dict.clear()
+        kinds += kind.__subclasses__()  # each has instances of its own
 
 
 def write_photos(root: Path, num: int, seed: int = 0) -> Path:

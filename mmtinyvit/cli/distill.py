@@ -177,6 +177,6 @@ def summary_table(summary: Mapping[str, Any]) -> Any:
     return fact_table({
         'top-1 of the student': None if summary['top1'] is None else f'{summary["top1"]:.1f} %',
         'top-1 after finetuning': None if summary['finetuned_top1'] is None else f'{summary["finetuned_top1"]:.1f} %',
-        **{name: from_here(summary[name.lower()]) for name in ('student', 'finetuned', 'ONNX', 'store', 'configs')
-           if summary[name.lower()]},
+        **{name: from_here(summary[name.lower()])
+           for name in ('student', 'finetuned', 'ONNX', 'report', 'store', 'configs') if summary[name.lower()]},
         'time': f'{seconds:,.0f} s' if seconds < 600 else f'{seconds / 3600:,.1f} hours'})

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmtinyvit.apis import networks
 from mmtinyvit.datasets.identity import iter_keys
-from mmtinyvit.datasets.image_datasets import NamedSamples
+from mmtinyvit.datasets.indexed_images import NamedSamples
 from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, use_store
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment, iter_transforms

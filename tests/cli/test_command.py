@@ -3,6 +3,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from multiprocessing import get_context
@@ -63,7 +64,8 @@ def interrupt() -> None:
     (lambda: None, 0, ''), (lambda: 3, 3, ''), (fail, 1, 'Error: The file is missing: bring it back.\n'),
     (interrupt, 130, 'Run it again.\n'),
 ])
-def test_status_and_sentence(main, status, said, capsys):
+def test_status_and_sentence(main, status, said, capsys, monkeypatch):
+    monkeypatch.setattr(threading, 'enumerate', lambda: [threading.main_thread()])  # without those of other tests
     with pytest.raises(SystemExit) as ended:
         run_command(main, 'Run it again.')
     assert ended.value.code == status and capsys.readouterr().err == said

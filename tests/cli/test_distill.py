@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import forget_runs
 from mmengine.config import Config
 from processes import CLEAN
-from tiny_flow import NORM, contents, student, teacher, write_photos
+from tiny_flow import NORM, contents, forget_runs, student, teacher, write_photos
 
 import mmtinyvit
 from mmtinyvit.cli import distill
@@ -79,7 +78,8 @@ def test_what_is_there_at_the_end(done):
     assert 0 <= summary['top1'] <= 100 and summary['onnx'] is None
     model = mmtinyvit.get_model(summary['student'])
     assert model(torch.zeros(1, 3, 32, 32), mode='tensor').shape == (1, 3)
-    assert summary['seconds'] == dict(save=1, train=1, test=1, publish=1)
+    assert summary['seconds'] == dict(save=1, train=1, test=1, publish=1, report=1)
+    assert '<html' in (done / 'report.html').read_text()
     kept = [set((done / f'images/data_{name}.txt').read_text().split()) for name in ('train', 'val')]
     assert not kept[0] & kept[1] and {key.split('/')[0] for key in kept[1]} == {'class_0', 'class_1', 'class_2'}
 
@@ -88,7 +88,7 @@ def test_the_same_line_does_nothing_twice(done, line, here, capsys):
     stamps = {path: path.stat().st_mtime_ns for path in done.rglob('*.pth')}
     distill.main([*line, f'out={done}'])  # nothing to say yes to
     said = capsys.readouterr().out
-    assert said.count('done before') == 4 and 'top-1 of the student' in said
+    assert said.count('done before') == 5 and 'top-1 of the student' in said
     assert stamps == {path: path.stat().st_mtime_ns for path in done.rglob('*.pth')}
     with pytest.raises(UserError, match='holds a job with epochs=3, and this line has epochs=4: go on with the same'):
         distill.main([*(word.replace('epochs=3', 'epochs=4') for word in line), f'out={done}'])
@@ -101,7 +101,7 @@ def test_killed_in_the_middle_it_goes_on(done, line, here, tmp_path):
     process.start()
     while process.is_alive() and not (out / 'work/student/epoch_1.pth').exists():
         time.sleep(.002)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     if process.exitcode != -signal.SIGKILL:
         pytest.fail((tmp_path / 'output.txt').read_text())

@@ -3,9 +3,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import forget_runs
 from mmengine.config import Config
-from tiny_flow import contents, distilling, saving, write_photos
+from tiny_flow import contents, distilling, forget_runs, saving, write_photos
 
 from mmtinyvit.cli import doctor
 

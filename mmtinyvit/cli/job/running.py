@@ -85,6 +85,10 @@ def list_steps(where: Layout, settings: Settings, plan: Plan) -> Iterator[Step]:
         yield Step('finetune', 'finetune the student with labels', train(config, name))
         yield Step('test_finetuned', 'test the finetuned student', test(config, name))
         yield Step('publish_finetuned', 'write the finetuned student as one file', publish(config, name))
+    labelled = plan.val or not plan.train.classes  # other labels are no classes of the teacher
+    yield Step('report', 'write the report page', [
+        'store', 'report', str(where.store), *(['--config', str(where.student)] if labelled else []), '--out',
+        str(where.out / 'report.html')])
     if can_export():
         yield Step('export', 'write ONNX, compared with PyTorch', [
             'export', str(config), str(where.out / f'{name}.onnx'), '--checkpoint', last(name)])
@@ -164,7 +168,8 @@ def summarise(where: Layout, plan: Plan, seconds: dict[str, float]) -> dict[str,
     summary = dict(
         out=str(where.out), images=plan.train.count, views=plan.views, topk=plan.topk, classes=plan.num_classes,
         top1=top1('student'), finetuned_top1=top1('finetuned'), student=newest('student-*.safetensors'),
-        finetuned=newest('finetuned-*.safetensors'), onnx=newest('*.onnx'), configs=str(where.configs),
-        store=str(where.store), seconds={name: round(value, 1) for name, value in seconds.items()})
+        finetuned=newest('finetuned-*.safetensors'), onnx=newest('*.onnx'), report=newest('report.html'),
+        configs=str(where.configs), store=str(where.store),
+        seconds={name: round(value, 1) for name, value in seconds.items()})
     write_atomically(where.out / 'summary.json', [json.dumps(summary, indent=2).encode()])
     return summary
