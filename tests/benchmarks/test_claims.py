@@ -43,6 +43,21 @@ def data(tmp_path_factory):
     return root
 
 
+@pytest.fixture(autouse=True)
+def no_lab_outlives_its_test(monkeypatch):
+    """Its threads would: where one is left, Ctrl-C ends the whole process, as it must for a tool."""
+    labs, make = [], Lab.__init__
+
+    def make_and_note(self, *args, **options) -> None:
+        make(self, *args, **options)
+        labs.append(self)
+
+    monkeypatch.setattr(Lab, '__init__', make_and_note)
+    yield
+    for each in labs:
+        each.stop()
+
+
 @pytest.fixture
 def lab(data, tmp_path):
     return Lab(tmp_path / 'steps', data, quick=True)
