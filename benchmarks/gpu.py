@@ -94,8 +94,8 @@ def run_parts(args: argparse.Namespace) -> int:
         ends[name] = {'end': end, 'seconds': round(time.monotonic() - start)}
     report('parts', ends, args.out)
     if args.device == 'cpu':
-        print('\nOn a GPU the same parts ask about every backbone, batches of 64 to 1,024 at 224 and 512 pixels, a ViT-L/14\n'
-              'teacher, torch.compile, --amp, and what waits for the GPU in a step.')
+        print('\nOn a GPU the same parts ask about every backbone, batches of 64 to 1,024 at 224 and 512 pixels,\n'
+              'a ViT-L/14 teacher, torch.compile, --amp, and what waits for the GPU in a step.')
     return int(any(row['end'].startswith(('NOT', 'failed')) for row in ends.values()))
 
 
