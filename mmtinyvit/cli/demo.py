@@ -94,8 +94,8 @@ def summarise(seconds: dict[str, float], detect: bool) -> None:
     }
     table = row_table('model', 'learns from', 'top-1 (%)', words=('model', 'learns from'),
                       title='digits, 500 test images')
-    sources = dict(teacher='labels', distilled=f"the teacher's notes: {len(store.views)} views x {store.num_samples:,} "
-                   f'images x {store.record_bytes} bytes, no labels', label_only='labels')
+    stored = f'the store: {len(store.views)} views of {store.record_bytes} bytes, no labels'
+    sources = dict(teacher='labels', distilled=stored, label_only='labels')
     for name, value in top1.items():
         table.add_row(name.replace('_', ' '), sources[name], f'{value:.1f}')
     print_tables(table)
