@@ -9,6 +9,7 @@ from mmtinyvit.apis.networks import count_macs, count_parameters
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / 'benchmarks'))
 from comparison_networks import FAMILIES  # noqa: E402
+from comparison_picture import draw  # noqa: E402
 
 TABLES = {table.partition('\n')[0]: [line.strip('| ').split(' | ') for line in table.splitlines() if line[:2] == '| ']
           for table in (ROOT / 'docs/en/comparison.md').read_text().split('\n## ')[1:]}
@@ -20,6 +21,13 @@ def test_the_page_is_complete():
     assert list(TABLES) == list(FAMILIES)
     for family, networks in FAMILIES.items():
         assert [row[:3] for row in TABLES[family][1:]] == [[n.name, n.library, str(n.side)] for n in networks]
+
+
+def test_the_picture_has_every_family_of_ours(tmp_path):
+    draw(ROOT / 'docs/en/comparison.md', tmp_path / 'picture.svg')
+    picture = (tmp_path / 'picture.svg').read_text()
+    ours = [family for family, networks in FAMILIES.items() if networks[0].library == 'mmtinyvit']
+    assert len(ours) > 5 and [family for family in ours if f'>{family}<' not in picture] == []
 
 
 @pytest.mark.parametrize(('family', 'row', 'network'), OURS, ids=lambda value: getattr(value, 'name', None))
