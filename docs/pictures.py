@@ -133,6 +133,19 @@ def target() -> Drawing:
     return draw
 
 
+def ensemble() -> Drawing:
+    draw = Drawing(214, 'Several teachers saved as one')
+    draw.box(16, 72, 104, 70, 'view', '8-bit pixels', fill=GREEN)
+    for y, name, weight in ((20, 'teacher 1', '0.6'), (132, 'teacher 2', '0.4')):
+        draw.box(160, y, 150, 62, name, 'own mean and size', fill=AMBER)
+        draw.arrow((120, 107), (140, 107), (140, y + 31), (160, y + 31))
+        draw.arrow((310, y + 31), (370, y + 31), (370, 107), (400, 107), label=weight, at=(340, y + 24))
+    draw.box(400, 72, 130, 70, 'mean', 'weighted')
+    draw.box(570, 72, 94, 70, 'store', 'top K and', 'tail mass', fill=GREEN)
+    draw.arrow((530, 107), (570, 107))
+    return draw
+
+
 # ---------------------------------------------------------------- data
 def layouts() -> Drawing:
     rows = [('folders', 'n01440764/1.JPEG', 'a folder per class, or any folders'),
@@ -275,9 +288,8 @@ def zoo() -> Drawing:
     return draw
 
 
-DRAWINGS = dict(flow=flow, view=view, target=target, layouts=layouts, units=units, cache=cache,
-                label_layouts=label_layouts, layer_rates=layer_rates, real_photos=real_photos,
-                zoo=zoo)
+DRAWINGS = dict(flow=flow, view=view, target=target, ensemble=ensemble, layouts=layouts, units=units, cache=cache,
+                label_layouts=label_layouts, layer_rates=layer_rates, real_photos=real_photos, zoo=zoo)
 
 if __name__ == '__main__':
     for name, draw in DRAWINGS.items():
