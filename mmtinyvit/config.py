@@ -33,7 +33,7 @@ RUNNER_NAMES = frozenset("""activation_checkpointing auto_scale_lr compile custo
     val_evaluator visualizer work_dir""".split())
 PARAMWISE = frozenset("""bias_decay_mult bias_lr_mult bypass_duplicate custom_keys dcn_offset_lr_mult dwconv_decay_mult
     flat_decay_mult layer_decay_rate norm_decay_mult""".split())  # of MMEngine's constructor, and of ours
-READ_NAMES = RUNNER_NAMES | {'data_source', 'mode', 'store', 'store_weights'}
+READ_NAMES = RUNNER_NAMES | {'data_source', 'mode', 'random_teacher', 'store', 'store_topk', 'store_weights'}
 
 
 def read_config(name: str | Path, options: Mapping[str, Any] | None = None) -> Config:

@@ -284,3 +284,13 @@ def test_the_reference_is_whole():
 def _own_types(registry) -> set[str]:
     registry.import_from_location()
     return {name for name, kind in registry.module_dict.items() if kind.__module__.startswith('mmtinyvit.')}
+
+
+# ---------------------------------------------------------------- the drawings
+def test_drawings_are_those_of_the_script():
+    spec = importlib.util.spec_from_file_location('pictures', ROOT / 'docs/pictures.py')
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    old = [name for name, draw in pictures.DRAWINGS.items()
+           if (DOCS / f'images/{name}.svg').read_text() != draw().svg()]
+    assert not old, f'run docs/pictures.py: {old}'

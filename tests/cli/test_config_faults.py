@@ -123,6 +123,7 @@ def test_a_name_in_a_config_that_nothing_reads_is_warned_about(child, capsys):
 
 def test_options_that_do_something_are_not_warned_about(config, capsys):
     read_config(config, {'store': 'a', 'load_from': 'b', 'mode': 'online', 'train_dataloader.dataset.data_root': 'c',
+                         'store_topk': 5, 'store_weights': [1.], 'random_teacher': True,
                          'model.backbone.drop_path_rate': .1, 'find_unused_parameters': True})
     assert capsys.readouterr().err == ''
 
