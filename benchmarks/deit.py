@@ -2,26 +2,52 @@
 
     MMTINYVIT_DATA=... python benchmarks/deit.py [--epochs 12] [--views 4]
 
-MobileNetV2 saves its top 10 of 1,000 classes for four views of the 7,500 training photos of Imagenette at 96 pixels
-(shared with benchmarks/imagenette.py). One small DeiT with two heads is trained three times on the same views: with
-labels alone, with the teacher's first class for the second head, and with its probabilities. Prints a table and writes
-work_dirs/imagenette/deit.json. Interrupted, it goes on where it was.
+MobileNetV2 saves its top 10 of 1,000 classes for four views of the 7,500 training photos of Imagenette at 96 pixels.
+One small DeiT with two heads is trained three times on the same views: with labels alone, with the teacher's first
+class for the second head, and with its probabilities. Prints a table and writes work_dirs/imagenette/deit.json.
+Interrupted, it goes on where it was.
 """
 import argparse
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from harness import machine
-from imagenette import OUT, run, schedule, top1
 from rich.console import Console
 from rich.table import Table
 
 from mmtinyvit.cli.command import run_command
 from mmtinyvit.errors import UserError
 
+OUT = Path('work_dirs/imagenette')
+ROOT = Path(__file__).resolve().parents[1]
 RUNS = dict(deit_none='labels alone', deit_hard="labels, and the teacher's first class",
             deit_soft="labels, and the teacher's probabilities")
+
+
+def run(*command: str) -> float:
+    """Run one tool; returns seconds."""
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        raise UserError(f'{" ".join(command)} failed: {result.stderr.strip()[-2000:]}')
+    return time.perf_counter() - start
+
+
+def schedule(epochs: int, every: int) -> list[str]:
+    """Options that shorten or lengthen a recipe."""
+    return ['--cfg-options', f'train_cfg.max_epochs={epochs}', f'train_cfg.val_interval={every}',
+            f'default_hooks.checkpoint.interval={every}', f'param_scheduler.1.end={epochs}']
+
+
+def top1(name: str) -> float:
+    """The last accuracy that the training logged."""
+    lines = [json.loads(line) for path in sorted((OUT / name).glob('*/vis_data/scalars.json'))
+             for line in path.read_text().splitlines()]
+    return [line['accuracy/top1'] for line in lines if 'accuracy/top1' in line][-1]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
     MMTINYVIT_DATA=... python benchmarks/family.py --quick    # minutes: that it runs, not how well
 
 MobileNetV2 saves its top 10 of 1,000 classes for four views of the 7,500 training photos of Imagenette at 96 pixels.
-Each network is trained twice with one recipe, the one of benchmarks/imagenette.py: from the store without labels, and
+Each network is trained twice with one recipe, that of configs/imagenette: from the store without labels, and
 from all labels without the store. Prints a Markdown table and writes work_dirs/family/summary.json. Interrupted, it
 goes on where it was.
 """

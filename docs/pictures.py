@@ -203,28 +203,17 @@ def cache() -> Drawing:
     return draw
 
 
-# ---------------------------------------------------------------- bars
-def bars(title: str, rows: list[tuple[str, float, str]], family: str, text: str) -> Drawing:
-    """Rows of a name, a number and a fill, the longest 450 pixels long; ``text`` formats the number."""
-    draw, most = Drawing(26 + 40 * len(rows), title), max(number for _, number, _ in rows)
-    for row, (name, number, fill) in enumerate(rows):
-        y = 18 + 40 * row
-        draw.text(124, y + 20, name, 14, 'end', family=family)
-        draw.rect(134, y, 450 * number / most, 30, fill, radius=2)
-        draw.text(142 + 450 * number / most, y + 20, text.format(number), 14, 'start')
-    return draw
-
-
-def real_photos() -> Drawing:
-    return bars('Top-1 of three students on Imagenette', [
-        ('store, no labels', 69.4, BLUE), ('10 % of labels', 36.9, AMBER), ('all labels', 72.0, AMBER)],
-        'sans-serif', '{:.1f} %')
-
-
+# ---------------------------------------------------------------- labels
 def label_layouts() -> Drawing:
     chain = [('fall11-google', 21843, ROSE), ('fall11', 21841, BLUE), ('winter21', 19167, BLUE),
              ('in12k', 11821, GREEN), ('fall11-p', 11221, AMBER), ('winter21-p', 10450, PLAIN), ('in1k', 1000, ROSE)]
-    return bars('Sizes of the label layouts', chain, 'monospace', '{:,}')
+    draw = Drawing(26 + 40 * len(chain), 'Sizes of the label layouts')
+    for row, (name, number, fill) in enumerate(chain):
+        y, width = 18 + 40 * row, 450 * number / chain[0][1]
+        draw.text(124, y + 20, name, 14, 'end', family='monospace')
+        draw.rect(134, y, width, 30, fill, radius=2)
+        draw.text(142 + width, y + 20, f'{number:,}', 14, 'start')
+    return draw
 
 
 # ---------------------------------------------------------------- finetuning, models
@@ -289,7 +278,7 @@ def zoo() -> Drawing:
 
 
 DRAWINGS = dict(flow=flow, view=view, target=target, ensemble=ensemble, layouts=layouts, units=units, cache=cache,
-                label_layouts=label_layouts, layer_rates=layer_rates, real_photos=real_photos, zoo=zoo)
+                label_layouts=label_layouts, layer_rates=layer_rates, zoo=zoo)
 
 if __name__ == '__main__':
     for name, draw in DRAWINGS.items():

@@ -239,8 +239,7 @@ def test_sizes_differ_in_their_network_alone(name):
 
 
 @pytest.mark.parametrize('name', [name for name in LEARNING if name in CONFIGS and trained_for(name) == name
-                                  and 'ablations/' not in name  # test_tinymim_recipes.py takes a step with each
-                                  and name != 'imagenette/labels_tenth'])  # labels_tenth_long, for fewer epochs
+                                  and 'ablations/' not in name])  # test_tinymim_recipes.py takes a step with each
 def test_one_epoch_of_training(name, world, tmp_path, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.setenv('MMTINYVIT_DATA', 'data')

@@ -1,4 +1,4 @@
-"""The flow on real photos with a real teacher; `benchmarks/imagenette.py` is the long form."""
+"""The flow on real photos with a real teacher; `benchmarks/claims.py` is the long form."""
 import os
 from pathlib import Path
 
