@@ -21,7 +21,8 @@ class Size:
         lengths: Of the trainings that are compared over their length.
         seeds: Of the headlines.
         students: Names of :mod:`.networks`; most claims take the first.
-        rates, finetuning_rates, probing_rates: Of which each way to train gets its best.
+        rates, finetuning_rates, few_rates, probing_rates: Of which each way to train gets its best; ``few_rates``
+            are for finetuning on few labels.
         photos: Of the pool; None takes all.
         views: Of the main store.
         test_every: One in so many of the validation photos is tested.
@@ -34,6 +35,7 @@ class Size:
     students: tuple[str, ...] = ('0.26 M', '0.86 M')
     rates: tuple[float, ...] = (1e-3, 3e-3)
     finetuning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    few_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
     probing_rates: tuple[float, ...] = (3e-3, 3e-2)
     photos: int | None = None
     views: int = 8
@@ -45,7 +47,7 @@ class Size:
         """The size of a lab's claims."""
         if not lab.quick:
             return Size()
-        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125, 64)
+        return Size(2, 2, (2, ), (0, ), ('tiny', ), (1e-3, ), (1e-3, ), (1e-3, ), (1e-2, ), 50, 2, 125, 64)
 
     @property
     def indices(self) -> range:

@@ -20,7 +20,7 @@ RULES = """
 
 - All students of a comparison see as many images, in all of their training together, and the same kind of views.
   Students from labels get views of their own in each epoch. Students from a store read its views in turn.
-- Each way to train gets the best of two or three learning rates, chosen with the first seed on a fifth of the
+- Each way to train gets the best of two to four learning rates, chosen with the first seed on a fifth of the
   validation photos (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of
   their reference. Students of other sizes choose theirs in short trainings of 10 epochs.
 - Headlines have three seeds; the tables show mean and standard deviation. A row with one seed has no deviation, and

@@ -82,7 +82,7 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
                 arms[f'{name}, then a linear probe'] = Arm(
                     f'{start.name} probe', finetuning.with_(frozen=True), pretrained[start.name], share)
         choices = {name: size.rates if arm.start is None else size.probing_rates if arm.training.frozen else
-                   size.finetuning_rates for name, arm in arms.items()}
+                   size.few_rates for name, arm in arms.items()}
         for name, arm in arms.items():
             lab.start(arm.tries(choices[name]))
         for name, arm in arms.items():
