@@ -139,7 +139,7 @@ def test_another_search_in_the_folder(refused, tmp_path):
         file.write('{"event": "candidates", "step": 1, "candidates": []}\n{"event": "jud')
     sentence = refused(*FAR, '--steps', '2')
     assert 'that differs in steps, held_out (steps is 1 there and 2 here): choose another --out' in sentence
-    assert journal.read_text().endswith('[]}\n')
+    assert journal.read_text().endswith('{"event": "jud')  # it is theirs
 
 
 def test_a_search_that_found_nothing_may_be_changed(refused, tmp_path):
