@@ -1,9 +1,10 @@
 """Where trials run: in this process, in several beside it, or on a Ray cluster."""
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -33,7 +34,20 @@ class OnRay(Executor):
         self.ray, self.gpus = ray, gpus
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        return self.ray.remote(num_gpus=self.gpus, max_retries=3)(function).remote(*args, **kwargs).future()
+        future: Future = Future()
+
+        def settle(done: Future) -> None:
+            error = done.exception()
+            if error is None:
+                future.set_result(done.result())
+            elif isinstance(error, self.ray.exceptions.RayTaskError):
+                future.set_exception(error.cause)
+            else:  # a machine or a process has gone, and so have its retries
+                future.set_exception(BrokenExecutor(str(error)))
+
+        task = self.ray.remote(num_gpus=self.gpus, max_retries=3)(function).remote(*args, **kwargs)
+        task.future().add_done_callback(settle)
+        return future
 
 
 class Processes(ProcessPoolExecutor):
@@ -62,6 +76,7 @@ class Processes(ProcessPoolExecutor):
 
 def _begin(numbers: Any, stopped: Connection, threads: int) -> None:
     multiprocessing.set_start_method(None, force=True)  # spawn is for this process; loaders choose for theirs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to the search too, which ends its processes
     threading.Thread(target=_end_with_parent, args=(stopped, ), daemon=True).start()
     torch.set_num_threads(threads)
     gpu = numbers.get()
