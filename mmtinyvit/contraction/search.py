@@ -146,6 +146,7 @@ class Search:
         found = self.journal.find(event='candidates', step=number)
         if found is None:
             chosen = spread(self._legal(number, limits, bases), self.settings.candidates)
+            random.Random(f'{self.settings.seed} {number} order').shuffle(chosen)  # halving favours the first ones
             found = self.journal.append(event='candidates', step=number, limits=asdict(limits), candidates=[
                 dict(name=each.name, base=each.base, parameters=each.parameters, macs=each.macs,
                      images_per_s=each.images_per_s) for each in chosen])
