@@ -156,12 +156,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _executor(args: argparse.Namespace) -> Executor:
     from mmtinyvit.contraction.executors import Here, OnRay, Processes
 
+    from .config_faults import config_fault
+
     if args.ray is not None:
         from mmengine.device import get_device
 
         from .ray_saving import connect
-        return OnRay(connect(args.ray), float(get_device() != 'cpu'))
-    return Processes(args.jobs) if args.jobs > 1 else Here()
+        return OnRay(connect(args.ray), float(get_device() != 'cpu'), config_fault)
+    return Processes(args.jobs, config_fault) if args.jobs > 1 else Here()
 
 
 def _report(search: Any, kept: Sequence[Any]) -> None:
