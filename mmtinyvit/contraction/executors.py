@@ -3,8 +3,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -77,12 +78,26 @@ class Processes(ProcessPoolExecutor):
         super().__init__(jobs, context, _begin, (numbers, stopped, max(1, torch.get_num_threads() // jobs)))
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        return super().submit(_explained, self.explain, function, *args, **kwargs)
+        with _ctrl_c_waits():  # it comes to all processes, and those that begin here leave it to the search
+            return super().submit(_explained, self.explain, function, *args, **kwargs)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
         if kind is not None:
             self.stop.close()
         return super().__exit__(kind, *rest)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Until the end of the block; for ever in processes that it starts."""
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _explained(explain: Explain | None, function: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +112,6 @@ def _explained(explain: Explain | None, function: Callable, *args: Any, **kwargs
 
 def _begin(numbers: Any, stopped: Connection, threads: int) -> None:
     multiprocessing.set_start_method(None, force=True)  # spawn is for this process; loaders choose for theirs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to the search too, which ends its processes
     threading.Thread(target=_end_with_parent, args=(stopped, ), daemon=True).start()
     torch.set_num_threads(threads)
     gpu = numbers.get()
