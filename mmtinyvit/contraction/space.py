@@ -128,7 +128,7 @@ def parse_values(text: str) -> tuple[str, tuple[float, ...]]:
         if ':' in listed:
             first, last, *step = map(float, listed.split(':'))
             step, = step or (1., )
-            count = min(int((last - first) / step + 1e-9) + 1, LARGEST)
+            count = min(int((last - first) / step + 1e-9) + 1, LARGEST + 1)
             values = tuple(round(first + i * step, 6) for i in range(count))
         else:
             values = tuple(map(float, listed.split(',')))
