@@ -3,11 +3,12 @@
     MMTINYVIT_DATA=... python benchmarks/contraction.py --jobs 2      # hours on 2 cores
     python benchmarks/contraction.py --quick                          # minutes: that it runs, not how well
 
-A seed of 4 M parameters is contracted to 1 M in three steps, on Imagenette at 64 pixels, from the store of the
-EfficientNet-Lite2 teacher. Its limit of throughput is what uniform scaling has. Then, with equal training and three
-seeds each: the winner, the hand-made student of configs/imagenette/student.py, uniform scaling of the seed, and legal
-candidates drawn at random. Last, for the candidates of the last step: does inheriting weights rank them as training
-from scratch does, and how well do short trainings predict long ones?
+A seed of 4 M parameters is contracted in three steps, on Imagenette at 64 pixels, from the store of the
+EfficientNet-Lite2 teacher. Its limits are what uniform scaling of the seed to about 1 M has: at most its parameters, at
+least its throughput. Then, with equal training, one learning rate for all, and three seeds each: the winner, the
+hand-made student of configs/imagenette/student.py, uniform scaling, and the median of legal candidates drawn at random,
+which one seed finds. Their throughput is measured in turns. Last, for the candidates of the last step: does inheriting
+weights rank them as training from scratch does, and how well do short trainings predict long ones?
 
 Everything is kept in --work and --lab: interrupted, or stopped by --budget, the same command goes on. It prints
 Markdown tables and writes summary.json into --work. Without MMTINYVIT_DATA, --quick takes synthetic photos and a
@@ -26,14 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contraction_tables import correlations, show, verdict
+from contraction_tables import correlations, noise, show, verdict
+from evidence.kept_views import keep_views
 from evidence.lab import Lab
 from evidence.networks import TINY_VIT
-from evidence.photos import CLASSES, PHOTOS, data_folder
+from evidence.photos import PHOTOS, data_folder, write_photos
 from evidence.recipes import LITE2, Training, save_store, teacher_model
 from evidence.step import Step
 from mmengine.config import Config
-from PIL import Image
 
 from mmtinyvit.apis.publish import write_file
 from mmtinyvit.apis.timing import machine
@@ -44,7 +45,7 @@ from mmtinyvit.contraction.executors import Here, Processes
 from mmtinyvit.contraction.journal import Journal
 from mmtinyvit.contraction.progress import ContractionProgress
 from mmtinyvit.contraction.recipe import Recipe
-from mmtinyvit.contraction.report import read_rows, write_picture, write_table, write_winner
+from mmtinyvit.contraction.report import read_rows, write_picture, write_table
 from mmtinyvit.contraction.search import Search
 from mmtinyvit.contraction.selection import Candidate
 from mmtinyvit.contraction.settings import Settings
@@ -55,7 +56,8 @@ from mmtinyvit.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = 16  # channels: widths move in such steps
 SEED = Architecture((64, 128, 192, 256), (2, 2, 4, 2), (4, 4, 2), 4., 4., (HEAD, ) * 3)
-RATE = 3e-3
+RATE = 3e-3  # of every training, short and long
+ROUNDS = 31  # in which the throughput of the arms is compared
 DRAWS = 100_000  # at most, to find legal ones
 
 
@@ -64,14 +66,14 @@ class Size:
     """How much of everything."""
     photos: int | None = None  # of the store; None takes all
     views: int = 8
-    target: int = 1_000_000  # parameters
+    target: int = 1_000_000  # parameters, about
     steps: int = 3
     candidates: int = 12
     short: int = 9  # epochs
     long: int = 20
     eta: int = 3
     seeds: int = 3
-    drawn: int = 5  # at random
+    drawn: int = 7  # at random
     held_out: float = 0.05
     measured: int = 48
     test_every: int = 1
@@ -79,7 +81,7 @@ class Size:
     @staticmethod
     def of(args: argparse.Namespace) -> 'Size':
         if args.quick:
-            return Size(150, 2, 1_000_000, 3, 3, 2, 2, 2, 1, 1, 0.2, 4, 50)
+            return Size(150, 2, 1_000_000, 3, 3, 2, 2, 2, 1, 3, 0.2, 4, 50)
         return Size(long=args.epochs, short=args.short)
 
 
@@ -92,8 +94,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.size, self.jobs, self.end = Size.of(args), args.jobs, time.monotonic() + 60 * args.budget
-        if args.quick:
-            torch.set_num_threads(1)  # as the lab does, so that a second run measures alike
+        torch.set_num_threads(1)  # as the lab does: every run measures and trains alike, whatever --jobs is
         self.work = args.work / ('quick' if args.quick else 'long')
         real = bool(os.environ.get('MMTINYVIT_DATA')) or not args.quick
         data = data_folder() if real else write_photos(self.work / 'photos')
@@ -120,44 +121,42 @@ class Bench:
         return training.step(architecture.name)
 
     def _write_recipe(self) -> Path:
-        """The seed's short training as an ordinary recipe."""
+        """The seed's short training as an ordinary recipe, whose views are made once, as those of the lab."""
         step = self.training(SEED, self.size.short)
         folder, path = step.prepare(self.lab.root, self.lab.data), self.work / 'recipe.py'
         cfg = json.loads((folder / 'config.json').read_text())
-        cfg |= dict(default_scope='mmpretrain', launcher='none', env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)))
+        cfg |= dict(default_scope='mmpretrain', launcher='none', env_cfg=dict(mp_cfg=dict(opencv_num_threads=0)),
+                    custom_imports=dict(imports=['evidence.kept_views']))
+        loader = cfg['train_dataloader']
+        loader['dataset'] = keep_views(loader['dataset'], self.lab.root / 'views')
         write_file(path, Config(cfg, format_python_code=False).pretty_text.encode())
         return path
 
     # ---------------------------------------------------------------- the search
     def contract(self) -> tuple[Search, list[Candidate]]:
-        """The search, and what its last step keeps. The limit of throughput is what uniform scaling has."""
-        size, out = self.size, self.work / 'search'
-        limit, = Throughput(self.recipe, out / 'throughput.jsonl', self.device, Settings.batch_size).of(
-            [self.uniform()])
+        """The search, and what its last step keeps. Its limits are what uniform scaling has."""
+        size, out, uniform = self.size, self.work / 'search', self.uniform()
+        limit, = Throughput(self.recipe, out / 'throughput.jsonl', self.device, Settings.batch_size).of([uniform])
         settings = Settings(
-            size.target, throughput=limit, relative=False, steps=size.steps, candidates=size.candidates,
-            epochs=size.short, eta=size.eta, held_out=size.held_out, measured=size.measured, device=self.device)
+            self.recipe.parameters(uniform), throughput=limit, relative=False, steps=size.steps,
+            candidates=size.candidates, epochs=size.short, eta=size.eta, held_out=size.held_out,
+            measured=size.measured, device=self.device)
         with Watch(settings, self) as watch, self.executor() as executor:
             search = Search(self.recipe, settings, out, watch)
             kept = search.run(executor, self.jobs)
         rows = read_rows(out)
         write_table(rows, settings.judge, out / 'contraction.md')
         write_picture(rows, settings.judge, out / 'contraction.png')
-        write_winner(self.recipe, kept[0], out / 'winner.py')
         return search, kept
 
     def executor(self) -> Executor:
         return Processes(self.jobs) if self.jobs > 1 else Here()
 
     def uniform(self) -> Architecture:
-        """The seed with all widths scaled alike, as large as the target allows."""
-        found = None
-        for share in np.linspace(0, 1, 401):
-            widths = [max(HEAD, round(share * width / HEAD) * HEAD) for width in SEED.dims]
-            scaled = SEED.moved({f'D{i + 1}': width for i, width in enumerate(widths)})
-            if self.recipe.parameters(scaled) <= self.size.target:
-                found = scaled
-        return found
+        """The seed with all widths scaled alike, as near to the target as heads allow."""
+        scaled = [SEED.moved({f'D{i + 1}': max(HEAD, round(share * width / HEAD) * HEAD)
+                              for i, width in enumerate(SEED.dims)}) for share in np.linspace(0, 1, 401)]
+        return min(scaled, key=lambda each: abs(self.recipe.parameters(each) - self.size.target))
 
     def drawn(self, search: Search) -> list[Architecture]:
         """Legal architectures, drawn evenly from the space and not from neighbours."""
@@ -183,21 +182,37 @@ class Bench:
 
     def arms(self, search: Search, winner: Architecture) -> list[dict]:
         """The comparison: a row for each way to come to a student."""
+        drawn = self.drawn(search)
+        first = self.results([self.training(each, self.size.long) for each in drawn])
+        order = sorted(range(len(drawn)), key=lambda number: first[number]['top1'])
         hand = Architecture((32, 64, 96, 160), (1, 1, 3, 1), (4, 4, 2), 4., 4., (32, ) * 3)  # windows of 64 pixels
-        arms = {'contraction': [winner], 'hand-made (configs/imagenette/student.py)': [hand],
-                'uniform scaling of the seed': [self.uniform()], 'random, median': self.drawn(search)}
+        arms = {'contraction': winner, 'hand-made (configs/imagenette/student.py)': hand,
+                'uniform scaling of the seed': self.uniform(),
+                f'random, median of {len(drawn)}': drawn[order[len(drawn) // 2]]}
+        seeds = range(self.size.seeds)
+        results = iter(self.results([self.training(each, self.size.long, seed)
+                                     for each in arms.values() for seed in seeds]))
         rows = []
-        for name, architectures in arms.items():
-            found = []
-            for each in architectures:
-                top1 = [result['top1'] for result in self.results(
-                    [self.training(each, self.size.long, seed) for seed in range(self.size.seeds)])]
-                found.append(dict(
-                    arm=name, architecture=each.name, parameters=self.recipe.parameters(each),
-                    macs=self.recipe.macs(each), images_per_s=search.throughput.of([each])[0], top1=top1,
-                    mean=statistics.fmean(top1), spread=statistics.stdev(top1) if len(top1) > 1 else 0.))
-            rows += [dict(sorted(found, key=lambda row: row['mean'])[len(found) // 2], all=found)]
+        for (name, each), images_per_s in zip(arms.items(), self.speeds(search, list(arms.values())), strict=True):
+            top1 = [next(results)['top1'] for _ in seeds]
+            rows.append(dict(
+                arm=name, architecture=each.name, parameters=self.recipe.parameters(each),
+                macs=self.recipe.macs(each), images_per_s=images_per_s, top1=top1, mean=statistics.fmean(top1),
+                spread=statistics.stdev(top1) if len(top1) > 1 else 0.))
+        rows[-1]['drawn'] = {each.name: result['top1'] for each, result in zip(drawn, first, strict=True)}
         return rows
+
+    def speeds(self, search: Search, architectures: Sequence[Architecture]) -> list[float]:
+        """Images per second of each, all in turns, measured once."""
+        journal, names = Journal(self.work / 'speeds.jsonl'), [each.name for each in architectures]
+        wanted = dict(names=names, setting=search.throughput.setting)
+        found = journal.find(**wanted)
+        if found is None:
+            distinct = list(dict.fromkeys(architectures))
+            times = dict(zip(distinct, search.throughput.compare(distinct, ROUNDS), strict=True))
+            first = Settings.batch_size / times[distinct[0]]['median_s']
+            found = journal.append(**wanted, images_per_s=[first / times[each]['ratio'] for each in architectures])
+        return found['images_per_s']
 
     def agreement(self, search: Search) -> list[dict]:
         """Of the last step's candidates: judgements from scratch and inherited at each rung, and the long accuracy."""
@@ -207,6 +222,10 @@ class Bench:
         with self.executor() as executor:
             for start in ('scratch', 'inherited'):
                 for epoch in search.settings.rungs.ends:
+                    for each in candidates if start == 'scratch' else ():  # the search has trained some of them
+                        known = search.journal.find(event='judged', step=step, name=each.name, epoch=epoch)
+                        if known and not journal.find(start=start, name=each.name, epoch=epoch):
+                            journal.append(start=start, name=each.name, epoch=epoch, value=known['value'])
                     wanted = [each for each in candidates
                               if not journal.find(start=start, name=each.name, epoch=epoch)]
                     for first in range(0, len(wanted), self.jobs):
@@ -238,24 +257,6 @@ class Watch(ContractionProgress):
         self.bench.stop_in_time()
 
 
-def write_photos(folder: Path) -> Path:
-    """Ten classes of smooth random pictures in the folders of Imagenette, many names for each file."""
-    rng = np.random.default_rng(0)
-    for split, count in (('train', PHOTOS // CLASSES), ('val', 250)):
-        for number in range(CLASSES):
-            place = folder / f'imagenette96/{split}/n{number:02d}'
-            place.mkdir(parents=True, exist_ok=True)
-            for i in range(count):
-                path = place / f'{i:03d}.png'
-                if i % 50 == 0 and not path.exists():
-                    low = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
-                    low[number // 4, number % 4] = 255
-                    Image.fromarray(low).resize((96, 96), Image.Resampling.BICUBIC).save(path)
-                elif i % 50 and not path.exists():
-                    path.hardlink_to(place / f'{i - i % 50:03d}.png')
-    return folder
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='150 photos, three candidates a step, two epochs')
@@ -280,12 +281,12 @@ def main() -> None:
     finally:
         bench.lab.stop()
     rungs = search.settings.rungs.ends
-    show(arms, agreement, rungs, bench.size.long)
+    show(arms, agreement, rungs, bench.size.long, RATE)
     if args.quick:
         print('A miniature: it runs, and its numbers say nothing.')
     write_file(bench.work / 'summary.json', json.dumps(dict(
         machine=machine(), verdict=verdict(arms), arms=arms, agreement=agreement,
-        spearman=dict(correlations(agreement, rungs))), indent=1).encode())
+        noise=noise(arms, agreement), spearman=dict(correlations(agreement, rungs))), indent=1).encode())
 
 
 if __name__ == '__main__':

@@ -1,12 +1,16 @@
 """The tables of benchmarks/contraction.py: what students are worth, and how well one ranking predicts another."""
 import math
+import statistics
 from collections.abc import Sequence
 
 from scipy.stats import spearmanr
 
 from mmtinyvit.apis.timing import machine
 
-__all__ = ['correlations', 'show', 'verdict']
+__all__ = ['correlations', 'interval', 'noise', 'show', 'verdict']
+
+SAME_SPEED = 0.98  # of the other's images per second: what the clock cannot tell apart
+ERROR = 1.06  # of Spearman's correlation in Fisher's z, times 1 / (n - 3): Fieller, Hartley and Pearson, 1957
 
 
 def correlations(rows: Sequence[dict], rungs: Sequence[int]) -> list[tuple[str, float]]:
@@ -21,10 +25,32 @@ def correlations(rows: Sequence[dict], rungs: Sequence[int]) -> list[tuple[str, 
 
     last = rungs[-1]
     pairs = [(f'inherited {epoch}', f'scratch {epoch}') for epoch in rungs]
+    pairs += [(f'inherited {epoch}', f'scratch {last}') for epoch in rungs[:-1]]
     pairs += [(f'scratch {epoch}', f'scratch {last}') for epoch in rungs[:-1]]
     pairs += [(f'{start} {epoch}', 'top1') for start in ('scratch', 'inherited') for epoch in rungs]
     return [(f'{a} and {"long training" if b == "top1" else b}', rank_correlation(column(a), column(b)))
             for a, b in pairs]
+
+
+def interval(value: float, count: int) -> tuple[float, float]:
+    """Between which a rank correlation of so many pairs lies, with 95 % confidence."""
+    if math.isnan(value) or count < 5:
+        return -1., 1.
+    z, error = math.atanh(max(min(value, 0.999999), -0.999999)), 1.96 * math.sqrt(ERROR / (count - 3))
+    return math.tanh(z - error), math.tanh(z + error)
+
+
+def noise(arms: Sequence[dict], agreement: Sequence[dict]) -> dict[str, float]:
+    """How far long trainings of the candidates lie apart, and how far those of one student that differ in the seed.
+
+    Returns:
+        dict: ``candidates`` and ``seeds``, standard deviations in points of accuracy, and ``ceiling``, about the
+        correlation that even the true ranking would have with one training of each candidate.
+    """
+    between = statistics.stdev(row['top1'] for row in agreement) if len(agreement) > 1 else 0.
+    within = math.sqrt(statistics.fmean(row['spread']**2 for row in arms))
+    ceiling = math.sqrt(max(0., 1 - (within / between)**2)) if between else 0.
+    return dict(candidates=between, seeds=within, ceiling=ceiling)
 
 
 def verdict(arms: Sequence[dict]) -> str:
@@ -32,21 +58,27 @@ def verdict(arms: Sequence[dict]) -> str:
     ours, _, *others = arms
     spread = max(row['spread'] for row in arms)
     gains = {row['arm']: ours['mean'] - row['mean'] for row in others}
-    slower = [row['arm'] for row in others if ours['images_per_s'] < row['images_per_s']]
-    won = all(gain > spread for gain in gains.values()) and not slower[:1]
+    slower = [row['arm'] for row in others if ours['images_per_s'] < SAME_SPEED * row['images_per_s']]
+    won = all(gain > spread for gain in gains.values()) and not slower
     told = ', '.join(f'{gain:+.1f} points over {name}' for name, gain in gains.items())
     return (f'The aim is {"met" if won else "not met"}: {told}; the largest spread of seeds is {spread:.1f} points; '
             + (f'slower than {", ".join(slower)}.' if slower else 'not slower than any of these.'))
 
 
-def show(arms: Sequence[dict], agreement: Sequence[dict], rungs: Sequence[int], long: int) -> None:
+def show(arms: Sequence[dict], agreement: Sequence[dict], rungs: Sequence[int], long: int, rate: float) -> None:
     """Print both tables, and whether the aim was met."""
     print(f'\n| student | parameters | MACs (M) | images/s | top-1 after {long} epochs (%) |\n'
           '|---|---:|---:|---:|---:|')
     for row in arms:
         print(f'| {row["arm"]}: `{row["architecture"]}` | {row["parameters"]:,} | {row["macs"] / 1e6:.1f} | '
               f'{row["images_per_s"]:,.0f} | {row["mean"]:.1f} ± {row["spread"]:.1f} |')
-    print(f'\n{verdict(arms)}\n\n| ranks of {len(agreement)} candidates after so many epochs | Spearman |\n|---|---:|')
+    drawn, found, count = sorted(arms[-1]['drawn'].values()), noise(arms, agreement), len(agreement)
+    print(f'\nAll have the learning rate {rate:g}. The random ones, with one seed each: '
+          f'{", ".join(f"{top1:.1f}" for top1 in drawn)} %.\n{verdict(arms)}\n\n'
+          f'| ranks of {count} candidates after so many epochs | Spearman | 95 % |\n|---|---:|---:|')
     for name, value in correlations(agreement, rungs):
-        print(f'| {name} | {value:.2f} |')
-    print(f'\n{machine()}')
+        low, high = interval(value, count)
+        print(f'| {name} | {value:.2f} | {low:.2f} to {high:.2f} |')
+    print(f'\nLong trainings of the candidates differ by {found["candidates"]:.2f} points (standard deviation), and '
+          f'those of one student by {found["seeds"]:.2f}, from seed to seed: the true ranking would correlate with one '
+          f'long training of each by about {found["ceiling"]:.2f}.\n\n{machine()}')

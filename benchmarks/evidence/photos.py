@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS, METRICS
+from PIL import Image
 
 from mmtinyvit.datasets.image_folders import ImageFolder
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation import MappedAccuracy
 
 __all__ = ['CLASSES', 'IMAGENET_INDEX', 'NORM', 'PHOTOS', 'SIZE', 'HeldOutAccuracy', 'NoisyPhotos', 'data_folder',
-           'pipeline', 'test_loader', 'train_loader']
+           'pipeline', 'test_loader', 'train_loader', 'write_photos']
 
 PHOTOS, CLASSES, SIZE = 7500, 10, 64
 IMAGENET_INDEX = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # of the ten classes among ImageNet's 1,000
@@ -25,6 +26,24 @@ def data_folder() -> Path:
     if not folder or not Path(folder, 'imagenette96').is_dir():
         raise UserError('This benchmark needs MMTINYVIT_DATA, the folder with imagenette96/ and the teachers.')
     return Path(folder)
+
+
+def write_photos(folder: Path) -> Path:
+    """Ten classes of smooth random pictures in the folders of Imagenette, many names for each file."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', PHOTOS // CLASSES), ('val', 250)):
+        for number in range(CLASSES):
+            place = folder / f'imagenette96/{split}/n{number:02d}'
+            place.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                path = place / f'{i:03d}.png'
+                if i % 50 == 0 and not path.exists():
+                    low = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+                    low[number // 4, number % 4] = 255
+                    Image.fromarray(low).resize((96, 96), Image.Resampling.BICUBIC).save(path)
+                elif i % 50 and not path.exists():
+                    path.hardlink_to(place / f'{i - i % 50:03d}.png')
+    return folder
 
 
 def pipeline(*read: dict, base_seed: int = 0, strong: bool = False) -> list[dict]:

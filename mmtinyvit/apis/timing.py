@@ -51,10 +51,14 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 9, war
     }
 
 
-def machine() -> str:
-    """One line that says on what the numbers were measured."""
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+def machine(name: str | None = None) -> str:
+    """One line that says on what the numbers were measured.
+
+    Args:
+        name: Of the device as torch calls it, such as ``'cpu'`` or ``'cuda:1'``; None for the GPU, if there is one.
+    """
+    if torch.cuda.is_available() and (name or 'cuda').startswith('cuda'):
+        device = torch.cuda.get_device_name(name)
     else:
         cpuinfo = Path('/proc/cpuinfo')
         lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

@@ -13,7 +13,8 @@ from mmtinyvit.compat import check_libraries
 from mmtinyvit.errors import UserError, user_sentence
 
 __all__ = [
-    'add_common_flags', 'add_config_options', 'parse_range', 'positive', 'printable', 'run_command', 'write_json'
+    'add_common_flags', 'add_config_options', 'from_zero', 'parse_range', 'positive', 'printable', 'run_command',
+    'write_json'
 ]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -92,6 +93,13 @@ def positive(text: str) -> int:
     """A whole number from 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1')
+    return int(text)
+
+
+def from_zero(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0')
     return int(text)
 
 

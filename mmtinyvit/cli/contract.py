@@ -16,7 +16,7 @@ from typing import Any
 
 from mmtinyvit.errors import UserError
 
-from .command import add_config_options, positive
+from .command import add_config_options, from_zero, positive
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'main']
 
@@ -26,7 +26,7 @@ UNITS = {'': 1, 'K': 1e3, 'M': 1e6}
 
 def parameters(text: str) -> int:
     """``'5.4M'``, ``'900k'`` or ``'5400000'`` as a number, for argparse."""
-    found = re.fullmatch(r'(\d+(?:\.\d+)?)([kM]?)', text.replace('_', ''))
+    found = re.fullmatch(r'(\d+(?:\.\d+)?)([kKmM]?)', text.replace('_', ''))
     if not found or float(found[1]) == 0:
         raise argparse.ArgumentTypeError(f'{text!r} is no number of parameters, for example 5.4M or 900k')
     return round(float(found[1]) * UNITS[found[2].upper()])
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
                        help='what may move, of D N W R M E, or of one stage such as D3 (default: all)')
     steps.add_argument('--space', nargs='+', default=[], metavar='FACTOR=VALUES',
                        help='values of factors: D=32:448:32 (first, last, step), N=1:6, W=7,14')
-    steps.add_argument('--seed', type=int, default=0, help='of all draws (default: 0)')
+    steps.add_argument('--seed', type=from_zero, default=0, help='of all draws (default: 0)')
 
     training = parser.add_argument_group('short trainings')
     training.add_argument('--epochs', type=positive, default=9, help='of a whole short training (default: 9)')
@@ -156,12 +156,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _executor(args: argparse.Namespace) -> Executor:
     from mmtinyvit.contraction.executors import Here, OnRay, Processes
 
+    from .config_faults import config_fault
+
     if args.ray is not None:
         from mmengine.device import get_device
 
         from .ray_saving import connect
-        return OnRay(connect(args.ray), float(get_device() != 'cpu'))
-    return Processes(args.jobs) if args.jobs > 1 else Here()
+        return OnRay(connect(args.ray), float(get_device() != 'cpu'), config_fault)
+    return Processes(args.jobs, config_fault) if args.jobs > 1 else Here()
 
 
 def _report(search: Any, kept: Sequence[Any]) -> None:

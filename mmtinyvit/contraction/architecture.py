@@ -12,8 +12,8 @@ __all__ = ['FACTORS', 'STAGES', 'Architecture']
 
 STAGES = 4
 FACTORS = ('D1', 'D2', 'D3', 'D4', 'N1', 'N2', 'N3', 'N4', 'W2', 'W3', 'W4', 'R', 'M', 'E')
-_NUMBERS = r'\d+(?:-\d+)*'
-_NAME = re.compile(rf'd({_NUMBERS})_n({_NUMBERS})_w({_NUMBERS})_r([\d.]+)_m([\d.]+)_e({_NUMBERS})')
+_NUMBERS, _RATIO = r'[1-9]\d*(?:-[1-9]\d*)*', r'(\d+(?:\.\d+)?)'
+_NAME = re.compile(rf'd({_NUMBERS})_n({_NUMBERS})_w({_NUMBERS})_r{_RATIO}_m{_RATIO}_e({_NUMBERS})')
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Architecture:
             return '-'.join(map(str, values))
 
         heads = self.head_dims[:1] if len(set(self.head_dims)) == 1 else self.head_dims
-        return (f'd{joined(self.dims)}_n{joined(self.depths)}_w{joined(self.windows)}_r{self.expand_ratio:g}'
-                f'_m{self.mlp_ratio:g}_e{joined(heads)}')
+        ratios = [repr(ratio).removesuffix('.0') for ratio in (self.expand_ratio, self.mlp_ratio)]  # to every digit
+        return (f'd{joined(self.dims)}_n{joined(self.depths)}_w{joined(self.windows)}_r{ratios[0]}_m{ratios[1]}'
+                f'_e{joined(heads)}')
 
     @property
     def arch(self) -> dict[str, Any]:

@@ -83,7 +83,9 @@ class Contest:
     def run(self, executor: Executor, jobs: int) -> list[int]:
         """Train ``jobs`` candidates at a time; returns all, the best first.
 
-        Who came further is better; of those that came equally far, who is judged better.
+        Of those that came equally far, who is judged better is better. One that stopped earlier stands right behind the
+        last of those that came further and were better when it stopped: the first candidates go on in any case, and
+        need not be good.
         """
         running: dict[Future, tuple[int, int]] = {}
         ready = [(number, 0) for number in range(self.count)]
@@ -98,8 +100,14 @@ class Contest:
                 self.judged(number, self.rungs.ends[rung], judgement)
                 self.waiting[number, rung] = judgement.value
             ready = sorted([*ready, *self._decide()], key=lambda task: (-task[1], task[0]))
-        return sorted(range(self.count), key=lambda number: (-len(self.values[number]), self.values[number][-1],
-                                                             number))
+        order: list[int] = []
+        for rung in reversed(range(len(self.rungs.ends))):
+            stopped = [number for number in range(self.count) if len(self.values[number]) == rung + 1]
+            for number in sorted(stopped, key=lambda number: self.values[number][rung]):
+                better = [place for place, other in enumerate(order)
+                          if self.values[other][rung] <= self.values[number][rung]]
+                order.insert(better[-1] + 1 if better else 0, number)
+        return order
 
     def _decide(self) -> list[tuple[int, int]]:
         """Decide about all judgements whose turn it is; the tasks of those that go on."""

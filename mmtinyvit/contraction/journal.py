@@ -1,5 +1,6 @@
 """A file of JSON lines that grows: what is known is never found out twice."""
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ __all__ = ['Journal']
 class Journal:
     """Lines that were appended to a file, by this process and those before it.
 
-    A line that a killed process left incomplete at the end is cut off.
+    A line that a killed process left incomplete at the end is passed over, and cut off before the next is written.
+    Reading changes nothing: another process may be writing.
 
     Args:
         path: The file; made with its folder when the first line comes.
@@ -26,8 +28,7 @@ class Journal:
             data = path.read_bytes() if path.exists() else b''
             whole = data[:data.rfind(b'\n') + 1]
             self.lines = [json.loads(line) for line in whole.splitlines()]
-            if len(whole) < len(data):
-                path.write_bytes(whole)
+            self.torn_at = len(whole) if len(whole) < len(data) else None
         except (OSError, ValueError) as error:
             raise UserError(f'{path} cannot be read as JSON lines ({error}): mend it, or choose another --out.'
                             ) from error
@@ -37,17 +38,21 @@ class Journal:
         text = json.dumps(line)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.torn_at is not None:
+                os.truncate(self.path, self.torn_at)
+                self.torn_at = None
             with self.path.open('a') as file:
                 file.write(f'{text}\n')
         except OSError as error:
-            raise UserError(f'{self.path} cannot be written to ({error.strerror}): choose another --out.') from error
+            raise UserError(f'{self.path} cannot be written to ({error.strerror}): mend that and repeat the command, '
+                            'or choose another --out.') from error
         self.lines.append(json.loads(text))
         return self.lines[-1]
 
     def clear(self) -> None:
         """Begin anew."""
         self.path.unlink(missing_ok=True)
-        self.lines = []
+        self.lines, self.torn_at = [], None
 
     def find(self, **wanted: Any) -> dict[str, Any] | None:
         """The first line with these values; None if there is none."""

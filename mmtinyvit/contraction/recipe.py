@@ -40,10 +40,12 @@ class Keys:
         training: To learn from.
         judging: Held out, to judge by.
         views: To judge by, all of them complete in the store.
+        share: Of all keys, to learn from.
     """
     training: Path
     judging: Path
     views: tuple[int, ...]
+    share: float
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,14 @@ class Recipe:
         return MODELS.build(model)
 
     def with_student(self, architecture: Architecture) -> Config:
-        """The recipe, with this student and no other change."""
+        """The recipe, with this student and without ``load_from``, whose weights fit the seed alone; else as it is."""
         cfg = Config(copy.deepcopy(self.cfg.to_dict()), filename=self.cfg.filename, format_python_code=False)
         backbone = cfg.model.backbone
         for name in ('window_sizes', 'mlp_ratio', 'mbconv_expand_ratio'):
             backbone.pop(name, None)  # they would replace those of the arch
         backbone.arch = architecture.arch
         cfg.model.head.in_channels = architecture.dims[-1]
+        cfg.load_from = None
         return cfg
 
     # ---------------------------------------------------------------- the data
@@ -164,7 +167,7 @@ class Recipe:
             seed: Of the draws.
 
         Raises:
-            UserError: The store mixes pairs, or would have too few keys to judge by.
+            UserError: The store mixes pairs, or would have too few keys to judge by or to learn from.
         """
         mixing = next((store for store in self.stores if store.mixing), None)
         if mixing:
@@ -178,12 +181,17 @@ class Recipe:
             raise UserError(f'The store {self.stores[0].root} has {total:,} keys here, of which --held-out {share:g} '
                             f'leaves {judging} to judge by, and {FEWEST_KEYS} are the fewest that tell anything: '
                             f'{advice}.')
+        learning, batch = round((total - judging) * training_share), self.cfg.train_dataloader.get('batch_size') or 1
+        if learning < batch:
+            raise UserError(f'The store {self.stores[0].root} has {total:,} keys here, of which --held-out {share:g} '
+                            f'and --share {training_share:g} leave {learning:,} to learn from, fewer than one batch of '
+                            f'{batch}: give a smaller --held-out or a larger --share.')
         order = np.random.default_rng(seed).permutation(total)
         part = np.zeros(total, np.int8)  # 14 million keys do not belong in memory
         part[order[:judging]] = 1
-        part[order[judging:judging + max(1, round((total - judging) * training_share))]] = 2
+        part[order[judging:judging + learning]] = 2
         folder.mkdir(parents=True, exist_ok=True)
-        keys = Keys(folder / 'training.txt', folder / 'judging.txt', self.views)
+        keys = Keys(folder / 'training.txt', folder / 'judging.txt', self.views, learning / total)
         parts = [path.with_suffix('.part') for path in (keys.judging, keys.training)]
         with parts[0].open('w', encoding='utf-8') as judged, parts[1].open('w', encoding='utf-8') as learnt:
             files = (None, judged, learnt)
@@ -210,7 +218,8 @@ class Recipe:
         dataset.keep = str(keys.training.resolve())
         schedulers = cfg.get('param_scheduler') or []
         for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
-            scheduler.update({name: _shrunk(scheduler[name], ratio) for name in LENGTHS if name in scheduler})
+            of_units = ratio if scheduler.get('by_epoch', True) else ratio * keys.share  # an epoch has fewer iterations
+            scheduler.update({name: _shrunk(scheduler[name], of_units) for name in LENGTHS if name in scheduler})
         cfg.train_cfg.update(max_epochs=epochs, val_begin=epochs + 1, val_interval=1)
         if not labelled:
             cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
@@ -219,7 +228,7 @@ class Recipe:
         hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1))
         randomness = cfg.get('randomness') or {}
         cfg.randomness = randomness if randomness.get('seed') is not None else randomness | dict(seed=seed)
-        cfg.update(load_from=None, resume=False, log_level='WARNING')
+        cfg.update(resume=False, log_level='WARNING')
         cfg.visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
         return cfg
 

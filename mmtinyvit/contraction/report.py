@@ -46,18 +46,19 @@ class Row:
 
 
 def read_rows(out: Path) -> list[Row]:
-    """The candidates of the search in a folder, by step, the best first: who came further, then who is judged better.
+    """The candidates of the search in a folder, by step: who was kept, who came further, who is judged better.
 
     Of a search that still runs, too.
     """
     lines, rows = Journal(out / 'contraction.jsonl').lines, []
-    kept = {(line['step'], name) for line in lines if line['event'] == 'kept' for name in line['names']}
+    places = {(line['step'], name): place for line in lines if line['event'] == 'kept'
+              for place, name in enumerate(line['names'])}
     for line in lines:
         for each in line['candidates'] if line['event'] == 'candidates' else ():
             values = {found['epoch']: found['value'] for found in lines if found['event'] == 'judged'
                       and (found['step'], found['name']) == (line['step'], each['name'])}
-            rows.append(Row(line['step'], **each, values=values, kept=(line['step'], each['name']) in kept))
-    return sorted(rows, key=lambda row: (row.step, -row.epochs, row.value))
+            rows.append(Row(line['step'], **each, values=values, kept=(line['step'], each['name']) in places))
+    return sorted(rows, key=lambda row: (row.step, places.get((row.step, row.name), len(rows)), -row.epochs, row.value))
 
 
 def write_table(rows: Sequence[Row], judge: str, path: Path) -> None:

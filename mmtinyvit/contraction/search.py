@@ -1,14 +1,14 @@
 """The search: from a seed to a target in steps, each with stricter limits than the one before."""
 import hashlib
 import json
+import math
 import random
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-
-from mmengine.runner import find_latest_checkpoint
 
 from mmtinyvit.apis.publish import pack_weights, write_file
 from mmtinyvit.datasets.identity import plain_json
@@ -28,7 +28,7 @@ from .selection import Candidate, spread
 from .settings import Limits, Settings, Watcher
 from .space import Space
 from .throughput import Throughput
-from .trials import Judgement, Trial, carry_on
+from .trials import Judgement, Trial, carry_on, newest_checkpoint
 
 __all__ = ['Search']
 
@@ -110,8 +110,8 @@ class Search:
         Waits for another process that searches in the same folder.
 
         Raises:
-            UserError: The folder holds another search or cannot be written to, the store is too small, or no candidate
-                is within the limits of a step; the nearest is named.
+            UserError: The folder holds another search or cannot be written to, the store is too small, no candidate is
+                within the limits of a step (the nearest is named), all of a step blew up, or a process was killed.
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,12 @@ class Search:
             raise UserError(f'The folder {self.out} cannot be written to ({error.strerror}): choose another --out.'
                             ) from error
         with lock:
-            wait_for_lock(lock)
+            notice = threading.Timer(1., self.watcher.waits)
+            notice.start()
+            try:
+                wait_for_lock(lock)
+            finally:
+                notice.cancel()
             self._begin()
             return self._run(executor, jobs)
 
@@ -141,6 +146,7 @@ class Search:
         found = self.journal.find(event='candidates', step=number)
         if found is None:
             chosen = spread(self._legal(number, limits, bases), self.settings.candidates)
+            random.Random(f'{self.settings.seed} {number} order').shuffle(chosen)  # halving favours the first ones
             found = self.journal.append(event='candidates', step=number, limits=asdict(limits), candidates=[
                 dict(name=each.name, base=each.base, parameters=each.parameters, macs=each.macs,
                      images_per_s=each.images_per_s) for each in chosen])
@@ -208,7 +214,15 @@ class Search:
         def decided(number: int, epoch: int, value: float, goes_on: bool) -> None:
             self.watcher.decided(candidates[number], epoch, value, goes_on)
 
-        order = Contest(self.settings.rungs, len(candidates), train, judged, decided).run(executor, jobs)
+        contest = Contest(self.settings.rungs, len(candidates), train, judged, decided)
+        try:
+            order = contest.run(executor, jobs)
+        except BrokenExecutor as error:
+            raise UserError('A process that trained a candidate was killed, perhaps because memory ran out: the same '
+                            'command goes on where it was; if that happens again, give fewer --jobs.') from error
+        if not math.isfinite(contest.values[order[0]][-1]):
+            raise UserError(f'All {len(candidates)} candidates of step {step} blew up, their divergence is not finite: '
+                            'give a lower rate with --cfg-options optim_wrapper.optimizer.lr=RATE, and another --out.')
         kept = [candidates[number] for number in order[:self.settings.keep]]
         if not self.journal.find(event='kept', step=step):
             for each in candidates:
@@ -240,14 +254,18 @@ class Search:
         """The file of weights that a candidate starts from; None if it starts from random ones."""
         source = self.settings.checkpoint
         if step > 1:
-            source = find_latest_checkpoint(str(self.folder(step - 1, candidate.base)))
+            folder_of_base = self.folder(step - 1, candidate.base)
+            source = newest_checkpoint(folder_of_base)
+            if source is None:
+                raise UserError(f'{folder_of_base} has no checkpoint any more, from which {candidate.name} is to '
+                                'inherit: choose another --out.')
         if source is None:
             return None
         start = folder / 'start.safetensors'
         if not start.exists():
             base = Architecture.parse(candidate.base)
             parent, model = self.recipe.build(base), self.recipe.build(candidate.architecture)
-            fill_module(parent, read_state_dict(source), source)
+            fill_module(parent, read_state_dict(str(source)), str(source))
             with rng_scope(self.settings.seed):
                 model.init_weights()
             inherit(model, candidate.architecture, parent.state_dict(), base)

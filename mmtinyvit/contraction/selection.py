@@ -1,6 +1,7 @@
-"""Which of the legal candidates are trained: some that are spread over the Pareto front of size and speed."""
+"""Which legal candidates are trained: some that are spread over the Pareto front of size, compute and speed."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import ge
 
 from .architecture import Architecture
 
@@ -28,16 +29,15 @@ class Candidate:
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those of which no other has at least as many parameters and as much throughput, and more of one.
+    """Those of which no other has at least as many parameters and MACs and as much throughput, and more of one.
 
-    Below a limit of parameters, more of them are what a student may learn more with. Ordered by throughput.
+    Within the limits, parameters and MACs are what a student may learn more with: without the latter, only the fastest
+    would be left, which compute least. Ordered by throughput.
     """
-    front, most = [], -1
-    for each in sorted(candidates, key=lambda each: (-each.images_per_s, -each.parameters, each.name)):
-        if each.parameters > most:
-            front.append(each)
-            most = each.parameters
-    return front[::-1]
+    worth = {each: (each.parameters, each.macs, each.images_per_s) for each in candidates}
+    front = [each for each, ours in worth.items() if not any(
+        theirs != ours and all(map(ge, theirs, ours)) for theirs in worth.values())]
+    return sorted(front, key=lambda each: (each.images_per_s, each.parameters, each.name))
 
 
 def spread(candidates: Sequence[Candidate], number: int) -> list[Candidate]:

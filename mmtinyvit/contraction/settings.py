@@ -80,6 +80,9 @@ class Limits:
 class Watcher:
     """Is told what a search does; does nothing with it."""
 
+    def waits(self) -> None:
+        """Another process searches in the same folder."""
+
     def step(self, number: int, limits: Limits) -> None:
         """A step begins."""
 

@@ -15,6 +15,7 @@ __all__ = ['Space', 'parse_values']
 
 MOST_NEIGHBOURS = 200_000  # of one base; beyond, so many are drawn
 PAPER_WINDOWS = (7, 14)
+LARGEST = 10_000  # value of a factor
 WHOLE = frozenset('DNWE')  # factors that are whole numbers from 1
 
 
@@ -39,7 +40,7 @@ class Space:
             given: Values of factors, instead.
 
         Raises:
-            UserError: A factor does not exist.
+            UserError: A factor does not exist, or has values and may not move.
         """
         sides, values = map_sides(size)[1:], {}
         for stage in range(1, STAGES + 1):
@@ -50,6 +51,10 @@ class Space:
                 values[f'W{stage}'] = [window for window in PAPER_WINDOWS if window <= max(sides[stage - 1])]
         values |= {'R': range(2, int(seed.expand_ratio) + 1), 'M': range(2, int(seed.mlp_ratio) + 1), 'E': ()}
         may_move = {one for name in factors or FACTORS for one in _expand(name)}
+        fixed = next((name for name in given or {} if not may_move & {*_expand(name)}), None)
+        if fixed:
+            raise UserError(f'--space has values of {fixed}, which --factors {" ".join(factors)} does not let move: '
+                            'add it there.')
         listed = {one: each for name, each in (given or {}).items() for one in _expand(name)}
         listed |= {name: each for name, each in (given or {}).items() if name in FACTORS}  # D3 comes before D
         return cls({factor: () if factor not in may_move else
@@ -123,12 +128,14 @@ def parse_values(text: str) -> tuple[str, tuple[float, ...]]:
         if ':' in listed:
             first, last, *step = map(float, listed.split(':'))
             step, = step or (1., )
-            values = tuple(first + i * step for i in range(int((last - first) / step + 1e-9) + 1))
+            count = min(int((last - first) / step + 1e-9) + 1, LARGEST + 1)
+            values = tuple(round(first + i * step, 6) for i in range(count))
         else:
             values = tuple(map(float, listed.split(',')))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         values = ()
-    if not values or min(values) < 1 or (kind in WHOLE and any(value % 1 for value in values)):
+    if not values or not all(1 <= value <= LARGEST for value in values) or (
+            kind in WHOLE and any(value % 1 for value in values)):
         raise UserError(f'{text!r} gives no values of a factor: write, for example, D=32:448:32, N=1:6, W=7,14 or R=4; '
-                        'all are at least 1, and those of D, N, W and E are whole numbers.')
+                        f'all are from 1 to {LARGEST:,}, and those of D, N, W and E are whole numbers.')
     return factor, values

@@ -43,7 +43,7 @@ class Throughput:
     def __init__(self, recipe: Recipe, file: Path, device: str, batch_size: int) -> None:
         self.recipe, self.device, self.batch_size = recipe, device, batch_size
         self.journal = Journal(file)
-        self.setting = (f'{machine()}; on {device}, {batch_size} images of {recipe.size[0]} x {recipe.size[1]}; '
+        self.setting = (f'{machine(device)}; on {device}, {batch_size} images of {recipe.size[0]} x {recipe.size[1]}; '
                         f'{recipe.num_classes} classes; against {recipe.seed.name}')
         self.known = {line['name']: line['images_per_s'] for line in self.journal.lines
                       if line.get('setting') == self.setting}
@@ -52,12 +52,12 @@ class Throughput:
         """Images per second of each; ``count`` is told how many more have been measured."""
         wanted = {each.name: each for each in architectures if each.name not in self.known}
         if self.recipe.seed.name not in self.known:
-            self._remember({self.recipe.seed.name: self.batch_size / self._time([self.recipe.seed])[0]['median_s']})
+            self._remember({self.recipe.seed.name: self.batch_size / self.compare([self.recipe.seed])[0]['median_s']})
             wanted.pop(self.recipe.seed.name, None)
         seed, left = self.known[self.recipe.seed.name], list(wanted.values())
         while left:
             group, left = left[:TOGETHER], left[TOGETHER:]
-            times = self._time([self.recipe.seed, *group])[1:]
+            times = self.compare([self.recipe.seed, *group])[1:]
             self._remember({each.name: seed / row['ratio'] for each, row in zip(group, times, strict=True)})
             count(len(group))
         return [self.known[each.name] for each in architectures]
@@ -67,8 +67,8 @@ class Throughput:
             self.journal.append(name=name, images_per_s=round(images_per_s, 3), setting=self.setting)
             self.known[name] = round(images_per_s, 3)
 
-    def _time(self, architectures: Sequence[Architecture]) -> list[dict]:
-        """Of each architecture, in order, what :func:`.compare` says."""
+    def compare(self, architectures: Sequence[Architecture], repeats: int = REPEATS) -> list[dict]:
+        """Of each architecture, in order, what :func:`.compare` says: against the first, in turns."""
         images = torch.randn(self.batch_size, 3, *self.recipe.size, device=self.device)
         runs = {}
         for each in architectures:
@@ -76,5 +76,5 @@ class Throughput:
             model.eval()
             model.backbone.fuse()
             runs[each.name] = torch.inference_mode()(partial(model.to(self.device), images))
-        found = compare(runs, REPEATS, WARM_UP)
+        found = compare(runs, repeats, WARM_UP)
         return [found[each.name] for each in architectures]

@@ -16,7 +16,7 @@ from mmtinyvit.engine.runner import Runner
 
 from .judge import JUDGES
 
-__all__ = ['Judgement', 'Trial', 'carry_on']
+__all__ = ['Judgement', 'Trial', 'carry_on', 'newest_checkpoint']
 
 
 class Judgement(NamedTuple):
@@ -70,6 +70,15 @@ class StopAfter(Hook):
         runner.train_loop.stop_training = runner.epoch + 1 >= self.epoch
 
 
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Of a training in a folder; None if it has none.
+
+    Checkpoints have their names only once they are whole. MMEngine's file ``last_checkpoint`` is not asked: a killed
+    process may leave it empty.
+    """
+    return max(folder.glob('epoch_*.pth'), key=lambda path: int(path.stem.rpartition('_')[2]), default=None)
+
+
 def carry_on(trial: Trial, epoch: int) -> Judgement:
     """Train a candidate from its last checkpoint to the end of ``epoch``, counted from 1, and judge it."""
     start, folder = time.perf_counter(), Path(trial.folder)
@@ -78,9 +87,9 @@ def carry_on(trial: Trial, epoch: int) -> Judgement:
     cfg = Config(Config.fromfile(path).to_dict(), filename=str(path), format_python_code=False)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
-    resumes = (folder / 'last_checkpoint').exists()
+    found = newest_checkpoint(folder)
     cfg.update(work_dir=str(folder), launcher='none', experiment_name=f'{folder.parent.name}_{folder.name}_{epoch}',
-               resume=resumes, load_from=None if resumes else trial.start)
+               resume=found is not None, load_from=str(found) if found else trial.start)
     if trial.amp:
         cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
     runner = Runner.from_cfg(cfg)

@@ -61,6 +61,13 @@ def test_a_store_with_too_few_keys(refused):
             'anything: give --held-out 0.334 or more.') in sentence
 
 
+@pytest.mark.parametrize('flags, left', [(['--held-out', '1'], '--held-out 1 and --share 1 leave 0'),
+                                         (['--share', '0.1'], '--held-out 0.34 and --share 0.1 leave 3')])
+def test_too_few_keys_to_learn_from(refused, flags, left):
+    assert refused(*flags).endswith(f'store has 48 keys here, of which {left} to learn from, fewer than one batch of '
+                                    '8: give a smaller --held-out or a larger --share.')
+
+
 def test_another_student(refused):
     def change(cfg):
         cfg.model.backbone = dict(type='ResNet_CIFAR', depth=18)
@@ -123,10 +130,12 @@ def test_flags_that_do_not_go_together(refused, flags, sentence):
 
 def test_numbers(capsys):
     parser = build_parser()
+    assert parser.parse_args('r --params 5.4m --out o'.split()).parameters == 5_400_000
     args = parser.parse_args('recipe.py --params 5.4M --throughput 1.5x --out out'.split())
     assert args.parameters == 5_400_000 and args.throughput == (1.5, True)
     assert parser.parse_args('r --params 900k --throughput 400 --out o'.split()).throughput == (400., False)
-    for wrong in ('--params five', '--params 0', '--params 1M --throughput 0x', '--params 1M --held-out 2'):
+    for wrong in ('--params five', '--params 0', '--params 1M --throughput 0x', '--params 1M --held-out 2',
+                  '--params 1M --seed -1'):
         with pytest.raises(SystemExit):
             parser.parse_args(f'recipe.py --out out {wrong}'.split())
     assert "'five' is no number of parameters, for example 5.4M or 900k" in capsys.readouterr().err
@@ -139,7 +148,7 @@ def test_another_search_in_the_folder(refused, tmp_path):
         file.write('{"event": "candidates", "step": 1, "candidates": []}\n{"event": "jud')
     sentence = refused(*FAR, '--steps', '2')
     assert 'that differs in steps, held_out (steps is 1 there and 2 here): choose another --out' in sentence
-    assert journal.read_text().endswith('[]}\n')
+    assert journal.read_text().endswith('{"event": "jud')  # it is theirs
 
 
 def test_a_search_that_found_nothing_may_be_changed(refused, tmp_path):

@@ -52,9 +52,20 @@ def test_the_papers_family(arch):
     assert architecture.name.endswith('_n2-2-6-2_w7-14-7_r4_m4_e32')
 
 
+@pytest.mark.parametrize('ratio', [8 / 3, 2.1, 10 / 3, 2.0000001, 0.5])
+def test_a_ratio_is_in_the_name_to_its_last_digit(ratio):
+    """8 / 3 of 24 channels are 64, and 2.66667 would be 64.00008."""
+    architecture = Architecture((24, ) * 4, (1, ) * 4, (7, ) * 3, ratio, ratio, (24, ) * 3)
+    assert Architecture.parse(architecture.name) == architecture
+    assert count_parameters(architecture, 9) == networks.count_parameters(built(architecture, 9))
+
+
 def test_what_is_no_architecture():
     with pytest.raises(UserError, match="'tiny' is no architecture: write, for example, d64"):
         Architecture.parse('tiny')
+    for wrong in ('d64-128-160-320_n2-2-6-2_w7-14-7_r4._m4_e32', 'd64-128-160-320_n2-2-6-2_w7-14-7_r4_m4_e0'):
+        with pytest.raises(UserError, match='is no architecture: write'):
+            Architecture.parse(wrong)
     with pytest.raises(UserError, match=r'\(30, 32, 64\) of the stages 2 to 4 must be multiples of .* \(16, 16, 16\)'):
         Architecture.parse('d16-30-32-64_n1-1-1-1_w7-7-7_r4_m4_e16')
     with pytest.raises(UserError, match='needs a TinyViT of 4 stages, and this one has 3'):

@@ -1,4 +1,4 @@
-"""What is trained lies on the Pareto fronts of size and speed, and evenly."""
+"""What is trained lies on the Pareto fronts of size, compute and speed, and evenly."""
 import random
 
 from mmtinyvit.contraction.architecture import Architecture
@@ -7,8 +7,8 @@ from mmtinyvit.contraction.selection import Candidate, pareto_front, spread
 BASE = Architecture.parse('d8-16-24-32_n1-1-2-1_w4-2-1_r4_m4_e8')
 
 
-def candidate(parameters: int, images_per_s: float) -> Candidate:
-    return Candidate(BASE.moved({'N1': 1 + parameters}), BASE.name, parameters, 0, images_per_s)
+def candidate(parameters: int, images_per_s: float, macs: int = 0) -> Candidate:
+    return Candidate(BASE.moved({'N1': 1 + parameters, 'N2': 1 + macs}), BASE.name, parameters, macs, images_per_s)
 
 
 def sizes(candidates: list[Candidate]) -> list[tuple[int, float]]:
@@ -22,11 +22,19 @@ def test_the_front():
 
 def test_the_front_is_that_of_a_comparison_of_all_pairs():
     rng = random.Random(0)
-    drawn = [candidate(rng.randrange(20), float(rng.randrange(20))) for _ in range(60)]
-    expected = {(a.parameters, a.images_per_s) for a in drawn if not any(
-        b.parameters >= a.parameters and b.images_per_s >= a.images_per_s
-        and (b.parameters, b.images_per_s) != (a.parameters, a.images_per_s) for b in drawn)}
-    assert set(sizes(pareto_front(drawn))) == expected
+    drawn = [candidate(rng.randrange(30), float(rng.randrange(30)), rng.randrange(30)) for _ in range(90)]
+    expected = {a for a in drawn if not any(
+        b.parameters >= a.parameters and b.images_per_s >= a.images_per_s and b.macs >= a.macs
+        and (b.parameters > a.parameters or b.images_per_s > a.images_per_s or b.macs > a.macs) for b in drawn)}
+    front = pareto_front(drawn)
+    assert set(front) == expected and len(front) == len(expected) > 5
+    assert [each.images_per_s for each in front] == sorted(each.images_per_s for each in front)
+
+
+def test_what_computes_more_at_the_same_size_is_not_behind():
+    """Near the limit of throughput are students that use it; those that are faster than need be are not all."""
+    drawn = [candidate(5, 100. - macs, macs) for macs in range(50)]
+    assert [each.macs for each in spread(drawn, 3)] == [49, 25, 0]
 
 
 def test_fronts_one_behind_the_other_and_the_last_evenly():

@@ -73,16 +73,23 @@ def test_more_neighbours_than_can_be_listed_are_drawn(monkeypatch):
 # ---------------------------------------------------------------- options
 def test_values():
     assert parse_values('D=32:96:32') == ('D', (32, 64, 96)) and parse_values('R=2:3:0.5') == ('R', (2, 2.5, 3))
+    assert parse_values('M=2:2.3:0.1') == ('M', (2, 2.1, 2.2, 2.3))  # no 2.3000000000000003
     assert parse_values('N3=1:3') == ('N3', (1, 2, 3)) and parse_values('W=7,14') == ('W', (7, 14))
     space = Space.around(published('5m'), SIZE, given=dict(map(parse_values, ('D=32:96:32', 'D3=160', 'R=4'))))
     assert space.values['D2'] == (32, 64, 96) and space.values['D3'] == (160, ) and space.values['R'] == (4, )
     assert published('5m') not in space
 
 
-@pytest.mark.parametrize('text', ['D', 'D=', 'D=x', 'D=1:2:0', 'N=0:2', 'D=1.5', 'W=1:2:3:4'])
+@pytest.mark.parametrize('text', ['D', 'D=', 'D=x', 'D=1:2:0', 'N=0:2', 'D=1.5', 'W=1:2:3:4', 'R=nan', 'R=inf',
+                                  'D=32:inf:32', 'D=1:1e9'])
 def test_no_values(text):
     with pytest.raises(UserError, match='gives no values of a factor: write, for example, D=32:448:32'):
         parse_values(text)
+
+
+def test_values_of_what_may_not_move():
+    with pytest.raises(UserError, match='--space has values of W, which --factors D N3 does not let move: add'):
+        Space.around(published('5m'), SIZE, ['D', 'N3'], dict(N=(1, 2), W=(7, )))
 
 
 def test_a_factor_that_does_not_exist():

@@ -38,7 +38,9 @@ def trial(write_recipe, tmp_path):
 def test_a_training_in_parts_is_one_training(trial):
     parts, whole = trial('parts'), trial('whole')
     first = carry_on(parts, 1).value
-    assert carry_on(parts, 1).value == first  # killed between checkpoint and judgement
+    Path(parts.folder, 'last_checkpoint').write_text('')  # killed while MMEngine wrote it
+    Path(parts.folder, 'epoch_2.pth.part').write_text('')  # and in the midst of the next checkpoint
+    assert carry_on(parts, 1).value == first
     assert carry_on(parts, 3).value == carry_on(whole, 3).value != first
     weights = [torch.load(Path(each.folder, 'epoch_3.pth'), weights_only=False)['state_dict']
                for each in (parts, whole)]
@@ -99,7 +101,7 @@ def test_parameters_may_count_the_head_of_a_finetuned_student(write_recipe):
 
 def test_the_short_recipe(write_recipe, tmp_path):
     def change(cfg: Config) -> None:
-        cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=200),
+        cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=200),  # iterations
                                dict(type='MultiStepLR', milestones=[10, 16]),
                                dict(type='CosineAnnealingLR', begin=5, end=20, T_max=15)]
         cfg.train_dataloader.dataset.indices = list(range(40))
@@ -109,12 +111,14 @@ def test_the_short_recipe(write_recipe, tmp_path):
     keys = recipe.hold_out(tmp_path / 'keys', 0.5, training_share=0.5)
     judged, learnt = keys.judging.read_text().split(), keys.training.read_text().split()
     assert len(judged) == 20 and len(learnt) == 10 and not set(judged) & set(learnt)
+    assert keys.share == 0.25  # an epoch has a quarter of the iterations
     smaller = recipe.seed.moved({'D4': 16})
     cfg = recipe.candidate(smaller, keys, 4, labelled=False, seed=3)
     assert [(each.get('begin'), each.get('end'), each.get('milestones'), each.get('T_max'))
-            for each in cfg.param_scheduler] == [(None, 40, None, None), (None, None, [2, 3], None), (1, 4, None, 3)]
+            for each in cfg.param_scheduler] == [(None, 10, None, None), (None, None, [2, 3], None), (1, 4, None, 3)]
     assert cfg.train_cfg.max_epochs == 4 and cfg.load_from is None and cfg.randomness.seed == 0
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     assert [dataset.get_data_info(i)['sample_key'] for i in range(len(dataset))] == learnt
     assert cfg.model.head.in_channels == 16 and recipe.build(smaller).head.fc.in_features == 16
+    assert recipe.with_student(smaller).load_from is None  # they are the seed's
     assert recipe.cfg.model.head.in_channels == 32 and recipe.cfg.load_from == 'absent.pth'  # as it was
