@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.amp and get_device() == 'cpu':
         raise UserError('--amp needs a GPU, and none is found here: train without it.')
     cfg = read_config(args.config, args.cfg_options)
-    check_data(cfg, 'train_dataloader', *(['val_dataloader'] if args.judge == 'accuracy' else []))
+    for loader in ('train_dataloader', *(['val_dataloader'] if args.judge == 'accuracy' else [])):
+        check_data(cfg, loader)
     given = {field.name: getattr(args, field.name) for field in fields(Settings) if hasattr(args, field.name)}
     given['throughput'], given['relative'] = args.throughput or (None, True)
     settings = Settings(**given, values=dict(map(parse_values, args.space)))

@@ -28,7 +28,7 @@ class ContractionProgress(Progress, Watcher):
         self.number = self.measured_ones = 0
         self.trained: set[str] = set()  # in this run and step
         self.ended, self.seconds, self.began = 0, 0., 0.
-        super().__init__(TextColumn('{task.description}'), BarColumn(20), TextColumn('{task.completed:.0f}/'
+        super().__init__(TextColumn('{task.description}'), BarColumn(14), TextColumn('{task.completed:.0f}/'
                          '{task.total:.0f} candidates'), TimeElapsedColumn(), TextColumn('{task.fields[left]}'),
                          console=console, disable=not console.is_terminal)
         self.task = self.add_task('contraction', total=settings.steps * settings.candidates, left='')

@@ -220,6 +220,8 @@ class Recipe:
         for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
             of_units = ratio if scheduler.get('by_epoch', True) else ratio * keys.share  # an epoch has fewer iterations
             scheduler.update({name: _shrunk(scheduler[name], of_units) for name in LENGTHS if name in scheduler})
+            if scheduler.get('begin') and scheduler.get('end') and scheduler['begin'] >= scheduler['end']:
+                scheduler['begin'] = scheduler['end'] - 1  # both are one epoch now
         cfg.train_cfg.update(max_epochs=epochs, val_begin=epochs + 1, val_interval=1)
         if not labelled:
             cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None

@@ -48,6 +48,11 @@ def test_a_recipe_without_a_store(refused):
     assert 'recipe.py reads no store: a contraction needs a distillation recipe' in refused(change=change)
 
 
+def test_accuracy_without_a_validation(refused):
+    assert refused('--judge', 'accuracy').endswith(
+        'recipe.py has no val_dataloader: name a config that has one, or add it.')
+
+
 def test_a_recipe_that_asks_a_teacher(refused):
     def change(cfg):
         cfg.mode = 'auto'

@@ -117,6 +117,8 @@ def test_the_short_recipe(write_recipe, tmp_path):
     assert [(each.get('begin'), each.get('end'), each.get('milestones'), each.get('T_max'))
             for each in cfg.param_scheduler] == [(None, 10, None, None), (None, None, [2, 3], None), (1, 4, None, 3)]
     assert cfg.train_cfg.max_epochs == 4 and cfg.load_from is None and cfg.randomness.seed == 0
+    shortest = recipe.candidate(smaller, keys, 1, labelled=False, seed=3).param_scheduler[2]
+    assert (shortest['begin'], shortest['end']) == (0, 1)  # not both 1, which is no schedule
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     assert [dataset.get_data_info(i)['sample_key'] for i in range(len(dataset))] == learnt
     assert cfg.model.head.in_channels == 16 and recipe.build(smaller).head.fc.in_features == 16
