@@ -105,6 +105,9 @@ def test_the_same_line_from_another_folder(done, line, here, monkeypatch, capsys
     shutil.copytree(done, moved := done.parent / 'moved')
     with pytest.raises(UserError, match=f'holds a job that began in {done}, and its configs name files there: move it'):
         distill.main([*line, f'out={moved}'])
+    (moved / 'plan.json').write_text('{"settings": {}')
+    with pytest.raises(UserError, match='plan.json is no plan that this version can read: remove it to plan again'):
+        distill.main([*line, f'out={moved}'])
 
 
 def test_killed_in_the_middle_it_goes_on(done, line, here, tmp_path):

@@ -243,24 +243,29 @@ def read_plan(path: Path, settings: Settings) -> Plan | None:
     """The plan of an interrupted job, None if there is none.
 
     Raises:
-        UserError: It was made for other settings.
+        UserError: It was made for other settings or in another folder, or it is damaged.
     """
     if not path.is_file():
         return None
-    content = json.loads(path.read_text())
-    before, now = content['settings'], vars(settings)
+    try:
+        content = json.loads(path.read_text())
+        before, now, values = content['settings'], vars(settings), content['plan']
+        began = before['out']
+        for name in ('train', 'val', 'finetune_train', 'finetune_val'):
+            if values[name] is not None:
+                values[name] = ImageSet(**values[name] | dict(classes=tuple(values[name]['classes'])))
+        plan = Plan(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f'{path} is no plan that this version can read: remove it to plan again.') from error
     mend = 'go on with the same line, or choose another out'
     if not (path.parent / 'store').exists():
         mend += f', or remove {path} to plan again'
     for name in sorted(now.keys() - MAY_CHANGE):
-        if before[name] != now[name]:
-            there, here = (f'no {name}' if value is None else f'{name}={value}' for value in (before[name], now[name]))
+        if before.get(name) != now[name]:
+            there, here = (f'no {name}' if value is None else f'{name}={value}'
+                           for value in (before.get(name), now[name]))
             raise UserError(f'{path.parent} holds a job with {there}, and this line has {here}: {mend}.')
-    if not (os.path.isdir(before['out']) and os.path.samefile(before['out'], path.parent)):
-        raise UserError(f'{path.parent} holds a job that began in {before["out"]}, and its configs name files there: '
+    if not (os.path.isdir(began) and os.path.samefile(began, path.parent)):
+        raise UserError(f'{path.parent} holds a job that began in {began}, and its configs name files there: '
                         'move it back, or choose another out.')
-    values = content['plan']
-    for name in ('train', 'val', 'finetune_train', 'finetune_val'):
-        if values[name] is not None:
-            values[name] = ImageSet(**values[name] | dict(classes=tuple(values[name]['classes'])))
-    return Plan(**values)
+    return plan
