@@ -186,10 +186,9 @@ def summary_table(summary: Mapping[str, Any]) -> Any:
     """What there is at the end."""
     from .job.running import from_here
 
-    seconds = sum(summary['seconds'].values())
     return fact_table({
         'top-1 of the student': None if summary['top1'] is None else f'{summary["top1"]:.1f} %',
         'top-1 after finetuning': None if summary['finetuned_top1'] is None else f'{summary["finetuned_top1"]:.1f} %',
         **{name: from_here(summary[name.lower()])
            for name in ('student', 'finetuned', 'ONNX', 'report', 'store', 'configs') if summary[name.lower()]},
-        'time': f'{seconds:,.0f} s' if seconds < 600 else f'{seconds / 3600:,.1f} hours'})
+        'time': spell_time(sum(summary['seconds'].values()))})

@@ -196,6 +196,7 @@ def test_a_job_is_written_into_a_folder_of_its_own(line, tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'weights', 'said'), [
+    ('timm/', None, 'teacher=timm/ names no model: write its name behind the slash'),
     ('timm/convnxt_tiny', None, r'timm has no model convnxt_tiny \(did you mean timm/convnext_tiny'),
     ('convnext_tiny', None, r'is no timm/NAME and no CONFIG.py \(did you mean timm/convnext_tiny'),
     ('timm/convnext_tiny.in2k', None, 'timm has no weights in2k for convnext_tiny: correct teacher=, where there are'),
