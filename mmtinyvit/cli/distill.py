@@ -89,7 +89,7 @@ def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[st
         elif only_plan:
             print_tables(plan_table(where, settings, plan))
         if only_plan:
-            console.print('Nothing is saved yet: the same line without --plan goes on from here.', highlight=False)
+            console.print('The same line without --plan goes on from here.', highlight=False)
             return {}
         seconds = run_steps(console, where, settings, list_steps(where, settings, plan), lock)
         summary = summarise(where, plan, seconds)

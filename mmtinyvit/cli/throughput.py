@@ -30,11 +30,13 @@ def images_per_second(runner: Runner, change: Callable[[dict[str, Any]], None] =
     model, images, start = runner.model.train(), 0, time.perf_counter()
     for number, batch in enumerate(itertools.islice(runner.train_loop.dataloader, TIMED)):
         data = model.data_preprocessor(batch, True)
+        count = len(data['data_samples'])
+        if number and count == 1:  # left over, where BatchNorm cannot be trained
+            break
         change(data)
         loss, _ = model.parse_losses(model(**data, mode='loss'))
         loss.backward()
         float(loss.detach())  # waits for a GPU
-        count = len(data['data_samples'])
         if number == 0:
             first, start = count / (time.perf_counter() - start), time.perf_counter()
         else:

@@ -307,7 +307,7 @@ def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path, capsys
     capsys.readouterr()
     distill.main([*words, 'labels=none'])
     said = ' '.join(capsys.readouterr().out.replace('│', ' ').split())
-    assert 'images 41' in said and ' to save it and ' in said and 'Nothing is saved yet: the same line' in said
+    assert 'images 41' in said and ' to save it and ' in said and 'The same line without --plan goes on' in said
     with pytest.raises(UserError, match='with no views, and this line has views=1: .* or remove .*plan.json to plan'):
         distill.main([*words, 'labels=none', 'views=1'])
 
@@ -316,6 +316,14 @@ def test_one_class_is_nothing_to_finetune_on(line, here, tmp_path):
     shutil.copytree(Path(line[0].partition('=')[2], 'class_0'), tmp_path / 'one/class_0')
     with pytest.raises(UserError, match='are all of one class, class_0: add a folder of another'):
         distill.main([*line, f'finetune={tmp_path}/one', f'out={tmp_path}/out', '--yes'])
+
+
+def test_one_image_left_over_is_no_batch(line, here, tmp_path):
+    """The student has a BatchNorm, and is tried out with 16 images at a time."""
+    words = [word for word in line if not word.startswith(('data', 'batch_size', 'student'))]
+    distill.main([*words, f'data={write_photos(tmp_path / "photos", 17)}', 'labels=none', 'student=tinyvit-5m',
+                  f'out={tmp_path}/out', '--plan'])
+    assert json.loads((tmp_path / 'out/plan.json').read_text())['plan']['training_hours'] > 0
 
 
 def test_a_student_that_fails_does_so_first(line, here, tmp_path):
