@@ -61,7 +61,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
     """A classifier in eval mode, as mmpretrain's inferencers and ``inference_model`` take it.
 
     Args:
-        model: A name from :func:`list_models`, the path of a config, or what ``tools/publish_model.py`` wrote (a file
+        model: A name from :func:`list_models`, the path of a config, or what ``mmtinyvit publish`` wrote (a file
             or its URL), which brings its own weights.
         pretrained: True for the weights of the name, downloaded once; or a checkpoint, file or URL, in any layout that
             the backbone takes. False leaves random weights.
@@ -79,7 +79,7 @@ def get_model(model: str | Path, pretrained: bool | str | Path = False, device: 
         weights, meta = read_checkpoint(source)
         if 'config' not in meta:
             raise UserError(f'{source} does not say which model it is for: give the model by name or config, and '
-                            f'pretrained={source!r}; or write the file with tools/publish_model.py.')
+                            f'pretrained={source!r}; or write the file with "mmtinyvit publish".')
         if pretrained:
             raise UserError(f'{source} brings its own weights: leave out pretrained.')
         cfg = Config(meta['config'])

@@ -8,6 +8,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import get_args
 
 import argcomplete
 from argcomplete.completers import FilesCompleter
@@ -61,11 +62,15 @@ class ConfigCompleter(FilesCompleter):
 
 
 def job_settings(prefix: str, **context: object) -> list[str]:
-    """The keys of ``mmtinyvit distill``, and the students of this library."""
+    """The keys of ``mmtinyvit distill``; behind one, the students of this library, and files where it takes some."""
     from .job.settings import SETTINGS
-    if prefix.startswith('student='):
-        return [f'student=tinyvit-{size}' for size in ('5m', '11m', '21m')]
-    return [f'{name}=' for name in SETTINGS]
+    name, equals, value = prefix.partition('=')
+    if not equals:
+        return [f'{name}=' for name in SETTINGS]
+    ours = [f'tinyvit-{size}' for size in ('5m', '11m', '21m')] if name == 'student' else []
+    kind = SETTINGS[name].type if name in SETTINGS else None
+    files = FilesCompleter()(value) if str in (kind, *get_args(kind)) else []
+    return [f'{name}={each}' for each in (*ours, *files)]
 
 
 def published_models(**context: object) -> list[str]:

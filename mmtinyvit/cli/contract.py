@@ -1,10 +1,10 @@
 """Find a small TinyViT of your own: contract a large one, step by step, by what its candidates learn from a store.
 
-    python tools/contract.py configs/tinyvit/tiny_vit_21m_distill_in1k.py --params 5.4M --throughput 1.5x --out DIR
+    mmtinyvit contract configs/tinyvit/tiny_vit_21m_distill_in1k.py --params 5.4M --throughput 1.5x --out DIR
 
 Candidates are neighbours of the best so far that keep within each step's limits of parameters and throughput. They are
 trained for a short time from the store and judged by their divergence from the teacher on keys that were held out.
-Interrupted, the same command goes on where it was. DIR/winner.py is a recipe for tools/train.py.
+Interrupted, the same command goes on where it was. DIR/winner.py is a recipe for ``mmtinyvit train``.
 """
 import argparse
 import re

@@ -2,9 +2,9 @@
 
     mmtinyvit demo
 
-Real handwriting (scikit-learn's digits) goes through the same tools as ImageNet-21K, with configs/demo/. Finished steps
-are kept: interrupt it and start it again; --fresh begins anew. --detect goes on to find the digits on larger images,
-with the distilled backbone and with a random one, which needs mmdet and mmcv's compiled operators.
+Real handwriting (scikit-learn's digits) goes through the same commands as ImageNet-21K, with configs/demo/. Finished
+steps are kept: interrupt it and start it again; --fresh begins anew. --detect goes on to find the digits on larger
+images, with the distilled backbone and with a random one, which needs mmdet and mmcv's compiled operators.
 """
 import argparse
 import json
@@ -36,10 +36,10 @@ DETECTORS = dict(distilled='detect', random='detect_scratch')
 def steps(detect: bool) -> list[tuple[str, str, list[str]]]:
     """Name, what it does, and the command, in order."""
     def train(name: str) -> list[str]:
-        return ['tools/train.py', f'configs/demo/{name}.py', '--work-dir', f'{OUT}/{name}', '--resume']
+        return ['train', f'configs/demo/{name}.py', '--work-dir', f'{OUT}/{name}', '--resume']
 
     def test(name: str) -> list[str]:
-        return ['tools/test.py', f'configs/demo/{name}.py', str(OUT / name / 'last.pth'), '--work-dir',
+        return ['test', f'configs/demo/{name}.py', str(OUT / name / 'last.pth'), '--work-dir',
                 f'{OUT}/{name}/test', '--out', f'{OUT}/{name}.json']
 
     config, weights = 'configs/demo/save_logits.py', str(OUT / 'teacher/last.pth')
@@ -54,24 +54,25 @@ def steps(detect: bool) -> list[tuple[str, str, list[str]]]:
         ('data', 'write the digits as images', ['tools/dataset_converters/digits.py', f'{OUT}/digits']),
         ('teacher', 'train the teacher with labels', train('teacher')),
         ('save', "save the teacher's logits for every view",
-         ['tools/save_logits.py', config, weights, '--work-dir', f'{OUT}/saving']),
+         ['save', config, weights, '--work-dir', f'{OUT}/saving']),
         ('check', 'check the store, and ask the teacher again',
-         ['tools/logit_store.py', 'verify', f'{OUT}/store', '--teacher', config, '--checkpoint', weights]),
+         ['store', 'verify', f'{OUT}/store', '--teacher', config, '--checkpoint', weights]),
         ('distill', 'distil the student from the store, without labels', train('distill')),
         ('label_only', 'train the same student with labels', train('label_only')),
         *((f'test_{name}', f'test {name}', test(name)) for name in MODELS.values()),
-        ('views', 'draw replayed views', ['tools/logit_store.py', 'gallery', '--config',
-                                          'configs/demo/distill.py', '--out', f'{OUT}/views.png']),
+        ('views', 'draw replayed views', ['store', 'gallery', '--config', 'configs/demo/distill.py', '--out',
+                                          f'{OUT}/views.png']),
         *(detection if detect else ()),
     ]
 
 
 def run(console: Console, what: str, command: list[str], log: Path) -> float:
-    """Run one tool, its output into ``log``; returns seconds."""
-    root = mim_root()
+    """Run one command, its output into ``log``; returns seconds."""
+    root, is_script = mim_root(), command[0].startswith('tools/')
     parts = [str(root / word) if word.startswith(('tools/', 'configs/')) else word for word in command]
     # one thread: on networks this small, several mostly wait for each other and for the loader's worker
-    return run_step(console, what, f'python {" ".join(command)}', [sys.executable, '-u', *parts], log,
+    return run_step(console, what, f'{"python" if is_script else "mmtinyvit"} {" ".join(command)}',
+                    [sys.executable, '-u', *([] if is_script else ['-m', 'mmtinyvit']), *parts], log,
                     {'OMP_NUM_THREADS': '1', **os.environ})
 
 

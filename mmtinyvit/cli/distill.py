@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from mmtinyvit.errors import UserError
 
 from .job.settings import SETTINGS, parse_words, read_settings
-from .tables import fact_table, print_tables, size
+from .tables import fact_table, print_tables, size, spell_time
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'distill', 'main']
 
@@ -71,17 +71,25 @@ def distill(data: str | Path, teacher: str, out: str | Path, student: str = 'tin
 def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[str, Any]:
     """Plan the job, unless that is done, and do what is left of it."""
     settings = read_settings(given)
+    from mmtinyvit.store.folders import refuse_url
+
+    from .job.images import refuse_inside
     from .job.plan import Layout
     from .job.planning import read_plan
     from .job.running import job_lock, list_steps, run_steps, summarise
 
-    where = Layout(Path(settings.out).absolute())
+    refuse_url(settings.out)
+    where = Layout(Path(settings.out))
+    refuse_inside(where.out, data=settings.data, val=settings.val, finetune=settings.finetune)
     console = Console()
     with job_lock(where.out) as lock:
         plan = read_plan(where.out / 'plan.json', settings)
         if plan is None:
             plan = prepare(where, settings, ask and not only_plan)
+        elif only_plan:
+            print_tables(plan_table(where, settings, plan))
         if only_plan:
+            console.print('The same line without --plan goes on from here.', highlight=False)
             return {}
         seconds = run_steps(console, where, settings, list_steps(where, settings, plan), lock)
         summary = summarise(where, plan, seconds)
@@ -90,8 +98,7 @@ def run(given: Mapping[str, Any], ask: bool, only_plan: bool = False) -> dict[st
 
 
 def prepare(where: Any, settings: Any, ask: bool) -> Any:
-    """Find teacher, student and images, plan, ask, and write plan and configs; returns the plan."""
-    from .job.configs import write_configs
+    """Find teacher, student and images, plan, ask, and write the plan, which is returned; its configs are written."""
     from .job.images import find_images, list_images, split_images
     from .job.networks import find_student, find_teacher
     from .job.planning import check_devices, load_teacher, make_plan, write_plan
@@ -124,12 +131,14 @@ def prepare(where: Any, settings: Any, ask: bool) -> Any:
             if not labelled.classes:
                 raise UserError(f'The images of finetune={settings.finetune} have no labels: put them into a folder '
                                 'per class.')
+            if len(labelled.classes) < 2:
+                raise UserError(f'The images of finetune={settings.finetune} are all of one class, '
+                                f'{labelled.classes[0]}: add a folder of another.')
             finetune = (labelled, listed(fine_val_root, 'finetune_val', labelled.classes)) if fine_val_root else (
                 split_images(labelled, indexes))
     if train.count < 2:
         raise UserError(f'data={settings.data} has one image: name more, thousands if you can.')
     plan = make_plan(where, settings, teacher, student, model, train, val, finetune)
-    write_configs(where, settings, plan, teacher, student)
     print_tables(plan_table(where, settings, plan))
     if ask:
         confirm()
@@ -141,7 +150,11 @@ def confirm() -> None:
     """Ask whether to go on. Raises :class:`UserError` if the answer is no, or nobody can be asked."""
     if not sys.stdin.isatty():
         raise UserError('Nobody is here to say yes to this plan: add --yes.')
-    if input('Go on? [Y/n] ').strip().lower() not in ('', 'y', 'yes'):
+    try:
+        answer = input('Go on? [Y/n] ').strip().lower()
+    except EOFError:
+        answer = 'no'
+    if answer not in ('', 'y', 'yes'):
         raise UserError('Nothing was done: change a setting of the line, for example views=10; or add --plan, change '
                         'the configs that it writes, and run the line without it.')
 
@@ -160,8 +173,8 @@ def plan_table(where: Any, settings: Any, plan: Any) -> Any:
         'views': f'{plan.views} of {plan.size} x {plan.size} pixels, for {settings.epochs} epochs',
         'kept of the teacher': f'top {plan.topk} of {plan.num_classes:,} classes; mean KL {plan.mean_kl:.2g} nats',
         'store': f'{size(plan.store_bytes)}, of {size(free_bytes(where.out))} that are free',
-        'time to save it': f'{60 * plan.hours:,.1f} minutes on one such device' if plan.hours < 2 else
-                           f'{plan.hours:,.1f} hours on one such device',
+        'time': f'about {spell_time(3600 * plan.hours)} to save it and {spell_time(3600 * plan.training_hours)} to '
+                'train, on one such device',
         'test': f'{plan.val.count:,} images; {plan.note}' if plan.val else plan.note,
         'finetuning': f'{plan.finetune_train.count:,} images of {len(plan.finetune_train.classes):,} classes, '
                       f'{settings.finetune_epochs} epochs' if plan.finetune_train else None,
@@ -173,10 +186,9 @@ def summary_table(summary: Mapping[str, Any]) -> Any:
     """What there is at the end."""
     from .job.running import from_here
 
-    seconds = sum(summary['seconds'].values())
     return fact_table({
         'top-1 of the student': None if summary['top1'] is None else f'{summary["top1"]:.1f} %',
         'top-1 after finetuning': None if summary['finetuned_top1'] is None else f'{summary["finetuned_top1"]:.1f} %',
         **{name: from_here(summary[name.lower()])
            for name in ('student', 'finetuned', 'ONNX', 'report', 'store', 'configs') if summary[name.lower()]},
-        'time': f'{seconds:,.0f} s' if seconds < 600 else f'{seconds / 3600:,.1f} hours'})
+        'time': spell_time(sum(summary['seconds'].values()))})

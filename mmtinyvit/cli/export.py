@@ -23,7 +23,7 @@ __all__ = ['build_parser', 'main']
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Export a classifier or its backbone to ONNX.')
-    parser.add_argument('model', help='name of a published model, config, or file of tools/publish_model.py')
+    parser.add_argument('model', help='name of a published model, config, or file of mmtinyvit publish')
     parser.add_argument('destination', type=Path, help='the .onnx file to write')
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', action='store_true', help='the published weights of the name')

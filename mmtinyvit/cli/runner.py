@@ -24,8 +24,8 @@ __all__ = ['augment_test', 'build_dataset', 'build_runner', 'check_data', 'count
 
 PARTS = ({'train_dataloader', 'train_cfg', 'optim_wrapper'}, {'val_dataloader', 'val_cfg', 'val_evaluator'},
          {'test_dataloader', 'test_cfg', 'test_evaluator'})  # each whole or absent
-LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as tools/dist_train.sh does'), slurm=('SLURM_PROCID', 'srun'),
-                 mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
+LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as "torchrun --nproc_per_node N -m mmtinyvit ..."'),
+                 slurm=('SLURM_PROCID', 'srun'), mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
 VISUALIZERS = dict(VisualizationHook='UniversalVisualizer', DetVisualizationHook='DetLocalVisualizer',
                    SegVisualizationHook='SegLocalVisualizer')
 WITHOUT_WINDOWS = ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template')  # of matplotlib
@@ -87,7 +87,7 @@ def check_data(cfg: Config, *loaders: str) -> None:
             fault = 'is empty' if path.exists() else 'does not exist'
             source = dataset.get('source') or cfg.get('data_source')
             if value and value == dataset.get('ann_file') and dataset['type'] == 'mmtinyvit.IndexedImages':
-                source = f'write it with `python tools/dataset_converters/index_images.py {root or prefix} --check`.'
+                source = f'write it with "mmtinyvit index {root or prefix} --check".'
             source = source or 'put the data there, or set data_root in the config.'
             raise UserError(f'{loader} needs {path}, which {fault}: {source}')
 

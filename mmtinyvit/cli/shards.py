@@ -69,6 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_tables(fact_table({
         'folder': args.out, 'images': summary.num_images,
         'shards': f'{summary.num_shards:,}, of them {summary.num_written:,} written now',
-        'of no known format, called .jpg': f'{unknown:,}, for index_images.py --check' if unknown else None,
+        'of no known format, called .jpg': f'{unknown:,}, for mmtinyvit index --check' if unknown else None,
         'without a label': f'{unlabelled:,}, written without .cls' if unlabelled else None,
         'class names, for --classes': summary.classes}))

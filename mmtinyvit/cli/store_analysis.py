@@ -1,4 +1,4 @@
-"""The subcommands of ``tools/logit_store.py`` that look at a store as a whole: class correlation, and the report."""
+"""The subcommands of ``mmtinyvit store`` that look at a store as a whole: class correlation, and the report."""
 import argparse
 import math
 import sys

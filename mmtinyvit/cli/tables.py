@@ -12,7 +12,7 @@ from mmtinyvit.store.layout import spell_numbers
 
 from .command import printable
 
-__all__ = ['fact_table', 'file_table', 'print_tables', 'row_table', 'size']
+__all__ = ['fact_table', 'file_table', 'print_tables', 'row_table', 'size', 'spell_time']
 
 _WIDE = 4096  # more than any row
 
@@ -65,3 +65,11 @@ def file_table(path: Path, state_dict: Mapping[str, Any], **more: str) -> Table:
 
 def size(num_bytes: int) -> str:
     return f'{num_bytes / 2**30:,.1f} GiB' if num_bytes >= 2**30 else f'{num_bytes / 2**20:,.2f} MiB'
+
+
+def spell_time(seconds: float) -> str:
+    """``'40 s'``, ``'12 minutes'``, ``'3.5 hours'`` or ``'12 days'``."""
+    for unit, length, most in (('s', 1, 120), ('minutes', 60, 120 * 60), ('hours', 3600, 48 * 3600)):
+        if seconds < most:
+            return f'{seconds / length:,.1f} {unit}'
+    return f'{seconds / 86400:,.1f} days'

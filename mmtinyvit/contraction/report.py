@@ -115,5 +115,5 @@ def write_winner(recipe: Recipe, winner: Candidate, path: Path) -> None:
     """The seed's whole recipe with the winner as its student. Raises :class:`UserError` if it cannot be written."""
     cfg = Config(recipe.with_student(winner.architecture).to_dict())  # formatted
     text = (f'"""TinyViT {winner.name}, {winner.parameters:,} parameters, found by a contraction of '
-            f'{recipe.cfg.filename}.\n\n    python tools/train.py {path}\n"""\n')
+            f'{recipe.cfg.filename}.\n\n    mmtinyvit train {path}\n"""\n')
     write_file(path, f'{text}{cfg.pretty_text}'.encode())

@@ -40,7 +40,7 @@ class _Folders(NamedSamples):
             if place is None:
                 raise
             raise UserError(f'The folders at {place} cannot be listed anew for each run: list them once with '
-                            'tools/dataset_converters/index_images.py and use mmtinyvit.IndexedImages.') from error
+                            '"mmtinyvit index" and use mmtinyvit.IndexedImages.') from error
 
     def load_data_list(self) -> list[dict]:
         """Scan the folders. A missing one, one without images or a wrong number of classes is a :class:`UserError`."""
@@ -54,7 +54,7 @@ class _Folders(NamedSamples):
         except RuntimeError as error:
             raise UserError(f'The image folder {self.img_prefix} holds no image in a class folder{self._instead()}: '
                             f'put files ending in {", ".join(sorted(self.extensions))} there, or list what it holds '
-                            'with tools/dataset_converters/index_images.py and use mmtinyvit.IndexedImages, which '
+                            'with "mmtinyvit index" and use mmtinyvit.IndexedImages, which '
                             'takes other folders, archives, and images without labels.') from error
 
     def is_valid_file(self, filename: str) -> bool:

@@ -27,7 +27,7 @@ class IndexedImages(NamedSamples, BaseDataset):
     positions.
 
     Args:
-        ann_file: The index, absolute, at a URL or below ``data_root``; `tools/dataset_converters/index_images.py`
+        ann_file: The index, absolute, at a URL or below ``data_root``; ``mmtinyvit index``
             writes it. One at a URL is fetched once and kept, see :mod:`.images.remote_index`.
         data_root: Folder or URL that holds the images' folders or archives.
         num_classes: Number of classes that the recipe expects; None takes any.
@@ -83,7 +83,7 @@ class IndexedImages(NamedSamples, BaseDataset):
                 require_size(member, size)
         elif not os.path.exists(path):
             raise UserError(f'{path}, the first entry of the image index {self.ann_file}, does not exist: change '
-                            'data_root, or write the index again with tools/dataset_converters/index_images.py.')
+                            'data_root, or write the index again with "mmtinyvit index".')
 
     def _join_prefix(self) -> None:
         """Put ``data_root`` before what is relative, as mmengine does, which needs other libraries for URLs."""

@@ -49,7 +49,7 @@ def _listed(path: str) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}, the list of samples to keep, cannot be read '
                         f'({getattr(error, "strerror", None) or "it is no text"}): correct keep=, or write it with '
-                        '`tools/logit_store.py clean`.') from error
+                        '"mmtinyvit store clean".') from error
 
 
 class NamedSamples:
@@ -62,7 +62,7 @@ class NamedSamples:
 
     Args:
         *args, **kwargs: Of the dataset.
-        keep: Text file with the keys of the samples to keep, one a line, as `tools/logit_store.py clean` writes it. The
+        keep: Text file with the keys of the samples to keep, one a line, as ``mmtinyvit store clean`` writes it. The
             others are left out, and keys that are not in the dataset play no role.
         share: Keep this share of the samples, more than 0 and at most 1, and at least one of them, drawn at random and
             left in their order; of ``indices`` and ``keep``, if these are given too. None keeps all.

@@ -102,7 +102,7 @@ class LoadImage(LoadImageFromFile):
         if image is None:
             raise UserError(f'The image {path} cannot be decoded ({len(data)} bytes that {self.imdecode_backend} does '
                             'not take for an image): replace the file, or leave all such files out with '
-                            '`tools/dataset_converters/index_images.py --check`, before a store is saved.') from cause
+                            '"mmtinyvit index --check", before a store is saved.') from cause
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

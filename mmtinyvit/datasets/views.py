@@ -191,4 +191,4 @@ def refuse_joined(dataset: Any) -> None:
     if hasattr(dataset, 'datasets'):
         raise UserError(f'{type(dataset).__name__} joins datasets that have a pipeline each, and a store knows one: '
                         'put their images under one folder, links will do, and list them in one index with '
-                        'tools/dataset_converters/index_images.py.')
+                        '"mmtinyvit index".')

@@ -143,8 +143,8 @@ class CheckpointRunner(mmengine.runner.Runner):
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            raise UserError(f'The disk is full: {path} cannot be written ({error.strerror}); make room and go on with '
-                            '--resume.') from error
+            raise UserError(f'The disk is full: {path} cannot be written ({error.strerror}): make room; then the '
+                            'training goes on from its last checkpoint, with --resume.') from error
         finally:
             if is_main_process():
                 part.unlink(missing_ok=True)

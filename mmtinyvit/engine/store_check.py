@@ -145,7 +145,7 @@ def complete_views(stores: list[LogitStore], wanted: Sequence[int] | None) -> li
         if missing or not views:
             what = f'views {spell_numbers(missing)}' if missing else 'any view'
             raise UserError(f'The store {store.root} does not have {what} completely (complete: '
-                            f'{spell_numbers(views)}): run tools/save_logits.py again, it does only what is missing.')
+                            f'{spell_numbers(views)}): run "mmtinyvit save" again, it does only what is missing.')
     common = sorted(set.intersection(*map(set, complete)))
     if not common:
         raise UserError(f"The stores {' and '.join(str(store.root) for store in stores)} have no complete view in "
@@ -172,7 +172,7 @@ def _check_pipeline(place: Place, manifest: Manifest, loader: DataLoader, prepro
     """The views must be made as the teacher saw them: same transforms, same base seed, same mixing."""
     if not is_replayable(manifest):
         raise UserError(f'The views of the store {place} cannot be made again (it was imported without the seeds '
-                        'of its images): save a store with tools/save_logits.py to train from.')
+                        'of its images): save a store with "mmtinyvit save" to train from.')
     augment, mixing = find_seeded_augment(loader.dataset), getattr(preprocessor, 'mixing', None)
     if getattr(preprocessor, 'batch_augments', None) is not None:
         raise UserError("The student's data preprocessor has batch_augments, which mix images that the teacher saw "
@@ -282,7 +282,7 @@ def check_canaries(store: LogitStore, dataset: Any, views: list[int], count: int
                             f'them, or save a new store with what is installed (the store is {store.root}).')
     if not chosen:
         print_log(f'None of the {len(dataset)} samples has a canary in the store {store.root}, so nothing shows if '
-                  'the views are still the pixels that the teacher saw: compare them by running "python '
-                  'tools/logit_store.py verify STORE --teacher CONFIG", or save a store in smaller shards, each of '
+                  'the views are still the pixels that the teacher saw: compare them by running '
+                  '"mmtinyvit store verify STORE --teacher CONFIG", or save a store in smaller shards, each of '
                   'which gets a canary.', 'current', logging.WARNING)
     return len(chosen)

@@ -75,7 +75,7 @@ def note_class_names(request: dict[str, Any], manifest: Manifest, place: Place) 
     if request['fingerprints'].get('class_names'):
         print_log(f'The store {place} was begun without names of its {manifest.num_classes:,} classes, and stays '
                   'without: what is saved now is the same, but name them where the store is read (--classes of '
-                  'tools/logit_store.py, mmtinyvit.MapLabel in a pipeline), or save into a new store.', 'current')
+                  '"mmtinyvit store", mmtinyvit.MapLabel in a pipeline), or save into a new store.', 'current')
         return
     layout = next((name for name, layout in LAYOUTS.items() if layout.num_classes == manifest.num_classes), None)
     print_log(f'The store {place} has no names of its {manifest.num_classes:,} classes, so labels are compared with '

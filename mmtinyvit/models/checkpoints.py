@@ -181,7 +181,8 @@ def _load(path: str | Path, name: str, map_location: Any) -> Any:
                             'that type with torch.serialization.add_safe_globals in a module of custom_imports.'
                             ) from error
         empty = isinstance(path, Path) and path.is_file() and not path.stat().st_size
-        said = ' '.join(str(error).rpartition('WeightsUnpickler error:')[2].split()).partition('. ')[0][:120]
+        said = ' '.join(str(error).rpartition('WeightsUnpickler error:')[2].split())
+        said = re.split(r'\. | Check the documentation', said)[0][:120]
         reason = 'it is empty' if empty else said or type(error).__name__
         raise UserError(f'{name} is no checkpoint of tensors and plain values, or it is damaged ({reason}): get it '
                         'again.') from error

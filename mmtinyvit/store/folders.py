@@ -37,7 +37,7 @@ def refuse_url(path: str | Path) -> None:
     """Raises :class:`StoreError` if ``path`` is a URL: there are no locks to write under."""
     if is_url(path) or _WAS_URL.match(str(path)):
         raise StoreError(f'A store is written in a folder of this machine, where processes can lock it, and not at '
-                         f'{path}: write it to a folder, then run "python tools/logit_store.py copy FOLDER {path}".')
+                         f'{path}: write it to a folder, then run "mmtinyvit store copy FOLDER {path}".')
 
 
 def open_folder(path: str | Path) -> 'LocalFolder | RemoteFolder':

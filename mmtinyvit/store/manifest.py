@@ -267,7 +267,7 @@ def read_manifest(root: Path) -> Manifest:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise StoreError(f'There is no store at {root} (it has no {MANIFEST_NAME}): check the path, or save one with '
-                         'tools/save_logits.py.') from None
+                         '"mmtinyvit save".') from None
     except OSError as error:
         raise StoreError(f'{path} cannot be read ({error.strerror}): {way_out(error)}.') from error
     return parse_manifest(data, str(path))

@@ -51,7 +51,7 @@ class RemoteFolder:
                 data = system.cat_file(f'{path}/{MANIFEST_NAME}', start=0, end=MAX_BYTES + 1)
         except FileNotFoundError as error:
             raise StoreError(f'There is no store at {self.root} (it has no {MANIFEST_NAME}; {short_reason(error)}): '
-                             'check the URL, or put a store there with "python tools/logit_store.py copy".') from error
+                             'check the URL, or put a store there with "mmtinyvit store copy".') from error
         return parse_manifest(data, self.where(MANIFEST_NAME))
 
     def shards(self, manifest: Manifest) -> dict[int, set[int]]:

@@ -91,7 +91,8 @@ def completions(line: str, folder: Path) -> list[str]:
     ('mmtinyvit download mmtinyvit-21m_distill', ['mmtinyvit-21m_distill_3rdparty_in21k']),
     ('mmtinyvit train config.py --launcher py', ['pytorch']), ('mmtinyvit distill data=x fine', ['finetune=',
                                                                                                  'finetune_epochs=']),
-    ('mmtinyvit distill student=tinyvit-2', ['student=tinyvit-21m']),
+    ('mmtinyvit distill student=tinyvit-2', ['student=tinyvit-21m']), ('mmtinyvit distill epochs=conf', []),
+    ('mmtinyvit distill data=conf', ['data=configs/']), ('mmtinyvit distill teacher=READ', ['teacher=README.md']),
 ])
 def test_completion(line, words, tmp_path):
     assert completions(line, tmp_path) == words

@@ -1,4 +1,5 @@
 """The whole job in one line: on a few photos, killed in the middle, and the configs that it writes."""
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import mmtinyvit
 from mmtinyvit.cli import distill
 from mmtinyvit.cli.console import command_module
 from mmtinyvit.cli.job import running
+from mmtinyvit.cli.job.images import find_images, list_images, refuse_inside
 from mmtinyvit.cli.job.networks import find_student, find_teacher
 from mmtinyvit.cli.job.planning import match_labels
 from mmtinyvit.cli.job.settings import parse_words, read_settings
@@ -90,8 +92,22 @@ def test_the_same_line_does_nothing_twice(done, line, here, capsys):
     said = capsys.readouterr().out
     assert said.count('done before') == 5 and 'top-1 of the student' in said
     assert stamps == {path: path.stat().st_mtime_ns for path in done.rglob('*.pth')}
-    with pytest.raises(UserError, match='holds a job with epochs=3, and this line has epochs=4: go on with the same'):
+    with pytest.raises(UserError, match='holds a job with epochs=3, and this line has epochs=4: go on with the same '
+                                        'line, or choose another out.$'):
         distill.main([*(word.replace('epochs=3', 'epochs=4') for word in line), f'out={done}'])
+
+
+def test_the_same_line_from_another_folder(done, line, here, monkeypatch, capsys):
+    photos = Path(line[0].partition('=')[2])
+    monkeypatch.chdir(photos.parent)
+    distill.main([f'data={photos.name}/', *line[1:], f'out={os.path.relpath(done)}'])
+    assert capsys.readouterr().out.count('done before') == 5
+    shutil.copytree(done, moved := done.parent / 'moved')
+    with pytest.raises(UserError, match=f'holds a job that began in {done}, and its configs name files there: move it'):
+        distill.main([*line, f'out={moved}'])
+    (moved / 'plan.json').write_text('{"settings": {}')
+    with pytest.raises(UserError, match='plan.json is no plan that this version can read: remove it to plan again'):
+        distill.main([*line, f'out={moved}'])
 
 
 def test_killed_in_the_middle_it_goes_on(done, line, here, tmp_path):
@@ -162,13 +178,25 @@ def test_finetuning_without_labels_to_distil_on(line, here, tmp_path, capsys, te
     (['data=a', 'teacher=b', 'out=c', 'lr=0'], 'lr=0 must be a number more than 0.'),
     (['data=a', 'teacher=b', 'out=c', 'amp=perhaps'], 'amp=perhaps must be true or false.'),
     (['data=a', 'teacher=b', 'out=c', 'epochs=5', 'views=6'], 'views=6 is more than epochs=5'),
+    (['data=a', 'teacher=b', 'out=c', 'size=7'], 'size=7 must be a whole number from 8.'),
 ])
 def test_settings_that_cannot_be(words, said):
     with pytest.raises(UserError, match=f'^{said}'):
         read_settings(parse_words(words))
 
 
+def test_a_job_is_written_into_a_folder_of_its_own(line, tmp_path):
+    with pytest.raises(UserError, match='and not at s3://bucket/out'):
+        distill.main([*line, 'out=s3://bucket/out'])
+    photos = Path(line[0].partition('=')[2])
+    with pytest.raises(UserError, match=f'out={photos}/out lies in data={photos}, whose folders are taken for classes'):
+        distill.main([*line, f'out={photos}/out'])
+    assert not (photos / 'out').exists()
+    refuse_inside(photos.parent, data=str(photos), val='s3://bucket/photos', finetune=None)
+
+
 @pytest.mark.parametrize(('name', 'weights', 'said'), [
+    ('timm/', None, 'teacher=timm/ names no model: write its name behind the slash'),
     ('timm/convnxt_tiny', None, r'timm has no model convnxt_tiny \(did you mean timm/convnext_tiny'),
     ('convnext_tiny', None, r'is no timm/NAME and no CONFIG.py \(did you mean timm/convnext_tiny'),
     ('timm/convnext_tiny.in2k', None, 'timm has no weights in2k for convnext_tiny: correct teacher=, where there are'),
@@ -204,11 +232,56 @@ def test_students_that_cannot_be(name, said):
 
 
 @pytest.mark.parametrize(('classes', 'names', 'tested'), [
-    ((), None, (False, None)), (('a', 'b'), None, (False, None)), (('a', 'b', 'c'), None, (True, None)),
+    ((), None, (False, None)), (('a', ), None, (False, None)), (('a', 'b', 'c'), None, (True, None)),
     (('cat', 'dog'), ('bird', 'dog', 'cat'), (True, [2, 1])), (('cow', ), ('bird', 'dog', 'cat'), (False, None)),
     (('bird', 'dog', 'cat'), ('bird', 'dog', 'cat'), (True, None))])
 def test_labels_that_can_judge(classes, names, tested):
     assert match_labels(classes, names, 3)[:2] == tested
+
+
+def test_a_test_without_names_says_which_there_may_be():
+    assert match_labels(('dog', ), None, 1000)[2] == (
+        'none: the labels are of 1 class, and the teacher has 1,000, whose names are not known; classes=in1k, if they '
+        'are those, or classes=FILE tells them')
+
+
+# ---------------------------------------------------------------- images
+def show(*progress: object) -> None:
+    pass
+
+
+def test_other_images_for_the_same_folder_are_listed_anew(tmp_path):
+    """A plan that nobody said yes to leaves its list behind."""
+    for name, count in (('a', 6), ('b', 9)):
+        write_photos(tmp_path / name, count)
+    index, counts = tmp_path / 'data.index', []
+    for root, options in (('a', {}), ('b', {}), ('b', dict(labels='none')), ('a', {})):
+        images = list_images(str(tmp_path / root), index, show, **options)
+        counts.append((images.count, len(images.classes)))
+    assert counts == [(6, 3), (9, 3), (9, 0), (6, 3)]
+    stamp = index.stat().st_mtime_ns
+    assert list_images(str(tmp_path / 'a'), index, show) == images and index.stat().st_mtime_ns == stamp
+
+
+def test_an_index_that_is_there_already(tmp_path):
+    photos = write_photos(tmp_path / 'photos', 9)
+    index = photos / 'images.index'
+    command_module('index').main([str(photos)])
+    assert find_images(str(index), 'data') == (str(index), None)
+    with pytest.raises(UserError, match=f'nobody has decoded, .*: write it again with "mmtinyvit index {photos} --'):
+        list_images(str(index), tmp_path / 'data.index', show)
+    command_module('index').main([str(photos), '--check'])
+    images = list_images(str(index), tmp_path / 'data.index', show)
+    assert (images.root, images.index, images.count) == (str(photos), str(index), 9)
+    assert images.classes == ('class_0', 'class_1', 'class_2') and not (tmp_path / 'data.index').exists()
+    with pytest.raises(UserError, match='labels=none is of a folder, and .* is an image index'):
+        list_images(str(index), tmp_path / 'data.index', show, labels='none')
+    with pytest.raises(UserError, match='is of other classes than the images to learn from'):
+        list_images(str(index), tmp_path / 'data.index', show, ('class_0', ))
+    with pytest.raises(UserError, match='layout= and match= are of a folder'):
+        find_images(str(index), 'data', match='*.tar')
+    with pytest.raises(UserError, match=r'photo_000.png is a file, and no archive \(.zip, .tar\) or image index'):
+        find_images(str(photos / 'class_0/photo_000.png'), 'data')
 
 
 def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypatch):
@@ -221,7 +294,7 @@ def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypa
     assert not (tmp_path / 'images').exists() and not (tmp_path / 'plan.json').exists()
 
 
-def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path):
+def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path, capsys):
     photos = shutil.copytree(line[0].partition('=')[2], tmp_path / 'photos')
     shutil.copy(next(photos.rglob('*.png')), photos / 'loose.png')
     words = [f'data={photos}', *line[1:], f'out={tmp_path}/out', '--plan']
@@ -230,7 +303,35 @@ def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path):
     distill.main([*words, 'labels=none'])
     plan = json.loads((tmp_path / 'out/plan.json').read_text())['plan']
     assert plan['train']['count'] == 41 and plan['val'] is None and (tmp_path / 'out/configs/student.py').exists()
-    assert not (tmp_path / 'out/store').exists()
+    assert not (tmp_path / 'out/store').exists() and plan['training_hours'] > 0
+    capsys.readouterr()
+    distill.main([*words, 'labels=none'])
+    said = ' '.join(capsys.readouterr().out.replace('│', ' ').split())
+    assert 'images 41' in said and ' to save it and ' in said and 'The same line without --plan goes on' in said
+    with pytest.raises(UserError, match='with no views, and this line has views=1: .* or remove .*plan.json to plan'):
+        distill.main([*words, 'labels=none', 'views=1'])
+
+
+def test_one_class_is_nothing_to_finetune_on(line, here, tmp_path):
+    shutil.copytree(Path(line[0].partition('=')[2], 'class_0'), tmp_path / 'one/class_0')
+    with pytest.raises(UserError, match='are all of one class, class_0: add a folder of another'):
+        distill.main([*line, f'finetune={tmp_path}/one', f'out={tmp_path}/out', '--yes'])
+
+
+def test_one_image_left_over_is_no_batch(line, here, tmp_path):
+    """The student has a BatchNorm, and is tried out with 16 images at a time."""
+    words = [word for word in line if not word.startswith(('data', 'batch_size', 'student'))]
+    distill.main([*words, f'data={write_photos(tmp_path / "photos", 17)}', 'labels=none', 'student=tinyvit-5m',
+                  f'out={tmp_path}/out', '--plan'])
+    assert json.loads((tmp_path / 'out/plan.json').read_text())['plan']['training_hours'] > 0
+
+
+def test_a_student_that_fails_does_so_first(line, here, tmp_path):
+    words = [word for word in line if not word.startswith('student')]
+    with pytest.raises(UserError, match=r'A step of the student timm/vit_tiny_patch16_224 with 12 views of 32 x 32 '
+                                        r"pixels fails \(Input height \(32\) doesn't match model \(224\)\): choose"):
+        distill.main([*words, 'student=timm/vit_tiny_patch16_224', f'out={tmp_path}', '--yes'])
+    assert not (tmp_path / 'plan.json').exists() and not (tmp_path / 'store').exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here')
@@ -244,3 +345,14 @@ def test_nobody_says_yes(line, here, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='Nobody is here to say yes to this plan: add --yes.'):
         distill.main([*line, f'out={tmp_path}'])
     assert not (tmp_path / 'plan.json').exists()
+
+
+@pytest.mark.parametrize('answer', ['n\n', ''])  # '' is Ctrl-D
+def test_somebody_says_no(answer, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, 'stdin', Terminal(answer))
+    with pytest.raises(UserError, match='Nothing was done: change a setting of the line'):
+        distill.confirm()

@@ -40,6 +40,13 @@ def test_a_folder_that_cannot_be_written_to(capsys):
     assert 'NO disk /proc cannot be written to' in said
 
 
+def test_a_file_is_no_folder(capsys, tmp_path):
+    (tmp_path / 'file').touch()
+    assert doctor.main(['--path', str(tmp_path / 'file/in'), '--json']) == 1
+    found = json.loads(capsys.readouterr().out)['findings'][-1]
+    assert (found['name'], found['said']) == ('disk', f'{tmp_path}/file is no folder: name one with --path')
+
+
 def test_a_student_that_fits(examine, photos, saved_store, tmp_path):
     before, work_dir = contents(saved_store), tmp_path / 'work'
     status, found = examine(distilling(photos, saved_store, work_dir, epochs=7))

@@ -201,7 +201,7 @@ def test_a_pipeline_that_returns_none_is_an_error(flat):
 def test_missing_and_stale_data(flat, tmp_path):
     with pytest.raises(UserError, match='The image folder nowhere does not exist: get it from the moon.'):
         IndexedImages(data_root='nowhere', source='get it from the moon.')
-    with pytest.raises(UserError, match='images.index does not exist: write it once with `python tools/'):
+    with pytest.raises(UserError, match='images.index does not exist: write it once with "mmtinyvit index'):
         IndexedImages(data_root=str(flat))
     dataset = indexed(flat, pipeline=[LoadImage()])
     with pytest.raises(UserError, match='has 4 classes, but 21841 are expected'):

@@ -180,7 +180,7 @@ def test_plain_files_are_read_the_same_way(bucket, photos, storage, tmp_path):
     fsspec.filesystem('s3').rm(f'{bucket}/photos/class_0/photo_000.png')
     with pytest.raises(UserError, match=f'There is no {bucket}/photos/class_0/photo_000.png'):
         there.__getitems__([1, 0])
-    with pytest.raises(UserError, match='list them once with tools/dataset_converters/index_images.py'):
+    with pytest.raises(UserError, match='list them once with "mmtinyvit index"'):
         ImageFolder(data_root=f'{bucket}/photos')
 
 

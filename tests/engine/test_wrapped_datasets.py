@@ -117,7 +117,7 @@ def test_a_dataset_with_a_way_of_its_own_keeps_it(photos, saved_store):
 
 
 def test_joined_datasets(tmp_path, photos, saved_store, teacher_checkpoint):
-    message = 'ConcatDataset joins datasets .*list them in one index with tools/dataset_converters/index_images.py'
+    message = 'ConcatDataset joins datasets .*list them in one index with "mmtinyvit index"'
     both = dict(type='ConcatDataset', datasets=[folders(photos, saved_store), folders(photos, saved_store)])
     for dataset in (both, dict(REPEATED, dataset=both)):
         with pytest.raises(UserError, match=message):

@@ -96,13 +96,13 @@ def test_without_fsspec(monkeypatch):
 
 
 def test_nothing_is_written_there(url, saved, tmp_path, storage):
-    words = f'run "python tools/logit_store.py copy FOLDER {url}"'
+    words = f'run "mmtinyvit store copy FOLDER {url}"'
     with pytest.raises(StoreError, match=words):
         LogitWriter(url, manifest(), KEYS)
     with pytest.raises(StoreError, match='in a folder of this machine'):
         LogitWriter(Path(url), manifest(), KEYS)
     with pytest.raises(StoreError, match=words):
         repair_store(url)
-    with pytest.raises(StoreError, match=f'copy it here first, with "python tools/logit_store.py copy {url} FOLDER"'):
+    with pytest.raises(StoreError, match=f'copy it here first, with "mmtinyvit store copy {url} FOLDER"'):
         merge_stores([saved, url], tmp_path / 'out')
     assert not (tmp_path / 'out').exists() and storage.taken() == []

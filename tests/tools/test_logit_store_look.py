@@ -94,14 +94,14 @@ def test_verify_and_repair(run_tool, store, saved_store):
     damage(shard)
     ended = run_tool('logit_store', 'verify', store, '--json')
     assert json.loads(ended.out)['damaged'] == [str(shard)]
-    assert f'has 1 damaged files: run "python tools/logit_store.py repair {store}"' in ended.sentence
+    assert f'has 1 damaged files: run "mmtinyvit store repair {store}"' in ended.sentence
 
     (store / 'samples.idx').write_bytes(b'')
     assert 'has 2 damaged files' in run_tool('logit_store', 'verify', store).sentence
     planned = json.loads(run_tool('logit_store', 'repair', store, '--json').out)
-    assert planned['run_next'] == f'python tools/logit_store.py repair {store} --yes' and shard.exists()
+    assert planned['run_next'] == f'mmtinyvit store repair {store} --yes' and shard.exists()
     done = json.loads(run_tool('logit_store', 'repair', store, '--yes', '--json').out)
     assert done['damaged_shards'] == planned['damaged_shards'] == [str(shard)] and not shard.exists()
-    assert done['run_next'] == f'python tools/save_logits.py CONFIG CHECKPOINT --out {store} --views 1:2'
+    assert done['run_next'] == f'mmtinyvit save CONFIG CHECKPOINT --out {store} --views 1:2'
     assert contents(store) == {name: data for name, data in contents(saved_store).items()
                                if name != 'view-0001/shard-00002.logits'}

@@ -54,7 +54,7 @@ def test_damage_there(run_tool, saved_store, bucket, storage):
 
 def test_what_the_tools_do_not_do_there(run_tool, saved_store, bucket, config, storage, tmp_path):
     url = f'{bucket}/store'
-    words = f'run "python tools/logit_store.py copy FOLDER {url}"'
+    words = f'run "mmtinyvit store copy FOLDER {url}"'
     assert words in run_tool('logit_store', 'repair', url).sentence
     assert words in run_tool('logit_store', 'merge', saved_store, saved_store, '--out', url).sentence
     assert 'copy it here first' in run_tool('logit_store', 'reshard', url, '--samples-per-shard', 2, '--out',

@@ -86,7 +86,10 @@ def check_folder(path: str | Path) -> Iterator[Finding]:
         yield Finding(f'path {path}', 'a URL: not measured', None)
         return
     place = Path(path).absolute()
-    folder = next(each for each in (place, *place.parents) if each.is_dir())
+    folder = next(each for each in (place, *place.parents) if each.exists())
+    if not folder.is_dir():
+        yield Finding('disk', f'{folder} is no folder: name one with --path', False)
+        return
     try:
         with tempfile.TemporaryDirectory(prefix='.doctor-', dir=folder) as trial:
             written, read = _speeds(Path(trial, 'data'))

@@ -1,13 +1,10 @@
 """A config: whether its data, store and teacher fit, by the checks that a run begins with; and its cost."""
-import itertools
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
 from mmtinyvit.apis.networks import count_parameters
@@ -25,14 +22,13 @@ from mmtinyvit.store.layout import MANIFEST_NAME, spell_numbers
 
 from ..config_faults import config_fault
 from ..runner import build_runner, check_data
-from ..tables import size
+from ..tables import size, spell_time
+from ..throughput import images_per_second, shorten_batch
 from . import Finding
 
 __all__ = ['check_recipe', 'store_place']
 
 PROBED = 32  # images that a teacher is asked about
-TIMED = 3  # training steps; the first is not timed
-LARGEST_BATCH = 16  # of a step that is timed without a GPU
 
 
 def store_place(cfg: Config) -> str:
@@ -109,15 +105,14 @@ def _training(cfg: Config, place: str) -> Iterator[Finding]:
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     yield Finding('data', 'there')
     whole_batch = cfg.train_dataloader.get('batch_size')
-    if not torch.cuda.is_available() and whole_batch:
-        cfg.train_dataloader.batch_size = min(whole_batch, LARGEST_BATCH)
+    shorten_batch(cfg)
     runner = build_runner(cfg)
     parameters = count_parameters(runner.model)
     yield Finding('model', f'{parameters / 1e6:,.1f} M parameters')
     dataset = runner.train_loop.dataloader.dataset  # built here, and checked against the model
     if any(isinstance(transform, LoadTeacherLogits) for transform in iter_transforms(dataset)):
         yield _student_store(runner, dataset)
-    per_second = _images_per_second(runner)
+    per_second = images_per_second(runner)
     epochs = runner.max_epochs if runner.train_loop.__class__.__name__.startswith('Epoch') else None
     images = len(dataset) * epochs if epochs else runner.max_iters * (whole_batch or 1)
     kept = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
@@ -141,27 +136,3 @@ def _student_store(runner: Runner, dataset: Any) -> Finding:
     hook.before_train(runner)  # refuses a store of other data, views, classes or pixels
     hook.before_train_epoch(runner)
     return Finding('store', f'{", ".join(map(str, reader.paths))}: fits; views {spell_numbers(hook.views)}')
-
-
-def _images_per_second(runner: Runner) -> float:
-    """Loading, and forward and backward, of a few batches."""
-    model, images, start = runner.model.train(), 0, time.perf_counter()
-    for number, batch in enumerate(itertools.islice(runner.train_loop.dataloader, TIMED)):
-        data = model.data_preprocessor(batch, True)
-        loss, _ = model.parse_losses(model(**data, mode='loss'))
-        loss.backward()
-        float(loss)  # waits for a GPU
-        count = len(data['data_samples'])
-        if number == 0:
-            first, start = count / (time.perf_counter() - start), time.perf_counter()
-        else:
-            images += count
-    return images / (time.perf_counter() - start) if images else first
-
-
-def spell_time(seconds: float) -> str:
-    """``'40 s'``, ``'12 minutes'``, ``'3.5 hours'`` or ``'12 days'``."""
-    for unit, length, most in (('s', 1, 120), ('minutes', 60, 120 * 60), ('hours', 3600, 48 * 3600)):
-        if seconds < most:
-            return f'{seconds / length:,.1f} {unit}'
-    return f'{seconds / 86400:,.1f} days'

@@ -181,6 +181,8 @@ def _require_file(path: str, what: str) -> None:
 
 def _timm_name(text: str, setting: str) -> str:
     name = text.removeprefix('timm/')
+    if not name:
+        raise UserError(f'{setting}={text} names no model: write its name behind the slash, as in timm/convnext_tiny.')
     arch, _, tag = name.partition('.')
     tags = [known.partition('.')[2] for known in timm.list_pretrained(f'{arch}.*')]
     if not timm.is_model(arch):

@@ -50,8 +50,9 @@ class Plan(NamedTuple):
         index: The teacher's class of each class of ``val``; None if they are the same.
         note: What to say about the test.
         store_bytes: Size of the store.
-        hours: Time to save it, on what the teacher was probed on.
+        hours: Time to save it, on one device as the teacher was asked on.
         mean_kl: Nats between what is stored and what the teacher says.
+        training_hours: Time for the steps of the training and the finetuning, on one such device.
         finetune_train, finetune_val: Labelled images to finetune and to test on.
     """
     num_classes: int
@@ -66,5 +67,6 @@ class Plan(NamedTuple):
     store_bytes: int
     hours: float
     mean_kl: float
+    training_hours: float = 0.
     finetune_train: ImageSet | None = None
     finetune_val: ImageSet | None = None

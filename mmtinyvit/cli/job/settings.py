@@ -1,13 +1,15 @@
 """The settings of a job, from ``KEY=VALUE`` words or keyword arguments."""
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from mmtinyvit.errors import UserError
 
 __all__ = ['SETTINGS', 'Settings', 'parse_words', 'read_settings']
+
+PLACES = ('data', 'out', 'weights', 'val', 'finetune')  # absolute, so that a job is the same from any folder
 
 
 def _setting(what: str, default: Any = MISSING, least: int | float | None = None) -> Any:
@@ -90,7 +92,8 @@ def _value(name: str, value: Any) -> Any:
             raise UserError(f'{name}={value} must be true or false.')
         return str(value).lower() in ('true', '1')
     if kind in (str, str | None):
-        return str(Path(value).expanduser()) if str(value).startswith('~') else str(value)
+        text = os.path.expanduser(str(value))
+        return os.path.abspath(text) if name in PLACES and '://' not in text else text
     try:
         number = (float if kind is float else int)(str(value))
     except ValueError:

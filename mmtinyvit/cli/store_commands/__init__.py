@@ -1,4 +1,4 @@
-"""The subcommands of ``tools/logit_store.py``: each calls the library and shows what it found.
+"""The subcommands of ``mmtinyvit store``: each calls the library and shows what it found.
 
 Only those that take a config import torch and MMEngine, and only when they run.
 """

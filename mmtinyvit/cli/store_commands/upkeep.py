@@ -18,7 +18,7 @@ from .output import emit, watched, watched_units
 
 __all__ = ['copy', 'import_cream', 'merge', 'repair', 'reshard', 'verify']
 
-SAVE_AGAIN = 'python tools/save_logits.py CONFIG CHECKPOINT --out'
+SAVE_AGAIN = 'mmtinyvit save CONFIG CHECKPOINT --out'
 
 
 def verify(args: argparse.Namespace) -> None:
@@ -52,7 +52,7 @@ def verify(args: argparse.Namespace) -> None:
                         'largest KL': f"{compared['max_kl']:.2e} nats",
                         'first class changed': compared['top1_changed']})] if compared else []))
     if damaged:
-        repair = '' if is_url(args.store) else f'run "python tools/logit_store.py repair {args.store}", or '
+        repair = '' if is_url(args.store) else f'run "mmtinyvit store repair {args.store}", or '
         raise UserError(f'{args.store} has {len(damaged)} damaged files: {repair}copy those files again.')
     if compared and compared['mean_kl'] > args.tolerance:
         raise UserError(f"The teacher differs from {args.store} by {compared['mean_kl']:.2e} nats on average, more "
@@ -78,7 +78,7 @@ def repair(args: argparse.Namespace) -> None:
     found = repair_store(args.store, args.yes, watched)
     views, following = found.incomplete_views, None
     if found.needed and not found.done:
-        following = f'python tools/logit_store.py repair {args.store} --yes'
+        following = f'mmtinyvit store repair {args.store} --yes'
     elif views:
         following = f'{SAVE_AGAIN} {args.store} --views {views[0]}:{views[-1] + 1}'
     shards, leftovers = [str(path) for path in found.shards], [str(path) for path in found.leftovers]

@@ -74,14 +74,14 @@ class ImageIndex:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise UserError(f'The image index {self.path} does not exist: write it once with '
-                            f'`python tools/dataset_converters/index_images.py DATA_ROOT --out {self.path}`.') from None
+                            f'"mmtinyvit index DATA_ROOT --out {self.path}".') from None
         except (OSError, ValueError) as error:
             raise UserError(f'The image index {self.path} cannot be read: {error}.') from error
         try:
             self._take(self._read_header())
         except (KeyError, TypeError, ValueError, AttributeError) as error:  # a sound checksum over something else
             raise UserError(f'{self.path} is no image index that this library can read ({error!r}): write it again '
-                            'with tools/dataset_converters/index_images.py.') from error
+                            'with "mmtinyvit index".') from error
 
     def _take(self, header: dict) -> None:
         self._columns = {
@@ -104,7 +104,7 @@ class ImageIndex:
         self._intact = bytearray(unknown if 'checks' in self._columns else len(unknown) * b'\1')  # format 1 has none
 
     def _read_header(self) -> dict:
-        mend = 'write it again with tools/dataset_converters/index_images.py.'
+        mend = 'write it again with "mmtinyvit index".'
         size = len(self._map)
         if size < _PRELUDE.size or self._map[:7] != _MAGIC[:7]:
             raise UserError(f'{self.path} is not an image index: {mend}')
@@ -134,7 +134,7 @@ class ImageIndex:
             if not self._intact[block]:
                 if _check(self._columns, block) != self._columns['checks'][block]:
                     raise UserError(f'The image index {self.path} is damaged: write it again with '
-                                    'tools/dataset_converters/index_images.py.')
+                                    '"mmtinyvit index".')
                 self._intact[block] = 1
 
     def key(self, position: int) -> str:

@@ -106,7 +106,7 @@ def find_sources(root: DataRoot, layout: str | None, pattern: str | None = None,
         if not folders and not loose:
             if any(name.endswith('.parquet') for name in names):
                 raise UserError(f'{root} holds parquet files: convert them once to shards with '
-                                'tools/dataset_converters/parquet_to_shards.py, and list those.')
+                                '"mmtinyvit shards", and list those.')
             kinds = 'folder or image' if layout else 'folder, archive (.zip, .tar) or image'
             raise UserError(f'{root} holds no {kinds}: name the folder or URL that does, or another --layout.')
         root_files = [Source('', 'folder', 0, '')] * loose

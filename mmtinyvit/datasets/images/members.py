@@ -18,7 +18,7 @@ from .remote_bytes import ByteRange, fetch_ranges, remote_size
 
 __all__ = ['ArchiveMember', 'read_files', 'read_member', 'read_members', 'require_size']
 
-_INDEX_AGAIN = 'write the image index again with tools/dataset_converters/index_images.py'
+_INDEX_AGAIN = 'write the image index again with "mmtinyvit index"'
 
 
 class ArchiveMember(NamedTuple):

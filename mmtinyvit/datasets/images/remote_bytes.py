@@ -209,7 +209,7 @@ def _lasts(error: Exception) -> bool:
 def _sentence(read: _Read, error: Exception, tries: int) -> str:
     if isinstance(error, FileNotFoundError):
         return (f'There is no {read.url} ({short_reason(error)}): put it there, correct data_root, or write the image '
-                'index again with tools/dataset_converters/index_images.py.')
+                'index again with "mmtinyvit index".')
     if isinstance(error, _NoRanges):
         return (f'The web server of {read.url} does not know ranges ({short_reason(error)}): put the file on one that '
                 'does, into a bucket, or on this machine.')
@@ -218,7 +218,7 @@ def _sentence(read: _Read, error: Exception, tries: int) -> str:
         size = remote_size(read.url)
         if size is not None and size < read.end:
             return (f'{read.url} has {size} bytes, but the image index names bytes up to {read.end}: put the file '
-                    'there that was indexed, or write the index again with tools/dataset_converters/index_images.py.')
+                    'there that was indexed, or write the index again with "mmtinyvit index".')
     what = read.url if read.end is None else f'bytes {read.start} to {read.end} of {read.url}'
     tried = f' in {tries} tries' if tries > 1 else ''
     if wrong_length:

@@ -46,7 +46,7 @@ def local_index(path: str) -> str:
             keep_file(cache, kept, fetch)
     except FileNotFoundError as error:
         raise UserError(f'The image index {path} does not exist ({short_reason(error)}): write it with '
-                        'tools/dataset_converters/index_images.py and put it there, or name a local one.') from error
+                        '"mmtinyvit index" and put it there, or name a local one.') from error
     return str(kept)
 
 

@@ -61,7 +61,7 @@ class CacheLogitsHook(StoreHook):
     - ``online``: before each iteration, the teacher is asked about the whole batch. Nothing is read or written.
     - ``auto``: it is asked about those samples that have no record. Their records are kept, and at the end of the epoch
       the whole shards are published, with the samples that no process has seen; so the epoch's view is complete. The
-      store is created if there is none, and is the one that ``tools/save_logits.py`` would write: either goes on
+      store is created if there is none, and is the one that ``mmtinyvit save`` would write: either goes on
       with what the other began. A training that was killed takes up what it had already asked.
 
     Records are rounded by the codec before the student sees them, in all modes, so the losses are the same. The teacher

@@ -31,7 +31,7 @@ class ClassNamesHook(Hook):
     are mapped to them by name or synset, and the log says so; where that is not possible, the run stops before it
     begins, and names both lists. Where one side has no names, only numbers of classes are compared.
 
-    ``tools/train.py`` and ``tools/test.py`` add it to the ``default_hooks`` as ``class_names``; a config that sets
+    ``mmtinyvit train`` and ``mmtinyvit test`` add it to the ``default_hooks`` as ``class_names``; a config that sets
     ``default_hooks=dict(class_names=None)`` goes without.
     """
     priority = 'LOW'  # behind the hooks that read the store, or map the head of a checkpoint

@@ -89,8 +89,8 @@ def open_sources(sources: Sequence[str | Path], out: str | Path) -> list[LogitSt
     stores = []
     for source in sources:
         if is_url(source):
-            raise StoreError(f'The store {source} is not on this machine: copy it here first, with "python '
-                             f'tools/logit_store.py copy {source} FOLDER".')
+            raise StoreError(f'The store {source} is not on this machine: copy it here first, with '
+                             f'"mmtinyvit store copy {source} FOLDER".')
         if Path(source).resolve() in (place, *place.parents):
             raise StoreError(f'The result {out} would lie in {source}, which is read: choose a new folder.')
         store = LogitStore(source)

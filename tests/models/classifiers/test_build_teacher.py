@@ -113,6 +113,7 @@ class Malicious:
 @pytest.mark.parametrize('content, words', [
     (None, 'There is no checkpoint file.pth: check the path'), (b'', 'file.pth .*.it is empty.'),
     (b'PK torn', 'file.pth is no checkpoint of tensors and plain values, or it is damaged'),
+    (b'not a checkpoint', r'file.pth is no checkpoint .* damaged \(Unsupported operand \d+\): get it again'),
     (dict(model=Malicious()), 'file.pth .* may run code'),
     (dict(weight=torch.ones(2)), 'file.pth does not fill TimmClassifier')])
 @pytest.mark.parametrize('outer', [lambda inner: inner, lambda inner: dict(
