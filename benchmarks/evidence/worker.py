@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from harness import machine
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 from timm.utils import unwrap_model
 
 from mmtinyvit import __version__
@@ -105,7 +104,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     Returns how much it saw, and the accuracies by epoch if it is tested.
     """
     work = Path(config['work_dir'])
-    if work.is_dir() and find_latest_checkpoint(str(work)):
+    if (work / 'last_checkpoint').is_file():
         config |= dict(resume=True, load_from=None)
     runner = build_runner(Config(config, format_python_code=False))
     runner.train()

@@ -16,7 +16,7 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoint_keys import unwrap_checkpoint
 from mmtinyvit.models.checkpoints import load_checkpoint
 from mmtinyvit.models.weights import UnfilledError, fill_module, fill_part, pretrained_parts, timm_as_init_cfg
-from mmtinyvit.store.files import FULL, sync_folder
+from mmtinyvit.store.files import FULL, sync_folder, write_atomically
 
 from .hooks.start import RequireWeightsHook, fresh_parts, how_to_start_anew, starts_training
 
@@ -37,12 +37,21 @@ class CheckpointRunner(mmengine.runner.Runner):
         return super().build_model(timm_as_init_cfg(model))
 
     def load_or_resume(self) -> None:
-        """As MMEngine. Raises :class:`UserError` if ``last_checkpoint`` names a file that is not there."""
+        """As MMEngine; and from the newest checkpoint, if a process was killed while it wrote ``last_checkpoint``.
+
+        Raises:
+            UserError: ``last_checkpoint`` names a file that is not there.
+        """
         pointer = Path(self.work_dir, 'last_checkpoint')
         if self._resume and self._load_from is None and not self._has_loaded and pointer.is_file():
             named = pointer.read_text().strip()
             if '://' not in named and not Path(named).is_file():
                 found = max(pointer.parent.glob('*.pth'), key=os.path.getmtime, default=None)
+                if not named and found:  # MMEngine empties it before it writes; a checkpoint with its name is whole
+                    self._load_from = str(found)
+                    if is_main_process():
+                        write_atomically(pointer, [str(found).encode()])
+                    return super().load_or_resume()
                 way_out = f'the newest there is {found}: --resume {found}' if found else (
                     'name a checkpoint: --resume FILE, or remove that file to start anew')
                 raise UserError(f'{pointer} names the checkpoint {named!r}, which is not there; {way_out}.')

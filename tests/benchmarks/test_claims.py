@@ -101,7 +101,6 @@ def test_a_killed_training_goes_on(lab, data, tmp_path):
     process.wait()
     assert not (folder / 'result.json').exists()
     resumed = Lab(tmp_path, data, quick=True).results([training()])[0]
-    assert len(list((folder / 'work').glob('*/vis_data/scalars.json'))) == 2
     unbroken = lab.results([training()])[0]
     assert resumed['curve'][-1] == unbroken['curve'][-1] and resumed['cpu_seconds'] > 0
     assert len(list((folder / 'spent').iterdir())) == 2  # the time of both processes
