@@ -294,6 +294,14 @@ def test_a_teacher_that_is_not_here_says_so_first(line, here, tmp_path, monkeypa
     assert not (tmp_path / 'images').exists() and not (tmp_path / 'plan.json').exists()
 
 
+def test_a_teacher_without_weights_names_the_setting(line, here, tmp_path):
+    norm = dict(mean=[127.5] * 3, std=[127.5] * 3)
+    Config(dict(model=student() | dict(data_preprocessor=norm))).dump(tmp_path / 'teacher.py')
+    words = [word for word in line if not word.startswith(('weights', 'teacher'))]
+    with pytest.raises(UserError, match=r'has no weights for .*\); add them to the line, as .*teacher.py:FILE'):
+        distill.main([*words, f'teacher={tmp_path}/teacher.py', f'out={tmp_path}/out', '--yes'])
+
+
 def test_what_the_index_refuses_is_said_in_settings(line, here, tmp_path, capsys):
     photos = shutil.copytree(line[0].partition('=')[2], tmp_path / 'photos')
     shutil.copy(next(photos.rglob('*.png')), photos / 'loose.png')

@@ -22,6 +22,7 @@ from mmtinyvit.datasets.load_teacher_logits import TEACHER_KEYS, ignore_stores
 from mmtinyvit.engine.runner import TeacherRunner
 from mmtinyvit.errors import UserError
 from mmtinyvit.evaluation.class_map import LAYOUTS, layout_with, list_classes, require_classes
+from mmtinyvit.models.classifiers.teachers import RandomTeacherError
 from mmtinyvit.store.files import write_atomically
 
 from ..runner import build_runner, count_cores
@@ -74,10 +75,11 @@ def load_teacher(where: Layout, settings: Settings, teacher: Teacher, student: S
     try:
         with quiet(where):
             return build_runner(cfg, TeacherRunner).model
+    except RandomTeacherError as error:
+        raise UserError(f'The teacher {teacher.name} cannot be loaded: {error.fault}; add them to the line, as '
+                        f'teacher={teacher.name}:FILE.') from error
     except UserError as error:
-        fault, random, _ = str(error).partition(', which would be random')
-        mend = f'{random}: add them to the line, as teacher={teacher.name}:FILE.' if random else ''
-        raise UserError(f'The teacher {teacher.name} cannot be loaded: {fault}{mend}') from error
+        raise UserError(f'The teacher {teacher.name} cannot be loaded: {error}') from error
     except Exception as error:
         if not _about_a_network(error):
             raise

@@ -21,7 +21,20 @@ from ..checkpoints import read_checkpoint
 from ..data_preprocessors import renormalise
 from ..weights import PretrainedMixin, fill_module, fill_part, pretrained_parts, timm_as_init_cfg
 
-__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'build_teacher', 'class_logits', 'fill_teacher']
+__all__ = ['EnsembleClassifier', 'FrozenTeacher', 'RandomTeacherError', 'build_teacher', 'class_logits', 'fill_teacher']
+
+
+class RandomTeacherError(UserError):
+    """Parameters of a teacher would be random.
+
+    Args:
+        fault: The sentence without the way out, which is that of a config.
+    """
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f'{fault}, which would be random: name its checkpoint, or pretrained=True in its model; '
+                         '--random-teacher (random_teacher=True in a config) takes it as it is.')
+        self.fault = fault
 
 
 def build_teacher(config: dict, checkpoint: str | None = None, random_teacher: bool = False) -> nn.Module:
@@ -74,7 +87,8 @@ def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -
         random_teacher: Whether parameters may be left random.
 
     Raises:
-        UserError: A checkpoint does not fill its part, or some parameters come from nowhere: a store would be noise.
+        UserError: A checkpoint does not fill its part.
+        RandomTeacherError: Some parameters come from nowhere: a store would be noise.
     """
     filled = []  # prefixes
     for place, part, settings in pretrained_parts(model):
@@ -85,9 +99,7 @@ def fill_teacher(model: nn.Module, config: dict, random_teacher: bool = False) -
     if left and not random_teacher:
         name = config.get('model_name') or (config.get('backbone') or {}).get('type') or config.get('type')
         total, shown = sum(1 for _ in model.parameters()), ', '.join(left[:3]) + (', ...' if len(left) > 3 else '')
-        raise UserError(f'The teacher {name} has no weights for {len(left)} of its {total} tensors ({shown}), which '
-                        'would be random: name its checkpoint, or pretrained=True in its model; --random-teacher '
-                        '(random_teacher=True in a config) takes it as it is.')
+        raise RandomTeacherError(f'The teacher {name} has no weights for {len(left)} of its {total} tensors ({shown})')
 
 
 def _without_source(model: nn.Module, config: dict) -> list[str]:
