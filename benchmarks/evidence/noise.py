@@ -28,9 +28,8 @@ def rows(lab: Lab) -> Iterator[Row]:
             CLEANED: (kept, found['wrong_kept'])}
         noisy = base.with_(flipped=flipped)
         arms = {LABELS: noisy, CLEANED: noisy.with_(keep=step, epochs=round(epochs * size.pool / kept)),
-                STORED: base.with_(store=store)}
-        if flipped:
-            arms |= {HARD: noisy.with_(store=store, deit='hard'), SOFT: noisy.with_(store=store, deit='soft')}
+                STORED: base.with_(store=store), HARD: noisy.with_(store=store, deit='hard'),
+                SOFT: noisy.with_(store=store, deit='soft')}
         for name, training in arms.items():
             rate = rates[LABELS if training.store is None else STORED]
             steps[flipped, name] = Arm(f'{name}, {flipped:.0%} flipped', training).step(rate, 0)

@@ -1,7 +1,6 @@
 """Steps that neither save a store nor train: labels are cleaned, networks timed, digits written, features tried out."""
 import runpy
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from harness import compare
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from tinymim_learns import DIGITS, IMAGENETTE, random_teacher
 from torch import nn
 
 from mmtinyvit.apis.networks import count_parameters, pre_logits
@@ -21,12 +19,12 @@ from mmtinyvit.evaluation.few_shot import few_shot_accuracy
 from mmtinyvit.paths import mim_root
 from mmtinyvit.store import LogitStore
 
+from .mim_networks import SETTINGS, write_random_vit
 from .photos import SIZE
 
-__all__ = ['SETTINGS', 'TASKS']
+__all__ = ['TASKS']
 
 Result = dict[str, Any]
-SETTINGS = dict(digits=DIGITS, photos=IMAGENETTE)  # of TinyMIM
 
 
 def clean(config: dict[str, Any], folder: Path) -> Result:
@@ -92,7 +90,7 @@ def few_shot(config: dict[str, Any], _: Path) -> Result:
 
 def random_vit(config: dict[str, Any], folder: Path) -> Result:
     """Write the weights of a teacher of TinyMIM that nobody trained."""
-    random_teacher(replace(SETTINGS[config['random_vit']], out=folder))
+    write_random_vit(SETTINGS[config['random_vit']], folder / 'last.pth')
     return {}
 
 

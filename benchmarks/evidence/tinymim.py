@@ -1,29 +1,20 @@
 """Claim 11: TinyMIM, on handwriting and on photos."""
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
-
-from tinymim_learns import LOSSES, classifier_model, loader, mae_model, pipeline, plain_vit, student_model
 
 from .claim import Claim, Row, row_of, verdict
 from .lab import Lab
+from .mim_networks import LOSSES, SETTINGS, classifier, loader, mae, pipeline, plain_vit, student_of, tiny_vit
 from .photos import CLASSES, PHOTOS, HeldOutAccuracy
 from .step import Step
-from .tasks import SETTINGS
 from .transfer import digit_images
 
 __all__ = ['TINYMIM']
 
 RATES, PRETRAINING_RATE = (5e-4, 2e-3), 2e-3
-SMALL = dict(  # of the chain: the student's own student
-    digits=dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=128),
-    photos=dict(embed_dims=48, num_layers=4, num_heads=3, feedforward_channels=192))
-LENGTHS = dict(  # batches: of the MAE, of the distillation, of the finetuning
-    digits=(1000, 600, 100), photos=(1500, 750, 150))
-LABELS = dict(digits=0.08, photos=0.1)  # the share of the images that has labels: 104 and 750
-LOSS, CHAIN, BLOCK = 'loss', 'chain', 'target block'
+LOSS, CHAIN, BLOCK, TINY_VIT = 'loss', 'chain', 'target block', 'TinyViT'
+RANDOM, UNTAUGHT = 'relation, random teacher', 'not distilled'
 Finetuning = Callable[[float, int], Step]  # by rate and seed
-BLOCKS = dict(digits=(1, 2, 4), photos=(3, 6))  # of the teacher, beside the one that all others take
 
 
 class Trials:
@@ -40,20 +31,19 @@ class Trials:
         self.folder = f'{self.needs[0].place}/digits' if self.needs else '{data}/imagenette96'
         self.images = 1297 if name == 'digits' else PHOTOS
         self.pool = 0.06 if lab.quick else None  # a share of the images
-        self.lengths = (1, 1, 1) if lab.quick else LENGTHS[name]
+        self.lengths = (1, 1, 1) if lab.quick else self.setting.lengths
         self.seeds = (0, ) if lab.quick else (0, 1, 2)
-        self.mae = self.train(f'MAE of {name}', mae_model(self.setting), self.lengths[0])
+        self.mae = self.train(f'MAE of {name}', mae(self.setting), self.lengths[0])
         self.random = Step.of(f'random ViT of {name}', dict(random_vit=name))
 
     def train(self, title: str, model: dict, batches: int, rate: float = PRETRAINING_RATE, *, seed: int = 0,
               start: Sequence[Step] = (), labels: bool = False, jitter: bool = False) -> Step:
         """A training of so many batches; with ``labels`` on a share of the images that each seed draws, and tested."""
-        setting = replace(self.setting, seed=seed)
-        share, batch = (LABELS[self.name], 50) if labels else (self.pool, 64)
+        share, batch = (self.setting.labels, 50) if labels else (self.pool, 64)
         if labels and self.lab.quick:
             share = 0.05
         epochs = max(1, round(batches * batch / (self.images * (share or 1))))
-        data = loader(f'{self.folder}/train', batch, pipeline(setting, jitter))
+        data = loader(f'{self.folder}/train', batch, pipeline(self.setting, seed, jitter))
         if share:
             data['dataset'] |= dict(share=share, share_seed=seed)
         config = dict(
@@ -76,31 +66,29 @@ class Trials:
                                               index=list(range(CLASSES))))
         if labels and start:
             config['load_from'] = f'{start[0].place}/last.pth'
-            config['custom_hooks'].append(dict(type='mmtinyvit.RequireWeightsHook', fresh=['head.', 'backbone.ln2.'],
+            fresh = ['head.', *(['backbone.ln2.'] if model['backbone']['type'] == 'VisionTransformer' else [])]
+            config['custom_hooks'].append(dict(type='mmtinyvit.RequireWeightsHook', fresh=fresh,
                                                unused=['backbone.ln1.', 'losses.']))
         return Step.of(f'{title}, rate {rate:g}, seed {seed}', config, *self.needs, *start)
 
     def distil(self, title: str, teacher: Step, loss: str = 'relation', block: int | None = None,
-               student: dict | None = None) -> Step:
-        """A student of the MAE, or of a random teacher."""
-        checkpoint = f'{teacher.place}/{"random/" if teacher is self.random else ""}last.pth'
-        model = student_model(self.setting, loss, student or self.setting.student, self.setting.teacher, checkpoint,
-                              block or self.setting.block)
+               student: dict | None = None, **changes: Any) -> Step:
+        """A student of the MAE, or of a random teacher; ``changes`` are to its model."""
+        model = student_of(self.setting, loss, student or self.setting.student, self.setting.teacher,
+                           f'{teacher.place}/last.pth', block or self.setting.block) | changes
         return self.train(f'{title} on {self.name}', model, self.lengths[1], start=[teacher], jitter=True)
 
     def distil_again(self, title: str, middle: Step) -> Step:
         """The small student of a student, which stands in its teacher's place."""
         setting = self.setting
-        model = student_model(setting, 'relation', SMALL[self.name], setting.student, f'{middle.place}/last.pth',
-                              setting.student['num_layers'], setting.teacher['num_heads'])
+        model = student_of(setting, 'relation', setting.small, setting.student, f'{middle.place}/last.pth',
+                           setting.student['num_layers'], setting.teacher['num_heads'])
         return self.train(f'{title} on {self.name}', model, self.lengths[1], start=[middle], jitter=True)
 
-    def finetune(self, title: str, start: Step | None, student: dict | None = None) -> Finetuning:
+    def finetune(self, title: str, start: Sequence[Step], model: dict) -> Finetuning:
         """The classifiers that start from a student, or from random weights."""
-        arch = student or self.setting.student
-        model = classifier_model(plain_vit(self.setting, arch), arch['embed_dims'])
         return lambda rate, seed: self.train(f'{title} on {self.name}, finetuned', model, self.lengths[2], rate,
-                                             seed=seed, start=[] if start is None else [start], labels=True)
+                                             seed=seed, start=start[-1:], labels=True)
 
 
 def rows(lab: Lab) -> Iterator[Row]:
@@ -112,22 +100,32 @@ def rows(lab: Lab) -> Iterator[Row]:
 
 
 def rows_of(lab: Lab, trials: Trials) -> Iterator[Row]:
-    """Losses, chain and target blocks on one kind of images."""
-    small, own_block = SMALL[trials.name], trials.setting.block
+    """Losses, chain, target blocks, and a TinyViT, on one kind of images."""
+    setting = trials.setting
     losses = {loss: trials.distil(loss, trials.mae, loss) for loss in LOSSES}
     relation = losses['relation']
     control = trials.distil('random teacher', trials.random)
-    direct = trials.distil('small, direct', trials.mae, student=small)
+    direct = trials.distil('small, direct', trials.mae, student=setting.small)
     chain = trials.distil_again('small, chain', relation)
-    blocks = {own_block: relation} | {block: trials.distil(f'block {block}', trials.mae, block=block)
-                                      for block in BLOCKS[trials.name][:1 if lab.quick else None]}
-    lab.start([*losses.values(), control, direct, chain, *blocks.values()])
-    runs = [(LOSS, loss, [step], None, {}) for loss, step in losses.items()]
-    runs += [(LOSS, 'relation, random teacher', [control], None, {}), (LOSS, 'not distilled', [], None, {}),
+    blocks = {setting.block: relation} | {block: trials.distil(f'block {block}', trials.mae, block=block)
+                                          for block in setting.other_blocks[:1 if lab.quick else None]}
+    usual, small = (classifier(plain_vit(setting, arch), arch['embed_dims'])
+                    for arch in (setting.student, setting.small))
+    runs = [(LOSS, loss, [step], usual, {}) for loss, step in losses.items()]
+    runs += [(LOSS, RANDOM, [control], usual, {}), (LOSS, UNTAUGHT, [], usual, {}),
              (CHAIN, 'from the MAE to the student to a smaller one', [relation, chain], small, {}),
              (CHAIN, 'from the MAE to the smaller one', [direct], small, {})]
-    runs += [(BLOCK, f'block {block}', [step], None, dict(block=block)) for block, step in sorted(blocks.items())]
-    makes = [trials.finetune(name, steps[-1] if steps else None, student) for _, name, steps, student, _ in runs]
+    runs += [(BLOCK, f'block {block}', [step], usual, dict(block=block)) for block, step in sorted(blocks.items())]
+    if setting.tiny_vit:
+        network = tiny_vit(setting)
+        model = classifier(network, setting.tiny_vit['embed_dims'][-1])
+        taught = {name: trials.distil(f'TinyViT, {name}', teacher, backbone=network, stages=setting.stages)
+                  for name, teacher in (('relation', trials.mae), (RANDOM, trials.random))}
+        runs += [(TINY_VIT, name, [step], model, {}) for name, step in taught.items()]
+        runs.append((TINY_VIT, UNTAUGHT, [], model, {}))
+    lab.start([step for _, _, steps, _, _ in runs for step in steps])
+    makes = [trials.finetune(f'TinyViT, {name}' if part == TINY_VIT else name, steps, model)
+             for part, name, steps, model, _ in runs]
     for make in makes:
         lab.start([make(rate, 0) for rate in RATES[:len(trials.seeds)]])
     for (part, name, steps, _, facts), make in zip(runs, makes, strict=True):
@@ -139,7 +137,7 @@ def rows_of(lab: Lab, trials: Trials) -> Iterator[Row]:
 
 def differences(rows: Sequence[Row], name: str) -> tuple[float, float, float]:
     """On one kind of images: relations over features, features over the class token, the chain over the direct way."""
-    found = {row.name: row.mean for row in rows if row.group.startswith(name)}
+    found = {row.name: row.mean for row in rows if row.group == f'{name}: {LOSS}'}
     chain, direct = (row.mean for row in rows if row.group == f'{name}: {CHAIN}')
     return found['relation'] - found['feature'], found['feature'] - found['class token'], chain - direct
 
@@ -177,5 +175,6 @@ TINYMIM = Claim(
     setting='A MAE is trained without labels, students of three quarters of its width or less are distilled from it, '
             'and finetuned on few labels: 1,297 handwritten digits of 32 pixels with 104 labels, and the 7,500 photos '
             'of 96 pixels with 750. The relations are taken from block 3 of 4 (digits) and 5 of 6 (photos), except in '
-            'the sweep. One distillation, three seeds of finetuning with labels of their own; two learning rates.',
+            'the sweep. On digits a TinyViT learns from the same teacher too. One distillation, three seeds of '
+            'finetuning with labels of their own; two learning rates.',
     rows=rows, judge=judge, draw=draw)
