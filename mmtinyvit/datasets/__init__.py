@@ -1,21 +1,14 @@
 """Data: seeds, the epoch clock, replayed transforms, samplers and datasets."""
+from .augmentations import AutoContrast, Equalize, RandAugment, RandomResizedCrop, Solarize, SolarizeAdd
 from .image_folders import ImageFolder, ImageNet
 from .imagenet_v2 import ImageNetV2
 from .indexed_images import IndexedImages
+from .load_image import LoadImage
 from .load_teacher_logits import LoadTeacherLogits, PackViewInputs
+from .map_label import MapLabel
 from .mixing import PairedSampler, draw_mix, partners_of_view
 from .repeated import RepeatAugSampler, RepeatedViews
 from .seeding import ViewName, derive_seed, rng_scope
-from .transforms import (
-    AutoContrast,
-    Equalize,
-    LoadImage,
-    MapLabel,
-    RandAugment,
-    RandomResizedCrop,
-    Solarize,
-    SolarizeAdd,
-)
 from .view_dataset import ViewDataset, ViewsAtOnce
 from .views import EpochClock, SeededAugment, set_view
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..store.keys import check_keys
-from .transforms import LoadImage
+from .load_image import LoadImage
 from .view_dataset import find_pipeline
 from .views import find_seeded_augment, iter_transforms, sample_key
 

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from ..errors import UserError
 from ..store.keys import key_hash
-from .transforms import MapLabel
+from .map_label import MapLabel
 from .view_dataset import load_batch, load_sample
 from .views import iter_transforms
 

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from timm.utils import unwrap_model
 from torch import nn
 
-from mmtinyvit.datasets.transforms import MapLabel
+from mmtinyvit.datasets.map_label import MapLabel
 from mmtinyvit.datasets.view_dataset import find_pipeline
 from mmtinyvit.datasets.views import iter_transforms
 from mmtinyvit.errors import UserError
