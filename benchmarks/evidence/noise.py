@@ -19,8 +19,7 @@ def rows(lab: Lab) -> Iterator[Row]:
     base, store = size.base.with_(epochs=epochs), size.store()
     cleaning = {flipped: clean_labels(f'clean {flipped:.0%}', store, flipped, size.subset) for flipped in FLIPPED}
     lab.start(list(cleaning.values()))
-    rates = {STORED: size.stored_rate(lab), LABELS: size.label_rate(lab)}
-    steps, used = {}, {}
+    ways, used = {}, {}
     for flipped, step in cleaning.items():
         found = lab.results([step])[0]
         wrong, kept = found['wrong'], max(1, found['kept'])
@@ -30,14 +29,13 @@ def rows(lab: Lab) -> Iterator[Row]:
         arms = {LABELS: noisy, CLEANED: noisy.with_(keep=step, epochs=round(epochs * size.pool / kept)),
                 STORED: base.with_(store=store), HARD: noisy.with_(store=store, deit='hard'),
                 SOFT: noisy.with_(store=store, deit='soft')}
-        for name, training in arms.items():
-            rate = rates[LABELS if training.store is None else STORED]
-            steps[flipped, name] = Arm(f'{name}, {flipped:.0%} flipped', training).step(rate, 0)
-    lab.start(list(steps.values()))
-    for (flipped, name), step in steps.items():
+        ways |= {(flipped, name): Arm(f'{name}, {flipped:.0%} flipped', training) for name, training in arms.items()}
+    lab.start([step for way in ways.values() for step in way.tries(size.rates)])
+    for (flipped, name), way in ways.items():
         photos, wrong = used[flipped][name]
         facts = {} if name == STORED else {'labels': photos, 'of them wrong (%)': round(100 * wrong / photos, 1)}
-        yield row_of(f'{100 * flipped:.0f} % of the labels flipped', name, lab.results([step]), **facts)
+        rate = lab.best(lambda rate, way=way: way.step(rate, 0), size.rates)  # wrong labels want a lower one
+        yield row_of(f'{100 * flipped:.0f} % of the labels flipped', name, lab.results([way.step(rate, 0)]), **facts)
 
 
 def judge(rows: Sequence[Row]) -> tuple[str, str]:
@@ -68,5 +66,5 @@ NOISE = Claim(
     setting='0, 20 and 40 % of the labels become one of the other nine classes. Cleaned: the photos whose label is '
             'among the teacher\'s top 5 of 1,000 classes in at least half of the views (`logit_store.py clean`). DeiT: '
             'labels for one head and the teacher for a second one, as its first class (hard) or its distribution '
-            '(soft). Each as many images as 20 epochs over all photos have. One seed.',
+            '(soft). Each as many images as 20 epochs over all photos have. One seed, two learning rates.',
     rows=rows, judge=judge, draw=draw)
