@@ -56,7 +56,7 @@ from mmtinyvit.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = 16  # channels: widths move in such steps
 SEED = Architecture((64, 128, 192, 256), (2, 2, 4, 2), (4, 4, 2), 4., 4., (HEAD, ) * 3)
-RATE = 3e-3  # of every training, short and long
+RATE = 1e-3  # of every training, short and long; of 1e-3 and 3e-3, that which suits students of about 1 M
 ROUNDS = 31  # in which the throughput of the arms is compared
 DRAWS = 100_000  # at most, to find legal ones
 
