@@ -15,8 +15,9 @@ FLIPPED = (0., 0.2, 0.4)
 
 
 def rows(lab: Lab) -> Iterator[Row]:
-    size, epochs = Size.of(lab), max(1, Size.of(lab).pretraining // 2)
-    base, store = size.base.with_(epochs=epochs), size.store()
+    size = Size.of(lab)
+    epochs, store = max(1, size.pretraining // 2), size.store()
+    base = size.base.with_(epochs=epochs)
     cleaning = {flipped: clean_labels(f'clean {flipped:.0%}', store, flipped, size.subset) for flipped in FLIPPED}
     lab.start(list(cleaning.values()))
     ways, used = {}, {}
