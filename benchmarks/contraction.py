@@ -93,22 +93,18 @@ class Bench:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.size, self.jobs, self.end = Size.of(args), args.jobs, time.monotonic() + 60 * args.budget
+        self.size, self.jobs = Size.of(args), args.jobs
         torch.set_num_threads(1)  # as the lab does: every run measures and trains alike, whatever --jobs is
         self.work = args.work / ('quick' if args.quick else 'long')
         real = bool(os.environ.get('MMTINYVIT_DATA')) or not args.quick
         data = data_folder() if real else write_photos(self.work / 'photos')
-        self.lab = Lab(self.work / 'steps' if args.quick else args.lab, data, args.jobs, quick=args.quick)
+        self.lab = Lab(self.work / 'steps' if args.quick else args.lab, data, args.jobs, quick=args.quick,
+                       end=time.monotonic() + 60 * args.budget)
         teacher = teacher_model(LITE2 if real else dict(model_name=LITE2['model_name']))
         self.store = save_store('store of Lite2', [teacher], self.size.views, photos=self.size.photos)
         self.lab.results([self.store])
         self.recipe = Recipe(read_config(self._write_recipe()))
         self.device = args.device
-
-    def stop_in_time(self) -> None:
-        """Raises :class:`UserError` once the budget is used up."""
-        if time.monotonic() > self.end:
-            raise UserError('The --budget is used up, and what was done is kept: the same command goes on.')
 
     def training(self, architecture: Architecture, epochs: int, seed: int = 0) -> Step:
         """The training of a student from the store, on all photos."""
@@ -173,25 +169,18 @@ class Bench:
         raise UserError(f'Of {DRAWS:,} random architectures {len(found)} are legal: widen the limits.')
 
     # ---------------------------------------------------------------- what came of it
-    def results(self, steps: Sequence[Step]) -> list[dict]:
-        """Results of trainings, as many side by side as there are jobs, within the budget."""
-        for first in range(0, len(steps), self.jobs):
-            self.stop_in_time()
-            self.lab.results(steps[first:first + self.jobs])
-        return self.lab.results(steps)
-
     def arms(self, search: Search, winner: Architecture) -> list[dict]:
         """The comparison: a row for each way to come to a student."""
         drawn = self.drawn(search)
-        first = self.results([self.training(each, self.size.long) for each in drawn])
+        first = self.lab.results([self.training(each, self.size.long) for each in drawn])
         order = sorted(range(len(drawn)), key=lambda number: first[number]['top1'])
         hand = Architecture((32, 64, 96, 160), (1, 1, 3, 1), (4, 4, 2), 4., 4., (32, ) * 3)  # windows of 64 pixels
         arms = {'contraction': winner, 'hand-made (configs/imagenette/student.py)': hand,
                 'uniform scaling of the seed': self.uniform(),
                 f'random, median of {len(drawn)}': drawn[order[len(drawn) // 2]]}
         seeds = range(self.size.seeds)
-        results = iter(self.results([self.training(each, self.size.long, seed)
-                                     for each in arms.values() for seed in seeds]))
+        results = iter(self.lab.results([self.training(each, self.size.long, seed)
+                                        for each in arms.values() for seed in seeds]))
         rows = []
         for (name, each), images_per_s in zip(arms.items(), self.speeds(search, list(arms.values())), strict=True):
             top1 = [next(results)['top1'] for _ in seeds]
@@ -229,14 +218,14 @@ class Bench:
                     wanted = [each for each in candidates
                               if not journal.find(start=start, name=each.name, epoch=epoch)]
                     for first in range(0, len(wanted), self.jobs):
-                        self.stop_in_time()
+                        self.lab.stop_in_time()
                         group = wanted[first:first + self.jobs]
                         trials = [search.prepare(step, each, self.work / 'agreement' / start / each.name,
                                                  start == 'inherited') for each in group]
                         futures = [executor.submit(carry_on, trial, epoch) for trial in trials]
                         for each, future in zip(group, futures, strict=True):
                             journal.append(start=start, name=each.name, epoch=epoch, value=future.result().value)
-        long = self.results([self.training(each.architecture, self.size.long) for each in candidates])
+        long = self.lab.results([self.training(each.architecture, self.size.long) for each in candidates])
         rows = []
         for each, result in zip(candidates, long, strict=True):
             values = {f'{line["start"]} {line["epoch"]}': line['value'] for line in journal.lines
@@ -254,7 +243,7 @@ class Watch(ContractionProgress):
 
     def judged(self, *args) -> None:
         super().judged(*args)
-        self.bench.stop_in_time()
+        self.bench.lab.stop_in_time()
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,8 +1,10 @@
 """The lab carries out steps, several at a time, and hands out their results."""
 import gc
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ class Lab:
         threads: Of each process.
         quick: Shortens everything, to see that a claim runs, and takes one step after the other in this process.
         run: Whether to carry out what is missing; otherwise asking for it raises :class:`Pending`.
+        end: Of ``time.monotonic``; no step is begun after it, and asking for one raises :class:`UserError`.
     """
     root: Path
     data: Path
@@ -43,6 +46,7 @@ class Lab:
     threads: int = 1
     quick: bool = False
     run: bool = True
+    end: float = math.inf
     used: dict[str, Result] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,11 @@ class Lab:
         self.stopped = True
         self.pool.shutdown(wait=False, cancel_futures=True)
 
+    def stop_in_time(self) -> None:
+        """Raises :class:`UserError` after the end."""
+        if time.monotonic() > self.end:
+            raise UserError('The --budget is used up, and what was done is kept: the same command goes on.')
+
     def _start(self, step: Step) -> Future:
         """The step's place in the queue; what it needs stands before it, so that waiting for that cannot block."""
         if step.key not in self.futures:
@@ -100,6 +109,7 @@ class Lab:
             need.result()
         if self.stopped:
             raise UserError('Interrupted.')
+        self.stop_in_time()
         folder = step.prepare(self.root, self.data)
         self._do(step, folder)
         result = step.result(self.root)
