@@ -57,7 +57,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAD = 16  # channels: widths move in such steps
 SEED = Architecture((64, 128, 192, 256), (2, 2, 4, 2), (4, 4, 2), 4., 4., (HEAD, ) * 3)
 RATE = 1e-3  # of every training, short and long; of 1e-3 and 3e-3, that which suits students of about 1 M
-ROUNDS = 31  # in which the throughput of the arms is compared
 DRAWS = 100_000  # at most, to find legal ones
 
 
@@ -76,12 +75,14 @@ class Size:
     drawn: int = 7  # at random
     held_out: float = 0.05
     measured: int = 48
+    rounds: int = 301  # in which the throughput of the arms is compared
+    times: int = 5  # that this is done: the machine may run otherwise a minute later
     test_every: int = 1
 
     @staticmethod
     def of(args: argparse.Namespace) -> 'Size':
         if args.quick:
-            return Size(150, 2, 1_000_000, 3, 3, 2, 2, 2, 1, 3, 0.2, 4, 50)
+            return Size(150, 2, 1_000_000, 3, 3, 2, 2, 2, 1, 3, 0.2, 4, 7, 2, 50)
         return Size(long=args.epochs, short=args.short)
 
 
@@ -191,17 +192,20 @@ class Bench:
         rows[-1]['drawn'] = {each.name: result['top1'] for each, result in zip(drawn, first, strict=True)}
         return rows
 
-    def speeds(self, search: Search, architectures: Sequence[Architecture]) -> list[float]:
-        """Images per second of each, all in turns, measured once."""
+    def speeds(self, search: Search, architectures: Sequence[Architecture]) -> list[list[float]]:
+        """Images per second of each, all in turns, several times over."""
         journal, names = Journal(self.work / 'speeds.jsonl'), [each.name for each in architectures]
-        wanted = dict(names=names, setting=search.throughput.setting)
-        found = journal.find(**wanted)
-        if found is None:
-            distinct = list(dict.fromkeys(architectures))
-            times = dict(zip(distinct, search.throughput.compare(distinct, ROUNDS), strict=True))
-            first = Settings.batch_size / times[distinct[0]]['median_s']
-            found = journal.append(**wanted, images_per_s=[first / times[each]['ratio'] for each in architectures])
-        return found['images_per_s']
+        wanted = dict(names=names, rounds=self.size.rounds, setting=search.throughput.setting)
+        distinct, found = list(dict.fromkeys(architectures)), []
+        for number in range(self.size.times):
+            known = journal.find(**wanted, number=number)
+            if known is None:
+                times = dict(zip(distinct, search.throughput.compare(distinct, self.size.rounds), strict=True))
+                first = Settings.batch_size / times[distinct[0]]['median_s']
+                known = journal.append(**wanted, number=number, images_per_s=[
+                    first / times[each]['ratio'] for each in architectures])
+            found.append(known['images_per_s'])
+        return [list(each) for each in zip(*found, strict=True)]
 
     def agreement(self, search: Search) -> list[dict]:
         """Of the last step's candidates: judgements from scratch and inherited at each rung, and the long accuracy."""

@@ -10,20 +10,19 @@ from scipy.stats import spearmanr
 sys.path.append(str(Path(__file__).resolve().parents[2] / 'benchmarks'))
 from contraction_tables import correlations, interval, noise, verdict  # noqa: E402
 
-ARMS = [dict(arm='contraction', mean=70., spread=0.5, images_per_s=500.),
-        dict(arm='hand-made', mean=75., spread=0.5, images_per_s=900.),  # is shown, and not part of the aim
-        dict(arm='uniform', mean=68., spread=1., images_per_s=400.),
-        dict(arm='random', mean=67., spread=0.2, images_per_s=450.)]
+ARMS = [dict(arm='contraction', mean=70., spread=0.5, images_per_s=[500., 480.]),
+        dict(arm='hand-made', mean=75., spread=0.5, images_per_s=[900., 900.]),  # is shown, and not part of the aim
+        dict(arm='uniform', mean=68., spread=1., images_per_s=[400., 400.]),
+        dict(arm='random', mean=67., spread=0.2, images_per_s=[500., 400.])]
 
 
 @pytest.mark.parametrize('arm, change, sentence', [
-    (0, {}, 'The aim is met: +2.0 points over uniform, +3.0 points over random; the largest spread of seeds is 1.0 '
-            'points; not slower than any of these.'),
+    (0, {}, 'The aim is met: +2.0 points over uniform at 1.23 times its speed (1.20 to 1.25), +3.0 points over random '
+            'at 1.10 times its speed (1.00 to 1.20); the largest spread of seeds is 1.0 points.'),
     (0, dict(mean=68.9), 'The aim is not met: +0.9 points over uniform'),
-    (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform, +3.0 points over random; the largest spread '
-                          'of seeds is 2.5'),
-    (3, dict(images_per_s=600.), 'slower than random.'),
-    (3, dict(images_per_s=505.), 'not slower than any of these.'),  # 1 %, which no clock tells
+    (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform'),
+    (3, dict(images_per_s=[505., 485.]), 'The aim is not met: +2.0 points over uniform'),  # faster each time
+    (3, dict(images_per_s=[600., 475.]), 'The aim is met: +2.0 points over uniform'),
 ])
 def test_the_aim(arm, change, sentence):
     assert sentence in verdict([each | change if i == arm else each for i, each in enumerate(ARMS)])
