@@ -12,7 +12,8 @@ HEAD = """# Evidence
 Does it pay? Each claim of the papers is measured by one command, on real photos: Imagenette, 7,500 photos of ten
 ImageNet classes to learn from and 2,500 others to judge by, whose teachers were trained on ImageNet-1K. Views and
 students have 64 pixels, unless a claim says otherwise. `python benchmarks/claims.py --list` names the claims, and
-`--page` writes this page from the results. A command that was interrupted goes on where it was.
+`--page` writes this page from the results. A command that was interrupted goes on where it was. [Progressive
+contraction](contraction.md#does-it-pay) is measured by a command of its own.
 
 """
 RULES = """
