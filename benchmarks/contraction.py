@@ -11,7 +11,8 @@ which one seed finds. Their throughput is measured in turns. Last, for the candi
 weights rank them as training from scratch does, and how well do short trainings predict long ones?
 
 Everything is kept in --work and --lab: interrupted, or stopped by --budget, the same command goes on. It prints
-Markdown tables and writes summary.json into --work. Without MMTINYVIT_DATA, --quick takes synthetic photos and a
+Markdown tables and writes summary.json into --work; that of the documentation is
+evidence/results/contraction.json. Without MMTINYVIT_DATA, --quick takes synthetic photos and a
 teacher of random weights.
 """
 import argparse
