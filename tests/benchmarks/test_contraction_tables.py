@@ -21,8 +21,8 @@ ARMS = [dict(arm='contraction', mean=70., spread=0.5, images_per_s=[500., 480.])
             'at 1.10 times its speed (1.00 to 1.20); the largest spread of seeds is 1.0 points.'),
     (0, dict(mean=68.9), 'The aim is not met: +0.9 points over uniform'),
     (2, dict(spread=2.5), 'The aim is not met: +2.0 points over uniform'),
-    (3, dict(images_per_s=[505., 485.]), 'The aim is not met: +2.0 points over uniform'),  # faster each time
-    (3, dict(images_per_s=[600., 475.]), 'The aim is met: +2.0 points over uniform'),
+    (3, dict(images_per_s=[505., 485.]), 'The aim is met: +2.0 points over uniform'),  # 1 %, which no clock tells
+    (3, dict(images_per_s=[600., 475.]), 'The aim is not met: +2.0 points over uniform'),
 ])
 def test_the_aim(arm, change, sentence):
     assert sentence in verdict([each | change if i == arm else each for i, each in enumerate(ARMS)])
