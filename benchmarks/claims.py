@@ -9,6 +9,7 @@ goes on where it was, and what is finished is never repeated. --page writes docs
 """
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from evidence.claim import load_result, measure
@@ -68,22 +69,25 @@ def main() -> None:
                   not args.finished)
         try:
             measure(CLAIMS[name], lab, out)
+            show(out, [name])
         finally:
             lab.stop()
     if args.list:
-        show(out)
+        show(out, list(CLAIMS))
     if args.page:
         write_page(list(CLAIMS.values()), args.out or RESULTS, ROOT / 'docs/en')
 
 
-def show(folder: Path) -> None:
-    """What there is, and what came out."""
+def show(folder: Path, names: Sequence[str]) -> None:
+    """What there is of these claims, and what came out."""
     table = Table('claim', 'what it says', 'effect here', 'verdict')
-    for claim in CLAIMS.values():
+    for claim in (CLAIMS[name] for name in names):
         found = load_result(folder, claim.name)
         table.add_row(claim.name, claim.title, found['effect'] if found else '',
                       found['verdict'] if found else 'not measured')
     Console().print(table)
+    shown = names[0] if len(names) == 1 else 'NAME'
+    Console().print(f'All rows: {folder}/{shown}.json', soft_wrap=True, highlight=False)
 
 
 if __name__ == '__main__':

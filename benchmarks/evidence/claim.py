@@ -8,7 +8,7 @@ from typing import Any
 
 from .lab import Lab, Pending, Result
 
-__all__ = ['VERDICTS', 'Claim', 'Row', 'load_result', 'measure', 'noise_of', 'row_of', 'verdict']
+__all__ = ['VERDICTS', 'Claim', 'Gain', 'Row', 'between', 'enough', 'load_result', 'measure', 'row_of', 'verdict']
 
 VERDICTS = ('holds', 'does not hold', 'not visible at this size')
 ONE_SEED = 1.  # point, which nothing below is called an effect where there is one seed
@@ -74,17 +74,39 @@ def row_of(group: str, name: str, results: Sequence[Result], before: int = 0, me
                tuple(facts.items()), metric)
 
 
-def noise_of(rows: Sequence[Row]) -> float:
-    """Points that chance may give: the largest standard deviation over the seeds of a row."""
-    return max([row.spread for row in rows if row.spread is not None] or [ONE_SEED])
+class Gain:
+    """How far one row is ahead of another.
+
+    Attributes:
+        points: The difference of the two means, as the table shows them.
+        noise: Points that chance may give: the larger standard deviation over the seeds of the two.
+    """
+
+    def __init__(self, row: Row, over: Row) -> None:
+        self.points = round(row.mean, 1) - round(over.mean, 1)
+        self.noise = max(ONE_SEED if each.spread is None else each.spread for each in (row, over))
+
+    def __str__(self) -> str:
+        return f'{self.points:+.1f}'
 
 
-def verdict(gains: Iterable[float], rows: Sequence[Row]) -> str:
+def between(gains: Iterable[Gain]) -> str:
+    """The smallest and the largest, as text."""
+    gains = sorted(gains, key=lambda gain: gain.points)
+    return f'{gains[0]} to {gains[-1]}'
+
+
+def verdict(gains: Iterable[Gain]) -> str:
     """One of :data:`VERDICTS` about a claim that all ``gains`` are positive."""
-    gains, noise = list(gains), noise_of(rows)
-    if min(gains) > noise:
+    gains = list(gains)
+    if all(gain.points > gain.noise for gain in gains):
         return VERDICTS[0]
-    return VERDICTS[1] if min(gains) < -noise else VERDICTS[2]
+    return VERDICTS[1] if any(gain.points < -gain.noise for gain in gains) else VERDICTS[2]
+
+
+def enough(gain: Gain) -> str:
+    """One of :data:`VERDICTS` about a claim that nothing is lost."""
+    return VERDICTS[1] if gain.points < -gain.noise else VERDICTS[0]
 
 
 def measure(claim: Claim, lab: Lab, folder: Path) -> bool:
@@ -109,7 +131,8 @@ def _write(claim: Claim, rows: Sequence[Row], complete: bool, lab: Lab, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{claim.name}.json').write_text(json.dumps(dict(
         claim=claim.name, complete=complete, effect=effect, verdict=verdict, quick=lab.quick,
-        seconds={key: round(each['cpu_seconds']) for key, each in sorted(lab.used.items())},  # of a core, by step
+        steps={key: dict(title=lab.titles[key], seconds=round(each['cpu_seconds']))  # of a core
+               for key, each in sorted(lab.used.items())},
         machine=results[0]['machine'] if results else '', versions=sorted({each['version'] for each in results}),
         rows=[asdict(row) | dict(facts=dict(row.facts)) for row in rows]), indent=1) + '\n')
 

@@ -39,6 +39,7 @@ class Lab:
         quick: Shortens everything, to see that a claim runs, and takes one step after the other in this process.
         run: Whether to carry out what is missing; otherwise asking for it raises :class:`Pending`.
         end: Of ``time.monotonic``; no step is begun after it, and asking for one raises :class:`UserError`.
+        used, titles: Of the steps whose results were asked for, by key.
     """
     root: Path
     data: Path
@@ -48,6 +49,7 @@ class Lab:
     run: bool = True
     end: float = math.inf
     used: dict[str, Result] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pool = ThreadPoolExecutor(1 if self.quick else self.jobs)
@@ -64,6 +66,7 @@ class Lab:
         futures = [self._start(step) for step in steps]
         found = [future.result() for future in futures]
         self.used |= {step.key: result for step, result in zip(steps, found, strict=True)}
+        self.titles |= {step.key: step.title for step in steps}
         return found
 
     def start(self, steps: Sequence[Step]) -> None:

@@ -2,7 +2,7 @@
 from collections.abc import Iterator, Sequence
 
 from .arm import Arm, Size
-from .claim import Claim, Row, noise_of, row_of
+from .claim import VERDICTS, Claim, Gain, Row, row_of
 from .lab import Lab
 
 __all__ = ['ONLINE']
@@ -30,12 +30,12 @@ def rows(lab: Lab) -> Iterator[Row]:
 def judge(rows: Sequence[Row]) -> tuple[str, str]:
     stored, rounded, exact = rows
     gaps = [abs(one - other) for one, other in zip(stored.top1, exact.top1, strict=True)]
-    gap, noise = stored.mean - exact.mean, noise_of(rows)
+    gap = Gain(stored, exact)
     times = dict(exact.facts)[SECONDS] / max(dict(stored.facts)[SECONDS], 1)
-    effect = (f'stored {stored.mean:.1f}, beside the student {exact.mean:.1f}: {gap:+.1f} points (largest gap of one '
-              f'seed {max(gaps):.1f}; seeds are {noise:.1f} apart), {stored.top1[0] - rounded.top1[0]:+.1f} with the '
-              f'same rounding; the teacher beside the student takes {times:.1f} times the core seconds')
-    return effect, 'holds' if abs(gap) <= noise else 'does not hold'
+    effect = (f'stored {stored.mean:.1f}, beside the student {exact.mean:.1f}: {gap} points (largest gap of one '
+              f'seed {max(gaps):.1f}; seeds are {gap.noise:.1f} apart), {stored.top1[0] - rounded.top1[0]:+.1f} with '
+              f'the same rounding; the teacher beside the student takes {times:.1f} times the core seconds')
+    return effect, VERDICTS[abs(gap.points) > gap.noise]
 
 
 ONLINE = Claim(

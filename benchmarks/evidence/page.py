@@ -9,30 +9,56 @@ __all__ = ['write_page']
 
 HEAD = """# Evidence
 
-Does it pay? Each claim of the papers is measured by one command, on real photos: Imagenette, 7,500 photos of ten
-ImageNet classes to learn from and 2,500 others to judge by, whose teachers were trained on ImageNet-1K. Views and
-students have 64 pixels, unless a claim says otherwise. `python benchmarks/claims.py --list` names the claims, and
-`--page` writes this page from the results. A command that was interrupted goes on where it was. [Progressive
+Does it pay? Each claim of the papers is measured by one command, on real photos: 7,500 photos of ten ImageNet classes
+to learn from and 2,500 others to judge by. `python benchmarks/claims.py --list` names the claims, and `--page` writes
+this page from the results. A command that was interrupted goes on where it was. [Progressive
 contraction](contraction.md#does-it-pay) is measured by a command of its own.
 
 """
 RULES = """
 ## How it is measured
 
-- All students of a comparison see as many images, in all of their training together, and the same kind of views.
-  Students from labels get views of their own in each epoch. Students from a store read its views in turn.
+**What is compared**
+
+- Unless a claim says otherwise, all students of a comparison see as many images, in all of their training together.
+  Students from labels get fresh views in each epoch. Students from a store read its views in turn, and have its head of
+  1,000 classes. With the store's views and head, labels reach less ([table](#no-labels-are-needed)): fresh views are
+  the harder comparison for a store.
 - Each way to train gets the best of two to four learning rates, chosen with the first seed on a fifth of the
   validation photos (500). The accuracies are over the other 2,000, among the ten classes. Sweeps take the best rate of
   their reference. Students of other sizes choose theirs in short trainings of 10 epochs.
-- Headlines have three seeds; the tables show mean and standard deviation. A row with one seed has no deviation, and
-  among such rows a difference below 1 point is not called an effect. Of a share of the labels each seed draws its own.
-- *Holds*: the effect is larger than the largest deviation over the seeds, or reaches the aims that the claim names.
-  *Not visible at this size*: it is smaller, in either direction.
+- Headlines have three seeds; the tables show mean and standard deviation. Of a share of the labels each seed draws its
+  own. One accuracy over 2,000 photos is known to about 1 point.
+- *Holds*: each difference that the claim is about is larger than chance, or reaches the aim that the claim names.
+  Chance is the larger deviation of the two rows, or 1 point where one of them has a single seed. A claim that nothing
+  is lost holds if no difference is larger than chance. *Does not hold*: one is, in the other direction. *Not visible at
+  this size*: neither.
 - Cost is the processor time of all trainings and stores that the claim reads. Claims share some of them, which are made
-  once. A view that several trainings read is made once too, except where times are compared.
-- The teachers learned the photos' classes from labels, on ImageNet. A store carries some of that, and *no labels*
-  means: none of this pool.
+  once, and count once in the total. A view that several trainings read is made once too, except where times are
+  compared.
+
+**What the teachers know**
+
+- They learned ImageNet from labels, and 95 % of these photos are among ImageNet's training images: 7,134 of the 7,500
+  and 2,366 of the 2,500, by their names. *No labels* means that the student reads none.
+- This is a hard place for a store all the same. All labels of Imagenette are right, and its ten classes are far apart.
+  Of the stored views of 64 pixels the teacher names half rightly among its 1,000 classes. The paper's teachers reach
+  84 to 86 % on ImageNet-1K, and its labels of 21,841 classes overlap and are often wrong.
+
+**To repeat it**
+
+- `MMTINYVIT_DATA` is a folder with `imagenette96/{train,val}/<synset>/*.JPEG`: of
+  [Imagenette](https://github.com/fastai/imagenette) the first 750 photos of each class to learn from and the first 250
+  to judge by, resized to 96 pixels. The main teacher is EfficientNet-Lite2 (77.5 % on ImageNet-1K, Apache-2.0), timm's
+  `tf_efficientnet_lite2` in `teacher_efficientnet_lite2/efficientnet_lite2_timm.pth`; the other is MobileNetV2, timm's
+  `mobilenetv2_100` in `teacher_mobilenetv2/tf2_mobilenet_v2_1_0_224_ptq_timm.pth`.
+- Views have 64 pixels: crops of 35 to 100 % of the photo, flips, colour jitter of 0.4. The teacher sees them enlarged
+  to 160 pixels; its ten most probable classes are stored (`codec='compact'`).
+- Students are TinyViT of 0.26 M parameters with AdamW, weight decay 0.05, batches of 64, warm-up and cosine, at 1e-3 or
+  3e-3 (`benchmarks/evidence/recipes.py`, `networks.py`). The JSON files in `benchmarks/evidence/results` name every
+  training with its learning rate and seed.
 """
+SPAN = 10  # points that a figure's axis of accuracies has at least, so that small differences look small
 
 
 def write_page(claims: Sequence[Claim], results: Path, docs: Path) -> None:
@@ -53,7 +79,7 @@ def cost(found: Mapping[str, dict[str, Any] | None]) -> str:
     """What all claims took together, as a line."""
     seconds: dict[str, float] = {}
     for result in found.values():
-        seconds |= result['seconds'] if result else {}
+        seconds |= seconds_of(result) if result else {}
     missing = [name for name, result in found.items() if not result]
     if not seconds:
         return 'Nothing has been measured yet.\n'
@@ -61,6 +87,11 @@ def cost(found: Mapping[str, dict[str, Any] | None]) -> str:
     left = f' {len(missing)} are not measured yet.' if missing else ''
     return (f'The measured claims took {total:.1f} core hours in all, about {total / 2:.1f} hours on two cores, in '
             f'{len(seconds)} stores and trainings.{left}\n')
+
+
+def seconds_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of a core by the key of the step."""
+    return {key: step['seconds'] for key, step in result['steps'].items()}
 
 
 def anchor(claim: Claim) -> str:
@@ -73,7 +104,7 @@ def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
     unfinished = '' if result['complete'] else ' It is not finished: these are the rows that are there.'
     text = [f'\n## {claim.title}\n', f'{claim.question} {claim.setting}\n', f'Published: {claim.published}\n',
             f'```shell\nMMTINYVIT_DATA=... python benchmarks/claims.py {claim.name}\n```\n',
-            f'{len(result["seconds"])} stores and trainings, {sum(result["seconds"].values()) / 3600:.1f} core hours '
+            f'{len(result["steps"])} stores and trainings, {sum(seconds_of(result).values()) / 3600:.1f} core hours '
             f'({result["machine"]}).{unfinished}\n']
     for group in dict.fromkeys(row.group for row in rows):
         text.append(table([row for row in rows if row.group == group], group, facts))
@@ -109,8 +140,11 @@ def draw(claim: Claim, rows: Sequence[Row], docs: Path) -> str:
         figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout='constrained')
         claim.draw(rows, axes)
         axes.grid(alpha=.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+        low, high = axes.get_ylim()
+        if '%' in axes.get_ylabel() and high - low < SPAN:
+            axes.set_ylim((low + high - SPAN) / 2, (low + high + SPAN) / 2)
+        if len(axes.get_legend_handles_labels()[0]) > 1:
+            figure.legend(loc='outside lower center', ncols=3, fontsize=8)
         path = docs / 'images' / f'claim_{claim.name}.svg'
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, metadata={'Date': None})

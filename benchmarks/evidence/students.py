@@ -3,7 +3,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .arm import Arm, Size, best_rate, rate_tries
-from .claim import Claim, Row, row_of, verdict
+from .claim import Claim, Gain, Row, between, row_of, verdict
 from .lab import Lab
 from .networks import FAMILY, TIMM, network
 from .recipes import Training
@@ -49,10 +49,9 @@ def student_rows(lab: Lab) -> Iterator[Row]:
 
 
 def judge_students(rows: Sequence[Row]) -> tuple[str, str]:
-    stored = {each.name: each.mean for each in rows if each.group == STORED}
-    gain = {each.name: stored[each.name] - each.mean for each in rows if each.group == LABELS}
-    return 'store over labels: ' + ', '.join(f'{name} {points:+.1f}' for name, points in gain.items()), verdict(
-        gain.values(), rows)
+    stored = {each.name: each for each in rows if each.group == STORED}
+    gains = [Gain(stored[each.name], each) for each in rows if each.group == LABELS]
+    return f'store over labels: {between(gains)}, {len(gains)} networks', verdict(gains)
 
 
 def draw_students(rows: Sequence[Row], axes: Any) -> None:
@@ -95,13 +94,13 @@ def deployment_rows(lab: Lab) -> Iterator[Row]:
 
 
 def judge_deployment(rows: Sequence[Row]) -> tuple[str, str]:
-    labels = {each.name.removesuffix(LABELS): each.mean for each in rows if each.name.endswith(LABELS)}
+    labels = {each.name.removesuffix(LABELS): each for each in rows if each.name.endswith(LABELS)}
     gains, sentences = [], []
     for each in rows:
         if each.name.endswith(STORED):
-            gains.append(each.mean - labels[each.name.removesuffix(STORED)])
-            sentences.append(f'{gains[-1]:+.1f} at {dict(each.facts)[SPEED]:,} images/s')
-    return 'store over labels: ' + ', '.join(sentences), verdict(gains, rows)
+            gains.append(Gain(each, labels[each.name.removesuffix(STORED)]))
+            sentences.append(f'{gains[-1]} at {dict(each.facts)[SPEED]:,} images/s')
+    return 'store over labels: ' + ', '.join(sentences), verdict(gains)
 
 
 def draw_deployment(rows: Sequence[Row], axes: Any) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'benchmarks'))
 from claims import CLAIMS, RESULTS  # noqa: E402
-from evidence.claim import Claim, Row, load_result, measure, row_of, verdict  # noqa: E402
+from evidence.claim import Claim, Gain, Row, enough, load_result, measure, row_of, verdict  # noqa: E402
 from evidence.kept_views import keep_views  # noqa: E402
 from evidence.lab import Lab, Pending  # noqa: E402
 from evidence.page import write_page  # noqa: E402
@@ -179,7 +179,8 @@ def test_rows_are_written_as_they_come(lab, tmp_path):
     found = load_result(tmp_path, 'made_up')
     first, second = found['rows']
     assert (first.mean, first.spread, dict(first.facts)) == (2., pytest.approx(2**.5), dict(K=5))
-    assert second.images == 207 and len(second.top1) == 2 and len(found['seconds']) == 2
+    assert second.images == 207 and len(second.top1) == 2
+    assert [step['title'] for step in found['steps'].values()] == [training(0).title, training(1).title]
     pages = []
     for name in ('one', 'two'):
         (tmp_path / name).mkdir()
@@ -198,7 +199,8 @@ def test_the_page_of_what_is_not_measured(tmp_path):
     page = (tmp_path / 'evidence.md').read_text()
     assert '| Made up | nothing |  | not measured yet |' in page and 'Nothing has been measured yet.' in page
     (tmp_path / 'made_up.json').write_text(json.dumps(dict(
-        complete=False, effect='', verdict='not finished', machine='here', seconds=dict(a=3600, b=1800),
+        complete=False, effect='', verdict='not finished', machine='here', steps=dict(
+            a=dict(title='x', seconds=3600), b=dict(title='y', seconds=1800)),
         rows=[dict(group='', name='first', images=10, top1=[1.], facts={})])))
     write_page([begun, other], tmp_path, tmp_path)
     page = (tmp_path / 'evidence.md').read_text()
@@ -230,11 +232,18 @@ def test_wrong_labels(data):
 
 
 def test_verdicts():
-    rows = [Row('', 'x', 1, (70., 72.)), Row('', 'y', 1, (60., ))]  # a deviation of 1.4
-    assert verdict([2., 3.], rows) == 'holds'
-    assert verdict([2., 1.], rows) == verdict([-1., 5.], rows) == 'not visible at this size'
-    assert verdict([5., -2.], rows) == 'does not hold'
-    assert verdict([1.1], rows[1:]) == 'holds'  # one seed: 1 point
+    def gain(points: float, *more: float) -> Gain:
+        return Gain(Row('', 'x', 1, tuple(70 + points + each for each in (0, *more))), Row('', 'y', 1, (70., )))
+
+    unseen = 'not visible at this size'
+    assert verdict([gain(1.1), gain(3)]) == 'holds'  # one seed: 1 point
+    assert verdict([gain(1.1), gain(.9)]) == verdict([gain(-.9), gain(5)]) == unseen
+    assert verdict([gain(5), gain(-1.1)]) == 'does not hold'
+    assert gain(1, 2).points == 2 and verdict([gain(1, 2)]) == 'holds'  # a deviation of 1.4
+    assert verdict([gain(1.3, -.1, 2.8)]) == 'holds' and verdict([gain(.2, 2.2)]) == unseen
+    assert enough(gain(-.9)) == enough(gain(5)) == 'holds' and enough(gain(-1.1)) == 'does not hold'
+    # what the table shows, 60.0 and 59.9, although 59.96 - 59.94 is less
+    assert str(Gain(Row('', 'x', 1, (59.96, )), Row('', 'y', 1, (59.94, )))) == '+0.1'
 
 
 def test_the_page_is_that_of_the_results(tmp_path):
