@@ -17,10 +17,12 @@ from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore, Record
 from mmtinyvit.store.codecs.bit_loops import compiled
 
-__all__ = ['ENTRIES', 'ClassCorrelation', 'Likeness', 'compare_maps', 'correlate_store', 'correlated_pairs']
+__all__ = ['ENTRIES', 'LEAST', 'LEAST_CLASSES', 'ClassCorrelation', 'Likeness', 'compare_maps', 'correlate_store',
+           'correlated_pairs']
 
 ENTRIES = 20_000_000  # of all records together, where nobody asks for more: 320 MB
 LEAST = 10  # records that a class must be found in: below, a correlation is that of a few images
+LEAST_CLASSES = 5  # which two maps must know to be compared
 _ROWS = 256  # of a map at a time: 45 MB with 21,841 classes
 _BATCH = 4096
 
@@ -38,15 +40,18 @@ class ClassCorrelation:
         num_classes: C.
         name: What to call the network.
         least: Records that a class must be in.
+        numbers: ``(C,)`` int64, what each class is called in the map, if another network numbers the same classes
+            otherwise; None leaves them as they are.
 
     Attributes:
         counts: ``(C,)`` int64, in how many records each class is.
         known: ``(C,)`` bool, whether those are enough, and the probability varies.
     """
 
-    def __init__(self, record: Record, num_classes: int, name: str = '', least: int = LEAST) -> None:
+    def __init__(self, record: Record, num_classes: int, name: str = '', least: int = LEAST,
+                 numbers: np.ndarray | None = None) -> None:
         self.name, self.num_classes, self.num_records = name, num_classes, len(record.index)
-        self._index = np.ascontiguousarray(record.index, np.int32)
+        self._index = np.ascontiguousarray(record.index if numbers is None else numbers[record.index], np.int32)
         self._prob = np.exp(record.log_prob, dtype=np.float32)
         classes, weights = self._index.ravel(), self._prob.ravel().astype(np.float64)
         self._entries = np.argsort(classes, kind='stable')  # of each class, one class after the other
@@ -78,6 +83,11 @@ class ClassCorrelation:
         order = np.argsort(-np.where(self.known, self.counts, 0), kind='stable')[:min(count, self.known.sum())]
         return np.sort(order)
 
+    def together(self, one: int, other: int) -> int:
+        """In how many records two classes are both."""
+        rows = self._entries[self._starts[one]:self._starts[one + 1]] // self._index.shape[1]
+        return int((self._index[rows] == other).any(1).sum())
+
 
 @compiled
 def _correlate(classes, starts, entries, index, prob, mean, scale, found):
@@ -95,7 +105,7 @@ def _correlate(classes, starts, entries, index, prob, mean, scale, found):
 
 
 def correlate_store(store: LogitStore, views: Sequence[int], positions: np.ndarray, topk: int | None = None,
-                    watch: Watch = iter) -> ClassCorrelation:
+                    watch: Watch = iter, numbers: np.ndarray | None = None) -> ClassCorrelation:
     """The correlation of a stored teacher's classes.
 
     Args:
@@ -104,6 +114,7 @@ def correlate_store(store: LogitStore, views: Sequence[int], positions: np.ndarr
         positions: ``(n,)`` int64, of which samples; K entries of 16 bytes stay in memory for each view of each.
         topk: Read only so many of the stored classes.
         watch: Wraps the views, for a progress bar.
+        numbers: As for :class:`ClassCorrelation`.
 
     Raises:
         StoreError: A record is missing or damaged, or the store has fewer classes than ``topk``.
@@ -113,7 +124,7 @@ def correlate_store(store: LogitStore, views: Sequence[int], positions: np.ndarr
         for start in range(0, len(positions), _BATCH):
             index, log_prob, tail_mass, _ = store.read_positions(view, positions[start:start + _BATCH], topk)
             parts.append(Record(index.astype(np.int32), log_prob, tail_mass))
-    return ClassCorrelation(Record.concat(parts), store.num_classes, str(store.root))
+    return ClassCorrelation(Record.concat(parts), store.num_classes, str(store.root), numbers=numbers)
 
 
 # ---------------------------------------------------------------- what a map says
@@ -122,7 +133,8 @@ class Likeness(NamedTuple):
 
     Attributes:
         alike: ``(n, n)`` float64, the Pearson correlation between the entries of two maps off the diagonal, over the
-            classes that both know: 1 for the same map, 0 for unrelated ones; NaN where one of them is flat.
+            classes that both know: 1 for the same map, 0 for unrelated ones; NaN where one of them is flat, or where
+            they both know fewer than ``LEAST_CLASSES``.
         classes: ``(n, n)`` int64, how many classes both know.
         strength: ``(n,)`` float64, the root mean square of a map's entries off the diagonal; 0 is flat.
     """
@@ -159,7 +171,8 @@ def compare_maps(maps: Sequence[ClassCorrelation], among: Sequence[int] | np.nda
     x, y, xx, yy, xy = (sums[upper] / pairs[:, None]).T
     varying = np.sqrt(np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0))
     alike = np.full(classes.shape, np.nan)
-    alike[upper] = np.where(varying > 1e-12, (xy - x * y) / np.where(varying > 1e-12, varying, 1), np.nan)
+    said = (varying > 1e-12) & (classes[upper] >= LEAST_CLASSES)
+    alike[upper] = np.where(said, (xy - x * y) / np.where(said, varying, 1), np.nan)
     alike.T[upper] = alike[upper]
     strength = np.sqrt(sums[range(len(maps)), range(len(maps)), 2] / np.maximum(np.diag(classes * (classes - 1)), 1))
     return Likeness(alike, classes, strength)

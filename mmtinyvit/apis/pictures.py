@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,8 +25,10 @@ __all__ = ['correlation_limit', 'draw_correlation', 'draw_stats', 'draw_views', 
 
 _MOST = 24  # letters of a name or key below or above a picture
 _NAMED = 60  # classes of a map, at most, that have their names beside them
+_PLAIN = {'text.parse_math': False}  # names may hold $
 
 
+@matplotlib.rc_context(_PLAIN)
 def draw_views(store: LogitStore | None, dataset: Any, out: str | Path, indices: list[int], views: list[int],
                top: int = 3, classes: Sequence[str] | None = None) -> None:
     """Draw a grid: a row per sample, the image itself first, then its views as the teacher saw them.
@@ -89,6 +92,7 @@ def draw_stats(stats: dict[str, Any], out: str | Path) -> None:
     _save(figure, out)
 
 
+@matplotlib.rc_context(_PLAIN)
 def draw_correlation(maps: Sequence[ClassCorrelation], chosen: np.ndarray, out: str | Path,
                      classes: Sequence[str] | None = None) -> None:
     """Draw maps of correlation side by side, in one scale, into ``out``, a PNG or PDF.

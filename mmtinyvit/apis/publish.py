@@ -2,7 +2,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,8 +134,21 @@ def pack_weights(state_dict: Mapping[str, Tensor], suffix: str, meta: Mapping[st
 
 def write_file(path: Path, content: bytes) -> None:
     """Raises :class:`UserError` if ``content`` cannot be written; ``path`` is whole or as it was before."""
+    write_pieces(path, [content])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """As :func:`write_file`, of a file in several pieces.
+
+    A link stays one, and the file that it names is written. A device or a named pipe stays what it is.
+    """
     try:
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, [content])
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open('wb') as file:
+                file.writelines(pieces)
+        else:
+            write_atomically(path, pieces)
     except OSError as error:
         raise UserError(f'Cannot write {path} ({error.strerror}): choose another path.') from error

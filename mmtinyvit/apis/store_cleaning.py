@@ -10,7 +10,7 @@ from mmtinyvit.store import LogitStore
 from .store_stats import sample_positions, teacher_labels
 from .store_tally import label_probability
 
-__all__ = ['RULES', 'LabelSupport', 'keep_samples', 'measure_support']
+__all__ = ['RULES', 'LabelSupport', 'check_rule', 'keep_samples', 'measure_support']
 
 RULES = ('any', 'most', 'all')
 _BATCH = 4096
@@ -33,11 +33,13 @@ class LabelSupport(NamedTuple):
 
 def measure_support(store: LogitStore, dataset: Any, views: Sequence[int], top: int = 5,
                     label_index: Sequence[int] | Mapping[str, str] | None = None,
-                    watch: Callable[[Sequence[int]], Iterable[int]] = iter) -> LabelSupport:
+                    watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+                    classes: Sequence[str] | None = None) -> LabelSupport:
     """Look for each label among the teacher's ``top`` most probable classes, in each of the views.
 
     Args:
-        store, dataset, views, label_index, watch: As for :func:`~mmtinyvit.apis.store_stats.measure_store`.
+        store, dataset, views, label_index, watch, classes: As for
+            :func:`~mmtinyvit.apis.store_stats.measure_store`.
         top: k, at most the K of the store.
 
     Raises:
@@ -45,7 +47,8 @@ def measure_support(store: LogitStore, dataset: Any, views: Sequence[int], top: 
     """
     store.require_classes(top)
     indices = np.arange(len(dataset))
-    labels, positions = teacher_labels(dataset, indices, store, label_index), sample_positions(dataset, indices, store)
+    labels = teacher_labels(dataset, indices, store, label_index, classes)
+    positions = sample_positions(dataset, indices, store)
     found, prob = np.zeros(len(indices)), np.zeros(len(indices))
     for view in watch(views):
         for start in range(0, len(indices), _BATCH):
@@ -55,6 +58,14 @@ def measure_support(store: LogitStore, dataset: Any, views: Sequence[int], top: 
             found[rows] += (whole.top(top).index == label).any(1)
             prob[rows] += label_probability(whole, labels[rows], store.num_classes)
     return LabelSupport(labels, positions, found / len(views), prob / len(views))
+
+
+def check_rule(rule: str = 'most', share: float | None = None) -> None:
+    """Raise :class:`UserError` unless :func:`keep_samples` knows what to keep."""
+    if rule not in RULES:
+        raise UserError(f'rule={rule!r} must be one of {", ".join(RULES)}.')
+    if share is not None and not 0 < share <= 1:
+        raise UserError(f'share={share} of the samples to keep must be more than 0 and at most 1: 0.86 keeps 86 %.')
 
 
 def keep_samples(support: LabelSupport, rule: str = 'most', share: float | None = None) -> np.ndarray:
@@ -70,12 +81,9 @@ def keep_samples(support: LabelSupport, rule: str = 'most', share: float | None 
     Raises:
         UserError: ``rule`` or ``share`` makes no sense.
     """
+    check_rule(rule, share)
     if share is None:
-        if rule not in RULES:
-            raise UserError(f'rule={rule!r} must be one of {", ".join(RULES)}.')
         return support.found >= dict(any=1e-9, most=0.5, all=1.)[rule]
-    if not 0 < share <= 1:
-        raise UserError(f'share={share} of the samples to keep must be more than 0 and at most 1: 0.86 keeps 86 %.')
     order = np.lexsort((-support.prob, -support.found))
     kept = np.zeros(len(order), bool)
     kept[order[:max(1, round(share * len(order)))]] = True

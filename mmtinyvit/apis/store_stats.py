@@ -184,8 +184,9 @@ def teacher_labels(dataset: Any, indices: np.ndarray, store: LogitStore,
                             'give the config of a labelled dataset.')
         labels[row] = label
     if label_index is not None:
-        if labels.min() < 0 or labels.max() >= len(label_index):
-            raise UserError(f'The dataset has labels up to {labels.max()}, and --label-index names {len(label_index)} '
+        wanted = len(names or ()) or labels.max() + 1
+        if labels.min() < 0 or labels.max() >= len(label_index) or len(names or label_index) != len(label_index):
+            raise UserError(f'The dataset has {wanted} labels, and --label-index names {len(label_index)} '
                             "classes: name the teacher's class of each label, in order.")
         labels = np.asarray(label_index, np.int64)[labels]
     if labels.min() < 0 or labels.max() >= store.num_classes:

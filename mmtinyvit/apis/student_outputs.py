@@ -11,6 +11,7 @@ from torch import nn
 from mmtinyvit.datasets.load_teacher_logits import ignore_stores
 from mmtinyvit.engine.record_rule import RecordRule
 from mmtinyvit.engine.teacher import Teacher
+from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoints import read_checkpoint
 from mmtinyvit.models.weights import fill_module
 from mmtinyvit.store import Record
@@ -41,7 +42,8 @@ def build_student(cfg: Config, checkpoint: str) -> nn.Module:
 
 def correlate_student(model: nn.Module, dataset: Any, views: Sequence[int], indices: np.ndarray, topk: int,
                       name: str = '', batch_size: int = 64, num_workers: int = 0,
-                      watch: Callable[[Sequence], Iterable] = iter) -> ClassCorrelation:
+                      watch: Callable[[Sequence], Iterable] = iter,
+                      numbers: np.ndarray | None = None) -> ClassCorrelation:
     """The correlation of a student's classes on replayed views.
 
     Of each view the K most probable classes are kept, as a store keeps them, so that maps of teacher and student differ
@@ -55,6 +57,10 @@ def correlate_student(model: nn.Module, dataset: Any, views: Sequence[int], indi
         name: What to call the model.
         batch_size, num_workers: Of the loader.
         watch: Wraps the batches of a view, for a progress bar.
+        numbers: As for :class:`~mmtinyvit.apis.class_correlation.ClassCorrelation`.
+
+    Raises:
+        UserError: An output is no number.
     """
     ignore_stores(dataset)
     student = Teacher(model, dataset)
@@ -63,4 +69,8 @@ def correlate_student(model: nn.Module, dataset: Any, views: Sequence[int], indi
     items = [(view, indices[start:start + _PART]) for view in views for start in range(0, len(indices), _PART)]
     parts = [student.ask(batch) for view, part in watch(items)
              for _, batch in student.batches(view, part, batch_size, num_workers)]
-    return ClassCorrelation(Record.concat(parts), num_classes, name)
+    record = Record.concat(parts)
+    if np.isnan(record.log_prob).any():
+        raise UserError(f'The outputs of {name} are no numbers (NaN) for some images: its weights are broken, or its '
+                        'training diverged.')
+    return ClassCorrelation(record, num_classes, name, numbers=numbers)

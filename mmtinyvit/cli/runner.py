@@ -28,6 +28,7 @@ LAUNCHERS = dict(pytorch=('RANK', 'torchrun, as "torchrun --nproc_per_node N -m 
                  slurm=('SLURM_PROCID', 'srun'), mpi=('OMPI_COMM_WORLD_RANK', 'mpirun'))  # what each sets
 VISUALIZERS = dict(VisualizationHook='UniversalVisualizer', DetVisualizationHook='DetLocalVisualizer',
                    SegVisualizationHook='SegLocalVisualizer')
+REPEATING = ('RepeatDataset', 'ClassBalancedDataset', 'RepeatedViews')  # wrappers that show an image several times
 WITHOUT_WINDOWS = ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template')  # of matplotlib
 MERGING = dict(  # the predictions of several augmentations, by the library of the model
     mmpretrain=dict(type='AverageClsScoreTTA'),
@@ -99,7 +100,7 @@ def _has_data(path: Path) -> bool:
 
 
 def build_dataset(cfg: Config) -> Any:
-    """The dataset whose views a store holds: of the loader that saves, or else of the training.
+    """The dataset whose views a store holds: of the loader that saves, or else of the training; each image once.
 
     Raises :class:`UserError` if the config has no such loader, or the data are not on this machine.
     """
@@ -109,7 +110,10 @@ def build_dataset(cfg: Config) -> Any:
                         'or of a student.')
     check_data(cfg, name)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    return DATASETS.build(cfg[name].dataset)
+    dataset = cfg[name].dataset
+    while str(dataset.get('type')).rpartition('.')[2] in REPEATING:
+        dataset = dataset.dataset
+    return DATASETS.build(dataset)
 
 
 # ---------------------------------------------------------------- tests

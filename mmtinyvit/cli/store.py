@@ -31,7 +31,7 @@ from .store_analysis import add_analysis
 
 __all__ = ['ON_INTERRUPT', 'build_parser', 'main']
 
-ON_INTERRUPT = 'Interrupted: finished shards are kept; the same command goes on.'
+ON_INTERRUPT = 'Interrupted: run the same command again. Finished shards are kept.'
 
 
 def add_label_index(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument('--views', type=parse_range, metavar='A:B', help='views A to B - 1 (default: all complete ones)')
     sub.add_argument('--worst', type=positive, default=10, help='how many labels to list (default: 10)')
     add_label_index(sub)
+    add_class_names(sub)
     add_config_options(sub)
 
     sub = command(commands.gallery, 'Draw views as the teacher saw them, with what it said and the label.')

@@ -13,7 +13,7 @@ from mmtinyvit.store import LogitStore
 from mmtinyvit.store.admin.summary import is_replayable
 
 from .command import add_config_options, parse_range, positive, printable
-from .store_commands.labels import label_index
+from .store_commands.labels import accuracy_facts, agreement_facts, label_index
 from .store_commands.output import emit, watched_units
 from .tables import fact_table, row_table
 
@@ -64,17 +64,16 @@ def correlation(args: argparse.Namespace) -> None:
     stores = {path: LogitStore(path) for path in paths if path not in checkpoints}
     store = stores[args.store]
     with redirect_stdout(sys.stderr):
-        from mmtinyvit.apis.class_correlation import ENTRIES, compare_maps, correlate_store, correlated_pairs
+        from mmtinyvit.apis.class_correlation import LEAST, compare_maps, correlate_store, correlated_pairs
         from mmtinyvit.apis.pictures import draw_correlation
-        from mmtinyvit.apis.store_samples import choose_samples
+        from mmtinyvit.apis.store_samples import choose_samples, spread
         from mmtinyvit.apis.store_stats import name_classes, pick_views, sample_positions
 
         cfgs = [_load(args, config) for config in configs]
         dataset = _dataset(cfgs[0], stores.values()) if cfgs else None
         views = pick_views(store, args.views)
-        records = min(STUDENT_RECORDS if checkpoints else RECORDS, ENTRIES // store.topk)
-        count = args.samples or max(1, records // len(views))
-        samples = choose_samples(store, count, dataset)
+        records = STUDENT_RECORDS if checkpoints else RECORDS
+        samples = choose_samples(store, args.samples or _most_samples(store, views, records), dataset)
         if checkpoints:
             _check_replay(store, dataset, views)
         maps, kinds, students = [], [], iter(cfgs)
@@ -82,21 +81,27 @@ def correlation(args: argparse.Namespace) -> None:
             if path in stores:
                 other = stores[path]
                 own = pick_views(other, args.views) if path != args.store else views
-                positions = (sample_positions(dataset, samples.indices, other) if dataset is not None else
-                             choose_samples(other, count).positions)
-                maps.append(correlate_store(other, own, positions, watch=watched_units))
+                most = args.samples or _most_samples(other, own, records)
+                positions = (spread(sample_positions(dataset, samples.indices, other), most) if dataset is not None
+                             else choose_samples(other, most).positions)
+                numbers = _numbers(store, other.manifest.class_names, other.num_classes, other.root)
+                maps.append(correlate_store(other, own, positions, watch=watched_units, numbers=numbers))
             else:
                 from mmtinyvit.apis.student_outputs import build_student, correlate_student
                 from mmtinyvit.engine.label_check import num_outputs
+                from mmtinyvit.evaluation.class_map import checkpoint_classes
+                from mmtinyvit.models.checkpoints import read_checkpoint
 
                 student, loader = build_student(next(students), path), _loader(cfgs[0])
-                if num_outputs(student) not in (None, store.num_classes):
-                    raise UserError(f'{path} has {num_outputs(student):,} outputs, and the store {store.root} has '
-                                    f'{store.num_classes:,} classes: a map is compared with one of the same classes.')
+                names = checkpoint_classes(read_checkpoint(path)[1])
+                numbers = _numbers(store, names, num_outputs(student) or store.num_classes, path)
                 maps.append(correlate_student(
                     student, dataset, views, samples.indices, store.topk, path,
-                    loader.get('batch_size', 64), loader.get('num_workers', 0), watched_units))
+                    loader.get('batch_size', 64), loader.get('num_workers', 0), watched_units, numbers))
             kinds.append('store' if path in stores else 'checkpoint')
+            if maps[0].known.sum() < 2:
+                raise UserError(f'Of the classes of {store.root}, {maps[0].known.sum()} are in {LEAST} or more of the '
+                                f'{maps[0].num_records:,} records: read more with --samples or --views.')
         compared = compare_maps(maps, watch=watched_units)
         pairs = correlated_pairs(maps[0], args.pairs, watched_units)
         names = name_classes(store, dataset, args.classes)
@@ -109,6 +114,8 @@ def correlation(args: argparse.Namespace) -> None:
 
 def _print(args: argparse.Namespace, maps: Sequence[Any], kinds: Sequence[str], compared: Any,
            pairs: Sequence[tuple[int, int, float]], names: Sequence[str] | None, facts: dict[str, Any]) -> None:
+    from mmtinyvit.apis.class_correlation import LEAST_CLASSES
+
     def name(label: int) -> Text:
         return Text(printable(names[label]) if names else f'class {label}')
 
@@ -116,21 +123,26 @@ def _print(args: argparse.Namespace, maps: Sequence[Any], kinds: Sequence[str], 
         return None if math.isnan(value) else float(value)
 
     network, first = 'network', 'like the first'
-    table = row_table(network, 'records', 'classes', 'strength', first, words=(network, ), title='Class correlation')
+    table = row_table(network, 'records', 'classes', 'in common', 'strength', first, words=(network, ),
+                      title='Class correlation')
     for row, found in enumerate(maps):
-        alike = number(compared.alike[0, row])
+        alike, common = number(compared.alike[0, row]), compared.classes[0, row]
+        shown = f'{alike:.3f}' if alike is not None else 'too few' if common < LEAST_CLASSES else 'flat'
         table.add_row(Text(printable(found.name)), f'{found.num_records:,}', f'{found.known.sum():,}',
-                      f'{compared.strength[row]:.4f}', '' if not row else 'flat' if alike is None else f'{alike:.3f}')
-    listed = row_table('class', 'and', 'correlation', words=('class', 'and'), title='Classes correlated most')
-    for one, other, value in pairs:
-        listed.add_row(name(one), name(other), f'{value:.3f}')
+                      f'{common:,}' if row else '', f'{compared.strength[row]:.4f}', shown if row else '')
+    together = [maps[0].together(one, other) for one, other, _ in pairs]
+    listed = row_table('class', 'and', 'records with both', 'correlation', words=('class', 'and'),
+                       title='Classes correlated most')
+    for (one, other, value), records in zip(pairs, together, strict=True):
+        listed.add_row(name(one), name(other), f'{records:,}', f'{value:.3f}')
     maps_json = [dict(name=found.name, kind=kind, records=found.num_records, classes=int(found.known.sum()),
                       strength=float(strength)) for found, kind, strength in
                  zip(maps, kinds, compared.strength, strict=True)]
     emit(args, dict(path=args.store, **facts, maps=maps_json,
                     alike=[[number(value) for value in row] for row in compared.alike],
                     classes_in_common=compared.classes.tolist(),
-                    pairs=[{'class': one, 'other': other, 'correlation': value} for one, other, value in pairs]),
+                    pairs=[{'class': one, 'other': other, 'correlation': value, 'records': records}
+                           for (one, other, value), records in zip(pairs, together, strict=True)]),
          fact_table({'store': args.store, 'samples': f'{facts["samples"]:,} of {facts["of"]:,}',
                      'views': facts['views'], 'picture': args.out}), table, *([listed] if pairs else []))
 
@@ -152,12 +164,33 @@ def report(args: argparse.Namespace) -> None:
         views = pick_views(store, args.views) if args.views else None
         summary = write_report(store, args.out, dataset, views, args.samples, args.worst, label_index(args),
                                args.classes, watched_units)
-    labelled = {"teacher's top-1, top-5": f"{summary['top1']:.2%}, {summary['top5']:.2%}",
-                'calibration error': f"{summary['calibration_error']:.2%}"} if 'top1' in summary else {}
+    labelled = {**accuracy_facts(summary, store.topk), 'calibration error': f"{summary['calibration_error']:.2%}"
+                } if 'top1' in summary else {}
     emit(args, dict(path=args.store, out=args.out, **summary),
          fact_table({'store': args.store, 'samples': f"{summary['samples']:,} of {summary['of']:,}",
                      'views': summary['views'], **labelled, 'mean entropy': f"{summary['entropy']:.3f} nats",
-                     'same top-1 in all views': f"{summary['same_top1']:.2%}", 'wrote': args.out}))
+                     **agreement_facts(summary), 'wrote': args.out}))
+
+
+def _most_samples(store: LogitStore, views: Sequence[int], records: int) -> int:
+    """So many samples that at most ``records`` are read, and no more of their entries than memory should hold."""
+    from mmtinyvit.apis.class_correlation import ENTRIES
+
+    return max(1, min(records, ENTRIES // store.topk) // len(views))
+
+
+def _numbers(store: LogitStore, names: Sequence[str] | None, num_classes: int, who: Any) -> Any:
+    """The store's number of each class of another network; None if both number them alike, or one has no names."""
+    from mmtinyvit.evaluation.class_map import require_classes, same_classes
+
+    ours = store.manifest.class_names
+    if num_classes != store.num_classes:
+        raise UserError(f'{who} has {num_classes:,} classes, and the store {store.root} has {store.num_classes:,}: a '
+                        'map is compared with one of the same classes.')
+    if not ours or not names or len(names) != num_classes or same_classes(ours, names):
+        return None
+    return require_classes(ours, names, f'The store {store.root} has {{ours}}, and {who} has {{theirs}}',
+                           'a map is compared with one of the same classes.')
 
 
 # ---------------------------------------------------------------- configs

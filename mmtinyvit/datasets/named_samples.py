@@ -1,6 +1,7 @@
 """NamedSamples: what the datasets here have in common. Samples have names and never stand in for each other."""
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import PurePath
 
 import numpy as np
@@ -44,7 +45,7 @@ def _listed(path: str) -> np.ndarray:
     Two of so many keys share a name once in a hundred thousand lists, and then one sample too many is kept.
     """
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             return np.fromiter((key_hash(line.rstrip('\n')) for line in file), np.uint64)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}, the list of samples to keep, cannot be read '
@@ -74,8 +75,12 @@ class NamedSamples:
 
     def __init__(self, *args, keep: str | None = None, share: float | None = None, share_seed: int = 0,
                  **kwargs) -> None:
-        if share is not None and not 0 < share <= 1:
-            raise UserError(f'share={share} of a dataset must be more than 0 and at most 1: 0.1 keeps a tenth.')
+        if share is not None and not (isinstance(share, Real) and 0 < share <= 1):
+            raise UserError(f'share={share} of a dataset must be a number above 0, and at most 1: 0.1 keeps a tenth.')
+        if not isinstance(share_seed, Integral) or share_seed < 0:
+            raise UserError(f'share_seed={share_seed} must be a whole number, at least 0: it names the draw.')
+        if keep is not None and not isinstance(keep, str | os.PathLike):
+            raise UserError(f'keep={keep!r} must name a text file with the keys of the samples to keep, one a line.')
         self.keep, self.share, self.share_seed = keep, share, share_seed
         super().__init__(*args, **kwargs)
 
@@ -95,15 +100,21 @@ class NamedSamples:
 
     def _chosen(self, total: int, keys: Iterable[str]) -> np.ndarray:
         """Positions, ascending, of what ``keep`` and ``share`` leave of ``total`` samples with these keys."""
-        chosen = np.arange(total)
+        chosen, absent = np.arange(total), ''
         if self.keep is not None:
-            chosen = np.flatnonzero(np.isin(np.fromiter(map(key_hash, keys), np.uint64, total), _listed(self.keep)))
+            listed, names = np.unique(_listed(self.keep)), np.fromiter(map(key_hash, keys), np.uint64, total)
+            chosen = np.flatnonzero(np.isin(names, listed))
+            if lost := len(np.setdiff1d(listed, names)):
+                absent = f'; {lost:,} of the {len(listed):,} keys in {self.keep} name none of them'
             if not len(chosen):
                 raise UserError(f'None of the {total} samples below {self.img_prefix} is named in {self.keep}: give '
                                 'keep= a list that was made of these images.')
         if self.share is not None:
             count = max(1, round(self.share * len(chosen)))
             chosen = chosen[np.sort(np.random.default_rng(self.share_seed).permutation(len(chosen))[:count])]
+        print_log(f'{len(chosen):,} of {total:,} samples below {self.img_prefix} are left by '
+                  f'{" and ".join(f"{name}=" for name in ("keep", "share") if getattr(self, name) is not None)}'
+                  f'{absent}.', 'current')
         return chosen
 
     def _name_classes(self) -> None:

@@ -229,7 +229,10 @@ def check_dataset(store: LogitStore, dataset: Any, wanted: Collection[str] = (),
             try:
                 positions = store.positions(block)
             except StoreError as error:
-                raise UserError(f'{error} {advice}') from error
+                share = (f' Of the {len(dataset):,} samples of the dataset the store can have no more than '
+                         f'{store.num_samples:,}: if it was saved with share= of the dataset, give the same share here.'
+                         ) if len(dataset) > store.num_samples else ''
+                raise UserError(f'{error} {advice}{share}') from error
             ordered &= bool(positions[0] > last and (np.diff(positions) > 0).all())
             last = positions[-1]
         if len(dataset) == store.num_samples and not ordered and not any_order:

@@ -1,6 +1,8 @@
 """A student that was trained in a real Runner, published: nobody needs anything else to use it."""
 import hashlib
 import json
+import os
+import stat
 import subprocess
 
 import mmpretrain
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from tiny_flow import distilling
 
 import mmtinyvit
-from mmtinyvit.apis.publish import publish
+from mmtinyvit.apis.publish import publish, write_file
 from mmtinyvit.config import read_config
 from mmtinyvit.models.checkpoints import read_checkpoint
 from mmtinyvit.store import LogitStore
@@ -200,3 +202,18 @@ def test_a_model_that_would_run_code_is_not_built(trained, tmp_path, part, name)
     with pytest.raises(mmtinyvit.errors.UserError, match=f'has a part of type {name}, which is no class of mmpretrain'):
         mmtinyvit.get_model(tmp_path / 'bad.pth')
     assert not (tmp_path / 'executed').exists()
+
+
+# ---------------------------------------------------------------- where it is written
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / 'target').write_text('old')
+    (tmp_path / 'link').symlink_to('target')
+    write_file(tmp_path / 'link', b'new')
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'target').read_bytes() == b'new'
+
+
+def test_a_named_pipe_stays_one(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    reader = subprocess.Popen(['cat', tmp_path / 'pipe'], stdout=subprocess.PIPE)
+    write_file(tmp_path / 'pipe', b'said')
+    assert reader.communicate()[0] == b'said' and stat.S_ISFIFO((tmp_path / 'pipe').stat().st_mode)

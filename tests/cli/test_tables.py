@@ -22,6 +22,14 @@ print_tables(fact_table(dict(store={PATH!r}, views=1234567890)), rows)
 '''
 
 
+def test_json_into_a_closed_pipe(saved_store):
+    """As ``| head -1`` leaves it: no traceback."""
+    process = subprocess.Popen([sys.executable, ROOT / 'tools/logit_store.py', 'info', saved_store, '--json'],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == '' and process.wait() == 1
+
+
 def in_terminal(code: str, columns: int = 80) -> list[str]:
     """The lines that a program shows in a terminal of so many columns."""
     ours, theirs = pty.openpty()

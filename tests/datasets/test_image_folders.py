@@ -160,10 +160,21 @@ def test_a_list_of_samples_to_keep(forty, make):
     assert keys(make(forty, keep=str(kept), indices=list(range(20)))) == ['a/10.png']
 
 
-@pytest.mark.parametrize('share', [0, -0.1, 1.5])
+@pytest.mark.parametrize('share', [0, -0.1, 1.5, '10%'])
 def test_a_share_that_makes_no_sense(forty, share):
-    with pytest.raises(UserError, match=f'share={share} of a dataset must be more than 0 and at most 1'):
+    with pytest.raises(UserError, match=f'share={share} of a dataset must be a number above 0, and at most 1'):
         folder(forty, share=share)
+
+
+@pytest.mark.parametrize('seed', [-1, 1.5, 'a', None])
+def test_a_draw_that_has_no_name(forty, seed):
+    with pytest.raises(UserError, match=f'share_seed={seed} must be a whole number, at least 0'):
+        folder(forty, share=0.5, share_seed=seed)
+
+
+def test_a_list_that_is_no_file(forty):
+    with pytest.raises(UserError, match='keep=.*a/1.png.* must name a text file'):
+        folder(forty, keep=['a/1.png'])
 
 
 # ---------------------------------------------------------------- folders that are called by numbers

@@ -72,7 +72,8 @@ def test_stats_in_words(run_tool, saved_store, config):
 
 @pytest.mark.parametrize('labels, said', [
     (None, 'has 3 classes and the teacher .*--label-index'),
-    ([0, 1], 'labels up to 2, and --label-index names 2'),
+    ([0, 1], 'has 3 labels, and --label-index names 2'),
+    ([0, 1, 2, 3], 'has 3 labels, and --label-index names 4'),
     ([0, 1, 12], 'from 0 to 12.*has 12 classes')])
 def test_labels_that_the_teacher_does_not_know(saved_store, photos, tmp_path, labels, said):
     dataset = DATASETS.build(saving(photos, saved_store, tmp_path).test_dataloader.dataset)

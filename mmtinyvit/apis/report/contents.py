@@ -63,9 +63,9 @@ def summarise(store: LogitStore, found: Found, worst: int) -> dict[str, Any]:
     Returns:
         ``samples``, ``of``, ``views``, ``records``, ``entropy`` (mean, nats), ``tail_mass`` (mean), ``mass``,
         ``histograms``, ``same_top1``, ``agreement`` (``shares`` of the views and how many ``samples`` have them),
-        ``first_classes`` (``class``, ``views``), ``correlation`` (``class``, ``other``, ``correlation``),
-        ``correlated_records`` (over how many), ``hardest`` and ``divided``. With labels also ``top1``, ``top5``,
-        ``top1_by_view``, ``calibration_error``, ``reliability``, ``confusions``, ``classes`` (see
+        ``first_classes`` (``class``, ``views``), ``correlation`` (``class``, ``other``, ``correlation``,
+        ``records`` with both), ``correlated_records`` (over how many), ``hardest`` and ``divided``. With labels also
+        ``top1``, ``top5``, ``top1_by_view``, ``calibration_error``, ``reliability``, ``confusions``, ``classes`` (see
         :meth:`StoreTally.classes`, those least often right first) and ``suspicious``.
 
         Samples have ``row`` (among those that were looked at), ``key``, ``label`` (or None), ``label_prob``, ``said``
@@ -96,14 +96,16 @@ def summarise(store: LogitStore, found: Found, worst: int) -> dict[str, Any]:
 
     summary = dict(
         samples=tally.num, of=found.samples.total, views=views, records=total,
-        entropy=float(tally.entropy.sum() / total), tail_mass=float(1 - tally.mass[-1] / total), mass=tally.mean_mass(),
+        entropy=float(tally.entropy.sum() / total), tail_mass=max(float(1 - tally.mass[-1] / total), 0.),
+        mass=tally.mean_mass(),
         histograms={name: histogram for name, histogram in tally.histograms().items()
                     if labels is not None or name != 'label_prob'},
         same_top1=float(tally.same.mean()),
         agreement=dict(shares=shares.tolist(), samples=counts.tolist()),
         first_classes=[{'class': int(each), 'views': int(tally.first_counts[each])} for each in firsts
                        if tally.first_counts[each]],
-        correlation=[{'class': one, 'other': other, 'correlation': value} for one, other, value in found.pairs],
+        correlation=[{'class': one, 'other': other, 'correlation': value,
+                      'records': found.correlation.together(one, other)} for one, other, value in found.pairs],
         correlated_records=found.correlation.num_records, hardest=listed(-tally.entropy),
         divided=listed(-tally.entropy, agreement, among=agreement < 1) if len(views) > 1 else [])
     if labels is None:

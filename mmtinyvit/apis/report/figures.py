@@ -22,7 +22,8 @@ _CSS = {INK: 'currentColor', ACCENT: 'var(--accent)', FAINT: 'var(--line)'}
 _STYLE = {
     'svg.fonttype': 'none', 'font.size': 9, 'text.color': INK, 'axes.edgecolor': INK, 'axes.labelcolor': INK,
     'xtick.color': INK, 'ytick.color': INK, 'axes.facecolor': 'none', 'figure.facecolor': 'none', 'grid.color': FAINT,
-    'axes.spines.top': False, 'axes.spines.right': False, 'font.family': 'sans-serif', 'axes.axisbelow': True}
+    'axes.spines.top': False, 'axes.spines.right': False, 'font.family': 'sans-serif', 'axes.axisbelow': True,
+    'text.parse_math': False}  # names may hold $
 _NO_METADATA = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
 _PERCENT = FuncFormatter(lambda value, _: f'{100 * value:g} %')
 

@@ -70,15 +70,22 @@ def write_report(store: LogitStore, out: str | Path, dataset: Any = None, views:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= dict(percent=percent, name=lambda label: class_name(label, names))
     text = environment.from_string(files(__package__).joinpath('page.html').read_text('utf-8')).render(
-        summary=summary, facts=describe_facts(store), title=Path(str(store.root)).name, version=__version__,
+        summary=summary, facts=describe_facts(store), title=store_name(store), version=__version__,
         max_entropy=math.log(store.num_classes), labelled=found.labels is not None, names=names, store=store,
         figures=draw_figures(found, summary, names), table_rows=TABLE_ROWS,
+        map_classes=len(found.correlation.most_frequent(MAP_CLASSES)),
         has_photos=photos is not None, replays=replays, views=spell_numbers(views),
         picture=lambda sample: photos and photos.original(int(found.samples.indices[sample['row']])),
         divided=[(sample, show_views(store, found, photos, sample)) for sample in summary['divided'][:DIVIDED]]
         if replays else [])
     write_file(Path(out), text.encode())
     return summary
+
+
+def store_name(store: LogitStore) -> str:
+    """The last part of a store's folder or URL."""
+    place = str(store.root)
+    return place.rstrip('/').rpartition('/')[2] if '://' in place else Path(place).resolve().name
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,21 +1,21 @@
 """A store beside the labels of its images: ``stats`` compares them, ``clean`` lists the samples where they agree."""
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
 from mmtinyvit.errors import UserError
 from mmtinyvit.store import LogitStore
-from mmtinyvit.store.files import write_atomically
 
 from ..command import printable
 from ..tables import fact_table, row_table
 from .output import emit, watched_units
 
-__all__ = ['clean', 'label_index', 'stats']
+__all__ = ['accuracy_facts', 'agreement_facts', 'clean', 'label_index', 'stats']
 
 
 def stats(args: argparse.Namespace) -> None:
@@ -44,8 +44,8 @@ def stats(args: argparse.Namespace) -> None:
         'store': args.store,
         'samples': measured['samples'],
         'views': measured['views'],
-        "teacher's top-1, top-5": f"{measured['top1']:.2%}, {measured['top5']:.2%}",
-        'same top-1 in all views': f"{measured['same_top1']:.2%}",
+        **accuracy_facts(measured, store.topk),
+        **agreement_facts(measured),
         'mean entropy': f"{measured['entropy']:.3f} nats",
         'mean mass of top K': ', '.join(f'{k}: {mass:.3f}' for k, mass in measured['mass'].items()),
         'plots': args.out})]
@@ -61,6 +61,18 @@ def stats(args: argparse.Namespace) -> None:
                           name(row['predicted']) + f" {row['predicted_prob']:.1%}")
         tables.append(table)
     emit(args, dict(path=args.store, **measured), *tables)
+
+
+def accuracy_facts(measured: Mapping[str, Any], topk: int) -> dict[str, str]:
+    """How often the label is the first class, and among the first five or as many as are stored."""
+    top = min(5, topk)
+    return {"teacher's top-1" + f', top-{top}' * (top > 1):
+            f"{measured['top1']:.2%}" + f", {measured['top5']:.2%}" * (top > 1)}
+
+
+def agreement_facts(measured: Mapping[str, Any]) -> dict[str, str]:
+    """How often all views have the same first class, where there are several."""
+    return {'same top-1 in all views': f"{measured['same_top1']:.2%}"} if len(measured['views']) > 1 else {}
 
 
 def label_index(args: argparse.Namespace) -> list[int] | dict[str, str] | None:
@@ -89,26 +101,31 @@ def clean(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         import numpy as np
 
-        from mmtinyvit.apis.store_cleaning import keep_samples, measure_support
+        from mmtinyvit.apis.publish import write_pieces
+        from mmtinyvit.apis.store_cleaning import check_rule, keep_samples, measure_support
         from mmtinyvit.apis.store_stats import name_classes, pick_views
         from mmtinyvit.engine.store_check import check_dataset
 
         from ..runner import build_dataset, load_config
 
+        check_rule(args.rule, args.share)
+        if Path(args.out).is_dir():
+            raise UserError(f'{args.out} is a folder: name the file to write with --out.')
         dataset, index = build_dataset(load_config(args)), label_index(args)
         check_dataset(store, dataset, any_order=True, labels=not index)
-        views = pick_views(store, args.views)
-        support = measure_support(store, dataset, views, args.top, index, watched_units)
+        views, names = pick_views(store, args.views), name_classes(store, dataset, args.classes)
+        support = measure_support(store, dataset, views, args.top, index, watched_units,
+                                  names if args.classes else None)
         kept = keep_samples(support, args.rule, args.share)
         if not kept.any():
             raise UserError(f'No label of {len(kept):,} is among the top {args.top} of the teacher of {args.store}, so '
                             'nothing would be left: check --label-index, or choose a larger --top or another --rule.')
-        write_list(args.out, (store.key(position) for position in support.positions[kept]))
+        write_pieces(Path(args.out), (f'{store.key(position)}\n'.encode() for position in support.positions[kept]))
         lost = np.bincount(support.labels[~kept], minlength=store.num_classes)
         total = np.bincount(support.labels, minlength=store.num_classes)
     worst = [dict(label=int(label), lost=int(lost[label]), of=int(total[label]))
              for label in np.argsort(-lost, kind='stable')[:args.worst] if lost[label]]
-    label, names = "label (teacher's class)", name_classes(store, dataset)
+    label = "label (teacher's class)"
     table = row_table(label, 'left out', 'of', words=(label, ), title='Labels that lose most')
     for row in worst:
         name = printable(names[row['label']]) if names else f"class {row['label']}"
@@ -117,13 +134,7 @@ def clean(args: argparse.Namespace) -> None:
     emit(args, dict(path=args.store, out=args.out, views=views, top=args.top, rule=args.rule, share=args.share,
                     kept=int(kept.sum()), left_out=int((~kept).sum()), labels=worst),
          fact_table({'store': args.store, 'views': views, 'label among the top': args.top, 'kept by': rule,
-                     'kept': f'{kept.sum():,} of {len(kept):,} ({kept.mean():.2%})', 'wrote': args.out}),
+                     'kept': f'{kept.sum():,} of {len(kept):,} ({kept.mean():.2%})', 'wrote': args.out,
+                     'note': 'the views are mixed in pairs, and the teacher may have said what the partner is: labels '
+                     'are judged better by a store of single views' if store.mixing else ''}),
          *([table] if worst else []))
-
-
-def write_list(path: str, keys: Iterable[str]) -> None:
-    """Write keys, one a line, in one piece. Raises :class:`UserError` if the file cannot be written."""
-    try:
-        write_atomically(Path(path).absolute(), (f'{key}\n'.encode() for key in keys))
-    except OSError as error:
-        raise UserError(f'{path} cannot be written ({error.strerror}): choose another --out.') from error

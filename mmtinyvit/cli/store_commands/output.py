@@ -18,7 +18,7 @@ __all__ = ['emit', 'watched', 'watched_units']
 def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> None:
     """The result as one JSON object, or as tables."""
     if args.json:
-        print(json.dumps(result, indent=2))
+        Console().out(json.dumps(result, indent=2), highlight=False)  # ends quietly where "head" has seen enough
     else:
         print_tables(*tables)
 
