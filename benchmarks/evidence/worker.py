@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from harness import machine
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from timm.utils import unwrap_model
 
 from mmtinyvit import __version__
@@ -148,7 +149,7 @@ def save(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     runner = build_runner(Config(config, format_python_code=False), TeacherRunner)
     runner.test()
     store = LogitStore(folder / 'store')
-    found = measure_store(store, runner.test_dataloader.dataset, store.complete_views(), worst=1,
+    found = measure_store(store, DATASETS.build(runner.cfg.test_dataloader.dataset), store.complete_views(), worst=1,
                           label_index=photos.IMAGENET_INDEX)
     return dict(views=len(found['views']), bytes=store.num_bytes(), teacher_top1=100 * found['top1'])
 
