@@ -42,8 +42,9 @@ RULES = """
 - They learned ImageNet from labels, and 95 % of these photos are among ImageNet's training images: 7,134 of the 7,500
   and 2,366 of the 2,500, by their names. *No labels* means that the student reads none.
 - This is a hard place for a store all the same. All labels of Imagenette are right, and its ten classes are far apart.
-  Of the stored views of 64 pixels the teacher names half rightly among its 1,000 classes. The paper's teachers reach
-  84 to 86 % on ImageNet-1K, and its labels of 21,841 classes overlap and are often wrong.
+  Of the stored views of 64 pixels the teacher names half rightly among its 1,000 classes
+  ([table](#a-better-teacher-makes-a-better-student)). The paper's teachers reach 84 to 86 % on ImageNet-1K, and its
+  labels of 21,841 classes overlap and are often wrong.
 
 **To repeat it**
 
