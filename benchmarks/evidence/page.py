@@ -14,6 +14,21 @@ to learn from and 2,500 others to judge by. `python benchmarks/claims.py --list`
 this page from the results. A command that was interrupted goes on where it was. [Progressive
 contraction](contraction.md#does-it-pay) is measured by a command of its own.
 
+In short, for small students on these photos:
+
+- **A store pays where labels are few.** With 1 % of the labels, a student from a store reaches 65.8 %, and 33.6 % from
+  scratch; with 10 %, 69.8 % and 58.4 %.
+- **It does not replace labels that are all right.** Students from all labels of the same photos reach more at every
+  size of the data, with all but one of the networks. How long a training takes to catch up is still being measured.
+- **It saves the teacher's time.** From 8 stored views a training takes a twelfth of the time that it takes with the
+  teacher beside the student, for 61.9 % and 62.3 %.
+- **A small store is enough.** 8 views and 10 of 1,000 classes lose nothing that can be seen.
+- **It finds wrong labels.** With 40 % of the labels wrong, a student reaches 56.2 %, and 67.7 % with the labels that
+  `clean` keeps.
+- **Two teachers are worth more than one**: 67.5 % against 65.4 % and 64.9 %.
+- **A student learns how the teacher's classes relate**, and one from labels does not.
+- **It transfers better to other classes of photos, which the teacher knows, and worse to handwritten digits.**
+
 """
 RULES = """
 ## How it is measured

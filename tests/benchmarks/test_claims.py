@@ -1,6 +1,7 @@
 """The frame of `benchmarks/claims.py`: what is finished is kept, what was killed goes on, and the page is theirs."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -252,6 +253,14 @@ def test_the_page_is_that_of_the_results(tmp_path):
     docs = ROOT / 'docs/en'
     assert (tmp_path / 'evidence.md').read_text() == (docs / 'evidence.md').read_text()
     assert {p.name for p in tmp_path.glob('images/*')} == {p.name for p in docs.glob('images/claim_*')}
+
+
+def test_the_summary_says_what_was_measured():
+    page = (ROOT / 'docs/en/evidence.md').read_text()
+    summary = page[page.index('In short'):page.index('| claim |')]
+    said = re.findall(r'[0-9]+\.[0-9](?= %)', summary)
+    means = {f'{row.mean:.1f}' for name in CLAIMS for row in (load_result(RESULTS, name) or dict(rows=()))['rows']}
+    assert len(said) > 5 and set(said) <= means
 
 
 # ---------------------------------------------------------------- with real photos
