@@ -20,7 +20,8 @@ In short, for small students on these photos:
   scratch; with 10 %, 69.8 % and 58.4 %.
 - **It does not replace labels that are all right.** From a store a student reaches 69.0 %, from all labels 70.4 % on
   the same views, and 74.3 % on fresh ones. Labels lead at every size of the data, and with all but one of the networks.
-  Longer trainings are still being measured.
+  The lead is smaller where the student is larger: 69.5 % against 61.5 %, and 74.8 % against 70.5 %. Longer trainings
+  are still being measured.
 - **It saves the teacher's time.** From 8 stored views a training takes a twelfth of the time that it takes with the
   teacher beside the student, for 61.9 % and 62.3 %.
 - **A small store is enough.** 8 views and 10 of 1,000 classes lose nothing that can be seen.

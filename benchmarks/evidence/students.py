@@ -108,6 +108,9 @@ def draw_deployment(rows: Sequence[Row], axes: Any) -> None:
         points = sorted((dict(each.facts)[SPEED], each.mean) for each in rows if each.name.endswith(way))
         axes.plot(*zip(*points, strict=True), marker='o', label=way)
     axes.set(xlabel='images/s on one core', ylabel='top-1 (%)', xscale='log')
+    axes.minorticks_off()
+    measured = sorted({dict(each.facts)[SPEED] for each in rows})
+    axes.set_xticks(measured, [f'{value:,}' for value in measured])
 
 
 DEPLOYMENT = Claim(

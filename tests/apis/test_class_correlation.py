@@ -69,6 +69,12 @@ def test_how_alike_maps_are(pair, among):
     assert compared.strength[0] == pytest.approx(np.sqrt((entries**2).mean()), rel=1e-5)
 
 
+def test_too_few_classes_in_common(pair):
+    maps = [found for found, _ in pair]
+    few = np.flatnonzero(maps[0].known & maps[1].known)[:class_correlation.LEAST_CLASSES]
+    assert not np.isnan(compare_maps(maps, few).alike).any() and np.isnan(compare_maps(maps, few[1:]).alike).all()
+
+
 def test_maps_that_say_nothing():
     record, _ = make(0)
     flat = ClassCorrelation(record.row(slice(0, 2)), CLASSES, 'flat')
