@@ -7,14 +7,13 @@
 The exit status is 0 if all fits and 1 if not. Nothing is changed.
 """
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from .command import add_config_options
-from .tables import fact_table, print_tables
+from .tables import fact_table, print_json, print_tables
 
 __all__ = ['build_parser', 'main']
 
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found.append(finding)
     good = all(finding.good is not False for finding in found)
     if args.json:
-        print(json.dumps(dict(good=good, findings=[finding._asdict() for finding in found]), indent=2))
+        print_json(dict(good=good, findings=[finding._asdict() for finding in found]))
         return int(not good)
     signs = {True: 'ok  ', None: '-   ', False: 'NO  '}
     print_tables(fact_table({f'{signs[finding.good]}{finding.name}': finding.said for finding in found}))

@@ -93,8 +93,8 @@ def correlation(args: argparse.Namespace) -> None:
                 from mmtinyvit.models.checkpoints import read_checkpoint
 
                 student, loader = build_student(next(students), path), _loader(cfgs[0])
-                names = checkpoint_classes(read_checkpoint(path)[1])
-                numbers = _numbers(store, names, num_outputs(student) or store.num_classes, path)
+                called = checkpoint_classes(read_checkpoint(path)[1])
+                numbers = _numbers(store, called, num_outputs(student) or store.num_classes, path)
                 maps.append(correlate_student(
                     student, dataset, views, samples.indices, store.topk, path,
                     loader.get('batch_size', 64), loader.get('num_workers', 0), watched_units, numbers))

@@ -1,4 +1,5 @@
-"""The tables that commands end with: they fit 80 columns, and a number in them is never cut."""
+"""The tables that commands end with: they fit 80 columns, and a number in them is never cut. Or one JSON object."""
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mmtinyvit.store.layout import spell_numbers
 
 from .command import printable
 
-__all__ = ['fact_table', 'file_table', 'print_tables', 'row_table', 'size', 'spell_time']
+__all__ = ['fact_table', 'file_table', 'print_json', 'print_tables', 'row_table', 'size', 'spell_time']
 
 _WIDE = 4096  # more than any row
 
@@ -31,6 +32,11 @@ def print_tables(*tables: Table) -> None:
             console.width = max(console.width, most if table.show_header else least)
     for table in tables:
         console.print(table)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one JSON object; like the tables, it ends quietly where ``head`` has seen enough."""
+    Console().out(json.dumps(result, indent=2), highlight=False)
 
 
 def row_table(*headers: str, words: Collection[str] = (), **options: Any) -> Table:

@@ -1,6 +1,5 @@
 """What the commands print: tables or one JSON object, and progress bars on a terminal."""
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 
 from mmtinyvit.store import Finding
 
-from ..tables import print_tables
+from ..tables import print_json, print_tables
 
 __all__ = ['emit', 'watched', 'watched_units']
 
@@ -18,7 +17,7 @@ __all__ = ['emit', 'watched', 'watched_units']
 def emit(args: argparse.Namespace, result: dict[str, Any], *tables: Table) -> None:
     """The result as one JSON object, or as tables."""
     if args.json:
-        Console().out(json.dumps(result, indent=2), highlight=False)  # ends quietly where "head" has seen enough
+        print_json(result)
     else:
         print_tables(*tables)
 
