@@ -117,7 +117,9 @@ class Lab:
         self._do(step, folder)
         result = step.result(self.root)
         shown = f'{result["top1"]:.1f} %' if 'top1' in result else 'done'
-        Console().print(f'{step.title}: {shown}, {result["cpu_seconds"]:.0f} s of processor time', highlight=False)
+        queued = sum(not future.done() for future in list(self.futures.values())) - 1  # without this one
+        Console().print(f'{step.title}: {shown}, {result["cpu_seconds"]:.0f} s of processor time; {queued} more to do '
+                        'so far', highlight=False)
         return result
 
     def _do(self, step: Step, folder: Path) -> None:

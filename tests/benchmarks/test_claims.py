@@ -140,10 +140,12 @@ def test_views_are_made_once(data, tmp_path):
         views(kept, 40)  # is not kept
 
 
-def test_a_training_starts_from_another(lab):
+def test_a_training_starts_from_another(lab, capsys):
     finetuned = training(start=training(), new_head=True)
     lab.results([finetuned])
     assert training().result(lab.root) is not None  # it was made first
+    shown = capsys.readouterr().out.replace('\n', ' ')
+    assert [int(left) for left in re.findall('([0-9]+) more to do so far', shown)] == [1, 0]
 
 
 def test_the_best_learning_rate(lab):
