@@ -15,6 +15,7 @@ from pathlib import Path
 from evidence.claim import load_result, measure
 from evidence.correlation import CORRELATION
 from evidence.lab import Lab
+from evidence.lengths import LENGTHS
 from evidence.noise import NOISE
 from evidence.online import ONLINE
 from evidence.page import write_page
@@ -35,7 +36,7 @@ from mmtinyvit.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks/evidence/results'
 CLAIMS = {claim.name: claim for claim in (  # in the order of the page
-    PRETRAINING, LABEL_WEIGHT, TOPK, VIEWS, ONLINE, DATA_SCALE, TEACHERS, OTHER_STUDENTS, NOISE, CORRELATION,
+    PRETRAINING, LENGTHS, LABEL_WEIGHT, TOPK, VIEWS, ONLINE, DATA_SCALE, TEACHERS, OTHER_STUDENTS, NOISE, CORRELATION,
     TINYMIM, TRANSFER, DEPLOYMENT)}
 
 

@@ -1,9 +1,7 @@
 """Claim 1: pretraining distillation pays."""
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from .arm import Arm, Size, best_rate, rate_tries
+from .arm import Arm, Size
 from .claim import VERDICTS, Claim, Gain, Row, row_of
 from .lab import Lab
 from .photos import PHOTOS
@@ -12,19 +10,17 @@ from .step import Step
 
 __all__ = ['PRETRAINING', 'finetuning_on', 'five_classes']
 
-FEW, OTHERS, ALL = 'the pool\'s classes', 'other classes', 'over epochs'
+FEW, OTHERS = 'the pool\'s classes', 'other classes'
 STORED, LABELS = 'store, no labels', 'all labels'
 AIMS = {1: 20., 10: 5.}  # points over scratch, by the percentage of labels
 
 
 def rows(lab: Lab) -> Iterator[Row]:
-    """Few labels, the length of the training, more views, other classes: one after the other."""
+    """The pool's classes, then other classes."""
     size = Size.of(lab)
     base, store = size.base, size.store()
     lab.start([store])
     yield from few_labels(lab, size, base, store)
-    yield from over_epochs(lab, size, base, store)
-    yield from stronger(lab, size, base)
     yield from other_classes(lab, size, base, store)
 
 
@@ -93,50 +89,6 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
                          lab.results(arm.seeds(lab, choices[name], size.seeds)), 0 if arm.start is None else seen)
 
 
-# ---------------------------------------------------------------- when it overtakes all labels
-def over_epochs(lab: Lab, size: Size, base: Training, store: Step) -> Iterator[Row]:
-    """Trainings of several lengths: from the store, from all labels, and from the store with a fifth on labels."""
-    for student in size.students:
-        stored, labels = base.with_(student=student, store=store), base.with_(student=student)
-
-        def arms(epochs: int, stored: Training = stored, labels: Training = labels,
-                 student: str = student) -> dict[str, Arm]:
-            return {STORED: Arm(f'{student} store {epochs}', stored.with_(epochs=epochs)),
-                    LABELS: Arm(f'{student} labels {epochs}', labels.with_(epochs=epochs))}
-
-        ways = {STORED: stored, LABELS: labels}
-        for name, training in ways.items():
-            lab.start(rate_tries(size, training, f'{student} {name}').tries(size.rates))
-        rates = {name: best_rate(lab, size, training, f'{student} {name}') for name, training in ways.items()}
-        steps = {(name, epochs): arm.step(rates[name], 0) for epochs in size.lengths
-                 for name, arm in arms(epochs).items()}
-        after = {epochs: Arm(f'{student} store then labels {epochs}', labels.with_(
-            epochs=epochs - epochs * 4 // 5, tests=1, thousand=True), [stored.with_(
-                epochs=epochs * 4 // 5, rate=rates[STORED]).step(f'{student} store {epochs} before labels')])
-            for epochs in size.lengths}
-        first = after[size.lengths[0]]
-        lab.start([*steps.values(), *first.tries(size.finetuning_rates)])
-        rate = lab.best(lambda rate, first=first: first.step(rate, 0), size.finetuning_rates)
-        last = {epochs: arm.step(rate, 0) for epochs, arm in after.items()}
-        lab.start(list(last.values()))
-        for epochs in size.lengths:
-            group = f'{ALL}: {student}'
-            for name in ways:
-                yield row_of(group, name, lab.results([steps[name, epochs]]), epochs=epochs)
-            yield row_of(group, 'store, then all labels', lab.results([last[epochs]]), epochs * 4 // 5 * size.pool,
-                         epochs=epochs)
-
-
-def stronger(lab: Lab, size: Size, base: Training) -> Iterator[Row]:
-    """Twice as many views, which are augmented more: from their store, and from all labels on views like them."""
-    views = 2 * size.views
-    store = size.store(title='store of strong views', views=views, strong=True)
-    for name, training in ((STORED, base.with_(store=store, strong=True)), (LABELS, base.with_(strong=True))):
-        rate = size.label_rate(lab) if training.store is None else size.stored_rate(lab)
-        yield row_of(f'{views} views, stronger augmentation', name,
-                     lab.results([Arm(f'{name}, strong', training).step(rate, 0)]), epochs=size.pretraining)
-
-
 # ---------------------------------------------------------------- what came out
 def judge(rows: Sequence[Row]) -> tuple[str, str]:
     """The gains over scratch where labels are few, and the gap to label pretraining, against the aims.
@@ -155,72 +107,20 @@ def judge(rows: Sequence[Row]) -> tuple[str, str]:
             margins += [gap.points + gap.noise] + ([gain.points - AIMS[percent]] if group == FEW else [])
             sentences.append(f'with {percent} % of the labels {gain} points over scratch{aim}, {gap} over '
                              f'label pretraining (spread {gap.noise:.1f})')
-    return '; '.join([*sentences, crossing(rows)]), VERDICTS[min(margins) < 0]
+    return '; '.join(sentences), VERDICTS[min(margins) < 0]
 
-
-def lines_of(rows: Sequence[Row]) -> dict[str, dict[str, dict[int, float]]]:
-    """Accuracy by student, what it learned from, and epochs."""
-    lines: dict[str, dict[str, dict[int, float]]] = {}
-    for row in rows:
-        if row.group.startswith(ALL):
-            student = lines.setdefault(row.group.removeprefix(f'{ALL}: '), {})
-            student.setdefault(row.name, {})[dict(row.facts)['epochs']] = row.mean
-    return lines
-
-
-def crossing_of(stored: dict[int, float], labels: dict[int, float]) -> float | None:
-    """The epochs from which on the store is ahead, between two lengths by a line over their logarithm; 0 if it always
-    is, None if it is not at the longest."""
-    gaps = [(epochs, stored[epochs] - labels[epochs]) for epochs in sorted(stored)]
-    if gaps[-1][1] <= 0:
-        return None
-    behind = [i for i, (_, gap) in enumerate(gaps) if gap <= 0]
-    if not behind:
-        return 0.
-    (low, below), (high, above) = gaps[behind[-1]:behind[-1] + 2]
-    return math.exp(math.log(low) + math.log(high / low) * -below / (above - below))
-
-
-def crossing(rows: Sequence[Row]) -> str:
-    """Where the store alone overtakes all labels, for each student."""
-    sentences = []
-    for student, by_name in lines_of(rows).items():
-        point, longest = crossing_of(by_name[STORED], by_name[LABELS]), max(by_name[STORED])
-        if point is None:
-            behind = by_name[LABELS][longest] - by_name[STORED][longest]
-            found = f'no crossing up to {longest} epochs, where the store is {behind:.1f} points behind all labels'
-        elif point:
-            found = f'the store overtakes all labels at about {point:.0f} epochs'
-        else:
-            found = 'the store is ahead of all labels at every length'
-        sentences.append(f'{student}: {found}')
-    return '; '.join(sentences)
-
-
-def draw(rows: Sequence[Row], axes: Any) -> None:
-    """Accuracy over epochs, with the points where the store overtakes all labels, or a title that there is none."""
-    colours, lines = {STORED: 'C0', LABELS: 'C1', 'store, then all labels': 'C2'}, lines_of(rows)
-    for number, (student, by_name) in enumerate(lines.items()):
-        for name, points in by_name.items():
-            axes.plot(points.keys(), points.values(), marker='o', color=colours[name],
-                      linestyle='--' if number else '-', label=f'{name}, {student}')
-        point = crossing_of(by_name[STORED], by_name[LABELS])
-        if point:
-            axes.axvline(point, color='gray', linestyle=':', label=f'crossing, {student}: {point:.0f} epochs')
-    axes.set(xlabel='epochs over all photos (each point a training of its own)', ylabel='top-1 (%)', xscale='log')
-    axes.set_title('\n'.join(crossing(rows).split('; ')), fontsize=8)
 
 
 PRETRAINING = Claim(
     name='pretraining',
     title='Pretraining distillation pays',
     question='A store needs no labels. What is a student worth that was pretrained from it, before and after '
-             'finetuning on few labels, and when does it overtake one that has all labels?',
+             'finetuning on few labels?',
     published='TinyViT-21M on ImageNet-1K: 83.1 from scratch, 83.8 after ImageNet-21K labels, 84.8 after distillation '
               '(table 1)',
     setting='Pool: 7,500 photos, a store of 8 views. Students of 0.26 M parameters, 40 epochs; then finetuned on as '
             'many images as 4 epochs have. From scratch: as many images in all. Labels get fresh views, and in one row '
             'those of the store, with its head of 1,000 classes. It holds if the store '
             'gains 20 points over scratch with 1 % of the labels and 5 with 10 %, and is nowhere behind label '
-            'pretraining by more than the seeds\' spread. Accuracy over epochs has one seed.',
-    rows=rows, judge=judge, draw=draw)
+            'pretraining by more than the seeds\' spread.',
+    rows=rows, judge=judge)

@@ -22,9 +22,9 @@ from claims import CLAIMS, RESULTS  # noqa: E402
 from evidence.claim import Claim, Gain, Row, enough, load_result, measure, row_of, verdict  # noqa: E402
 from evidence.kept_views import keep_views  # noqa: E402
 from evidence.lab import Lab, Pending  # noqa: E402
+from evidence.lengths import crossing_of  # noqa: E402
 from evidence.page import write_page  # noqa: E402
 from evidence.photos import pipeline, train_loader  # noqa: E402
-from evidence.pretraining import crossing_of  # noqa: E402
 from evidence.recipes import Training  # noqa: E402
 from evidence.step import Step  # noqa: E402
 
