@@ -95,21 +95,22 @@ def write_page(claims: Sequence[Claim], results: Path, docs: Path) -> None:
 
 def cost(found: Mapping[str, dict[str, Any] | None]) -> str:
     """What all claims took together, as a line."""
-    seconds: dict[str, float] = {}
-    for result in found.values():
-        seconds |= seconds_of(result) if result else {}
-    missing = [name for name, result in found.items() if not result]
-    if not seconds:
+    results = [result for result in found.values() if result]
+    if not results:
         return 'Nothing has been measured yet.\n'
-    total = sum(seconds.values()) / 3600
-    left = f' {len(missing)} are not measured yet.' if missing else ''
-    return (f'The measured claims took {total:.1f} core hours in all, about {total / 2:.1f} hours on two cores, in '
-            f'{len(seconds)} stores and trainings.{left}\n')
+    several = [result for result in results if any(len(row.top1) > 1 for row in result['rows'])]
+    missing = [name for name, result in found.items() if not result]
+    left = f' Not measured yet: {", ".join(missing)}.' if missing else ''
+    return (f'The measured claims took {hours(results):.1f} core hours in all, about {hours(results) / 2:.1f} hours on '
+            f'two cores. The headlines, which have several seeds, take {hours(several) / 2:.1f} of these.{left}\n')
 
 
-def seconds_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of a core by the key of the step."""
-    return {key: step['seconds'] for key, step in result['steps'].items()}
+def hours(results: Sequence[Mapping[str, Any]]) -> float:
+    """Hours of a core; a step that several claims share counts once."""
+    seconds: dict[str, float] = {}
+    for result in results:
+        seconds |= {key: step['seconds'] for key, step in result['steps'].items()}
+    return sum(seconds.values()) / 3600
 
 
 def anchor(claim: Claim) -> str:
@@ -122,7 +123,7 @@ def section(claim: Claim, result: dict[str, Any], docs: Path) -> str:
     unfinished = '' if result['complete'] else ' It is not finished: these are the rows that are there.'
     text = [f'\n## {claim.title}\n', f'{claim.question} {claim.setting}\n', f'Published: {claim.published}\n',
             f'```shell\nMMTINYVIT_DATA=... python benchmarks/claims.py {claim.name}\n```\n',
-            f'{len(result["steps"])} stores and trainings, {sum(seconds_of(result).values()) / 3600:.1f} core hours '
+            f'{len(result["steps"])} stores and trainings, {hours([result]):.1f} core hours '
             f'({result["machine"]}).{unfinished}\n']
     for group in dict.fromkeys(row.group for row in rows):
         text.append(table([row for row in rows if row.group == group], group, facts))

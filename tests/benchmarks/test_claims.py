@@ -209,7 +209,7 @@ def test_the_page_of_what_is_not_measured(tmp_path):
     page = (tmp_path / 'evidence.md').read_text()
     assert '| [Made up](#made-up) | nothing |  | not finished |' in page and '| first | 10 | 1.0 | 1 |' in page
     assert '| Another | nothing |  | not measured yet |' in page and '## Another' not in page
-    assert 'took 1.5 core hours in all, about 0.8 hours on two cores' in page and '1 are not measured yet' in page
+    assert 'took 1.5 core hours in all, about 0.8 hours on two cores' in page and 'Not measured yet: other.' in page
 
 
 def test_where_the_store_overtakes_all_labels():
