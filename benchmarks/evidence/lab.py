@@ -92,20 +92,27 @@ class Lab:
             raise UserError('The --budget is used up, and what was done is kept: the same command goes on.')
 
     def _start(self, step: Step) -> Future:
-        """The step's place in the queue; what it needs stands before it, so that waiting for that cannot block."""
+        """The step's result, of which there is none yet unless it is finished."""
         if step.key not in self.futures:
-            needs = [self._start(need) for need in step.needs]
             result = step.result(self.root)
-            if result is not None or not self.run:
-                future: Future = Future()
-                if result is not None:
-                    future.set_result(result)
-                else:
-                    future.set_exception(Pending(step.title))
-                self.futures[step.key] = future
+            future = self.futures[step.key] = Future()
+            if result is not None:
+                future.set_result(result)
+            elif self.run:
+                self._queue(step, [self._start(need) for need in step.needs], future)
             else:
-                self.futures[step.key] = self.pool.submit(self._carry_out, step, needs)
+                future.set_exception(Pending(step.title))
         return self.futures[step.key]
+
+    def _queue(self, step: Step, needs: Sequence[Future], future: Future) -> None:
+        """Queue the step once all that it needs is there: no place of the pool waits for another."""
+        missing = next((need for need in needs if not need.done()), None)
+        if missing is not None:
+            missing.add_done_callback(lambda _: self._queue(step, needs, future))
+        elif self.stopped:
+            future.cancel()
+        else:
+            self.pool.submit(self._carry_out, step, needs).add_done_callback(lambda done: _pass_on(done, future))
 
     def _carry_out(self, step: Step, needs: Sequence[Future]) -> Result:
         for need in needs:
@@ -134,3 +141,13 @@ class Lab:
                 OMP_NUM_THREADS=str(self.threads), MKL_NUM_THREADS=str(self.threads))).returncode
         if status or step.result(self.root) is None:
             raise UserError(f'{step.title} failed: see {folder}/log.txt. The same command goes on where it stopped.')
+
+
+def _pass_on(done: Future, to: Future) -> None:
+    """What came out of one is what comes out of the other."""
+    if done.cancelled():
+        to.cancel()
+    elif done.exception() is not None:
+        to.set_exception(done.exception())
+    else:
+        to.set_result(done.result())

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -146,6 +147,33 @@ def test_a_training_starts_from_another(lab, capsys):
     assert training().result(lab.root) is not None  # it was made first
     shown = capsys.readouterr().out.replace('\n', ' ')
     assert [int(left) for left in re.findall('([0-9]+) more to do so far', shown)] == [1, 0]
+
+
+def test_what_waits_for_a_step_keeps_nothing_else_from_running(data, tmp_path):
+    """Two at a time: the first ends when the third begins, and the second has to wait for the first."""
+    begun = Event()
+
+    class Hands(Lab):
+        def _do(self, step, folder) -> None:
+            if step == third:
+                begun.set()
+            else:
+                assert begun.wait(30)
+            (folder / 'result.json').write_text(json.dumps(dict(cpu_seconds=0, images=step.text)))
+
+    first, third = training(), training(1)
+    second = training(start=first)
+    assert [found['images'] for found in Hands(tmp_path, data).results([first, second, third])] == [
+        step.text for step in (first, second, third)]
+
+
+def test_what_a_step_needs_may_fail(data, tmp_path):
+    class Hands(Lab):
+        def _do(self, step, folder) -> None:
+            raise UserError(f'{step.title} failed')
+
+    with pytest.raises(UserError, match='labels, rate 0.001, seed 0 failed'):
+        Hands(tmp_path, data).results([training(start=training())])
 
 
 def test_the_best_learning_rate(lab):
