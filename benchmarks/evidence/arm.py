@@ -22,7 +22,7 @@ class Size:
         seeds: Of the headlines.
         students: Names of :mod:`.networks`; most claims take the first.
         rates, finetuning_rates, few_rates, probing_rates: Of which each way to train gets its best; ``few_rates``
-            are for finetuning on few labels.
+            are for finetuning on few labels with the head that there is.
         photos: Of the pool; None takes all.
         views: Of the main store.
         test_every: One in so many of the validation photos is tested.

@@ -80,8 +80,9 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
             for name, start in (('store', stored), ('all labels', labels)):
                 arms[f'{name}, then a linear probe'] = Arm(
                     f'{start.name} probe', finetuning.with_(frozen=True), pretrained[start.name], share)
+        finetuning_rates = size.finetuning_rates if base.new_head else size.few_rates  # a new head wants larger ones
         choices = {name: size.rates if arm.start is None else size.probing_rates if arm.training.frozen else
-                   size.few_rates for name, arm in arms.items()}
+                   finetuning_rates for name, arm in arms.items()}
         for name, arm in arms.items():
             lab.start(arm.tries(choices[name]))
         for name, arm in arms.items():

@@ -15,6 +15,7 @@ from mmtinyvit.apis import networks
 from mmtinyvit.datasets.identity import iter_keys
 from mmtinyvit.datasets.indexed_images import NamedSamples
 from mmtinyvit.datasets.load_teacher_logits import LoadTeacherLogits, use_store
+from mmtinyvit.datasets.seeding import rng_scope
 from mmtinyvit.datasets.view_dataset import ViewDataset
 from mmtinyvit.datasets.views import find_seeded_augment, iter_transforms
 from mmtinyvit.engine.store_check import complete_views
@@ -113,6 +114,13 @@ class Recipe:
         if cfg.get('data_preprocessor') is not None:
             model.setdefault('data_preprocessor', cfg.data_preprocessor)
         return MODELS.build(model)
+
+    def draw(self, architecture: Architecture, seed: int) -> nn.Module:
+        """The same with random weights, which are those of the seed whatever was drawn before."""
+        with rng_scope(seed):
+            model = self.build(architecture)  # draws some, such as those of convolutions
+            model.init_weights()
+        return model
 
     def with_student(self, architecture: Architecture) -> Config:
         """The recipe, with this student and without ``load_from``, whose weights fit the seed alone; else as it is."""

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mmtinyvit.apis.publish import pack_weights, write_file
 from mmtinyvit.datasets.identity import plain_json
-from mmtinyvit.datasets.seeding import rng_scope
 from mmtinyvit.errors import UserError
 from mmtinyvit.models.checkpoints import read_state_dict
 from mmtinyvit.models.weights import fill_module
@@ -264,10 +263,8 @@ class Search:
         start = folder / 'start.safetensors'
         if not start.exists():
             base = Architecture.parse(candidate.base)
-            parent, model = self.recipe.build(base), self.recipe.build(candidate.architecture)
+            parent, model = self.recipe.build(base), self.recipe.draw(candidate.architecture, self.settings.seed)
             fill_module(parent, read_state_dict(str(source)), str(source))
-            with rng_scope(self.settings.seed):
-                model.init_weights()
             inherit(model, candidate.architecture, parent.state_dict(), base)
             write_file(start, pack_weights(model.state_dict(), start.suffix))
         return str(start)

@@ -124,3 +124,15 @@ def test_the_short_recipe(write_recipe, tmp_path):
     assert cfg.model.head.in_channels == 16 and recipe.build(smaller).head.fc.in_features == 16
     assert recipe.with_student(smaller).load_from is None  # they are the seed's
     assert recipe.cfg.model.head.in_channels == 32 and recipe.cfg.load_from == 'absent.pth'  # as it was
+
+
+def test_random_weights_are_those_of_the_seed(write_recipe):
+    """Whatever was drawn before: a search that goes on in a new process gives a candidate the weights that it had."""
+    recipe, drawn = Recipe(read_config(write_recipe())), []
+    for before, seed in ((1, 0), (2, 0), (1, 3)):
+        torch.manual_seed(before)
+        drawn.append(recipe.draw(recipe.seed, seed).state_dict())
+    one, again, other = drawn
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one['backbone.stages.0.blocks.0.conv1.conv.weight'],
+                           other['backbone.stages.0.blocks.0.conv1.conv.weight'])
