@@ -61,8 +61,8 @@ def stronger(lab: Lab, size: Size, base: Training) -> Iterator[Row]:
     store = size.store(title='store of strong views', views=views, strong=True)
     for name, training in ((STORED, base.with_(store=store, strong=True)), (LABELS, base.with_(strong=True))):
         rate = size.label_rate(lab) if training.store is None else size.stored_rate(lab)
-        yield row_of(STRONG, name, lab.results([Arm(f'{name}, strong', training).step(rate, 0)]), views=views,
-                     epochs=size.pretraining)
+        yield row_of(STRONG, name, lab.results([Arm(f'{name}, strong', training).step(rate, 0)]),
+                     views='fresh' if training.store is None else views, epochs=size.pretraining)
 
 
 # ---------------------------------------------------------------- what came out
@@ -124,6 +124,9 @@ def draw(rows: Sequence[Row], axes: Any) -> None:
         if point:
             axes.axvline(point, color='gray', linestyle=':', label=f'crossing, {student}: {point:.0f} epochs')
     axes.set(xlabel='epochs over all photos (each point a training of its own)', ylabel='top-1 (%)', xscale='log')
+    epochs = sorted({dict(row.facts)['epochs'] for row in rows})
+    axes.set_xticks(epochs, epochs)
+    axes.minorticks_off()
     axes.set_title('\n'.join(f'{student}, store over all labels: {crossing(by_name)}'
                              for student, by_name in lines.items()), fontsize=8)
 
