@@ -8,7 +8,9 @@ from .photos import PHOTOS
 from .recipes import LITE2, Training, save_store, teacher_model
 from .step import Step
 
-__all__ = ['Arm', 'Size', 'best_rate', 'rate_tries']
+__all__ = ['LABELS', 'STORED', 'Arm', 'Size', 'best_rate', 'rate_tries']
+
+STORED, LABELS = 'store, no labels', 'all labels'  # the names of rows
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Lab:
             raise UserError('The --budget is used up, and what was done is kept: the same command goes on.')
 
     def _start(self, step: Step) -> Future:
-        """The step's result, of which there is none yet unless it is finished."""
+        """The step's result to come; it is queued when it is first asked for, unless it is finished."""
         if step.key not in self.futures:
             result = step.result(self.root)
             future = self.futures[step.key] = Future()

@@ -3,7 +3,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .arm import Arm, Size, best_rate
+from .arm import LABELS, STORED, Arm, Size, best_rate
 from .claim import Claim, Gain, Row, row_of, verdict
 from .lab import Lab
 from .recipes import Training
@@ -11,7 +11,7 @@ from .step import Step
 
 __all__ = ['LENGTHS', 'crossing_of']
 
-STORED, LABELS, BOTH = 'store, no labels', 'all labels', 'store, then all labels'
+BOTH = 'store, then all labels'
 EPOCHS, STRONG = 'over epochs: ', 'stronger augmentation'
 
 

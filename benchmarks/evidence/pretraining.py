@@ -1,7 +1,7 @@
 """Claim 1: pretraining distillation pays."""
 from collections.abc import Iterator, Sequence
 
-from .arm import Arm, Size
+from .arm import LABELS, STORED, Arm, Size
 from .claim import VERDICTS, Claim, Gain, Row, row_of
 from .lab import Lab
 from .photos import PHOTOS
@@ -11,7 +11,6 @@ from .step import Step
 __all__ = ['PRETRAINING', 'finetuning_on', 'five_classes']
 
 FEW, OTHERS = 'the pool\'s classes', 'other classes'
-STORED, LABELS = 'store, no labels', 'all labels'
 AIMS = {1: 20., 10: 5.}  # points over scratch, by the percentage of labels
 
 
@@ -77,7 +76,7 @@ def compare(lab: Lab, size: Size, group: str, stored: Arm, labels: Arm, base: Tr
                                               pretrained[labels.name], share),
             'from scratch': Arm(f'scratch {group} {percent}%', scratch, share=share)}
         if base.new_head:
-            for name, start in (('store', stored), ('all labels', labels)):
+            for name, start in (('store', stored), (LABELS, labels)):
                 arms[f'{name}, then a linear probe'] = Arm(
                     f'{start.name} probe', finetuning.with_(frozen=True), pretrained[start.name], share)
         finetuning_rates = size.finetuning_rates if base.new_head else size.few_rates  # a new head wants larger ones

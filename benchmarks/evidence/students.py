@@ -2,7 +2,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .arm import Arm, Size, best_rate, rate_tries
+from .arm import LABELS, STORED, Arm, Size, best_rate, rate_tries
 from .claim import Claim, Gain, Row, between, row_of, verdict
 from .lab import Lab
 from .networks import FAMILY, TIMM, network
@@ -11,7 +11,6 @@ from .step import Step
 
 __all__ = ['DEPLOYMENT', 'OTHER_STUDENTS']
 
-STORED, LABELS = 'store, no labels', 'all labels'
 SPEED = 'images/s'
 
 

@@ -4,14 +4,13 @@ from typing import Any
 
 from mmtinyvit.store import make_codec
 
-from .arm import Arm, Size
+from .arm import STORED, Arm, Size
 from .claim import Claim, Gain, Row, enough, row_of, verdict
 from .lab import Lab
 
 __all__ = ['DATA_SCALE', 'LABEL_WEIGHT', 'TOPK', 'VIEWS']
 
 CLASSES = 1000  # of the teachers
-STORED = 'store, no labels'
 
 
 def draw(x: str, label: str, log: bool = True) -> Any:

@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmtinyvit.paths import config_root
 
-from .arm import Arm, Size
+from .arm import LABELS, STORED, Arm, Size
 from .claim import Claim, Gain, Row, between, row_of, verdict
 from .lab import Lab
 from .networks import TINY_VIT, network
@@ -17,7 +17,7 @@ from .step import Step
 
 __all__ = ['TRANSFER']
 
-STORED, LABELS, RANDOM = 'store, no labels', 'all labels', 'random weights'
+RANDOM = 'random weights'
 PROBE, DETECTION = 'linear probe, the other five classes', 'RetinaNet on handwritten digits'
 EPISODES = dict(way=5, query=15, episodes=600, shots=[1, 5])
 Backbones = Mapping[str, Sequence[Step | None]]  # one for each seed; None is random
